@@ -1,0 +1,149 @@
+"""attach and detach: prune every generate() of a model from now on, and stop doing so."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from types import MethodType
+from typing import Any
+
+from torch import nn
+from transformers.cache_utils import Cache, DynamicCache, QuantizedCache, StaticCache
+
+from fastav_plugin.binding import Binding, generating, refuse_compiled
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.config import FastAVConfig, set_model_resolver
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.model_overrides.registry import find_override, override_for_config
+
+logger = logging.getLogger(__name__)
+
+
+def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
+    """Prune in every generate(), pipeline and server call of a model from now on.
+
+    The empty DynamicCache that generate() makes is exchanged for a FastAVCache. A cache the
+    user passes, and direct calls of the model, stay as they are. Attaching again replaces the
+    config.
+
+    Args:
+        model: a transformers model, or one wrapped by PEFT or dispatched by accelerate.
+        config: what to prune; None for `FastAVConfig.for_model(model)`.
+
+    Returns:
+        The same model.
+    Raises:
+        UnsupportedError: the model cannot be pruned, or was compiled (attach, then compile).
+        ConfigError: the config does not suit the model.
+    """
+    refuse_compiled(model)
+    head = unwrap(model)
+    config = FastAVConfig.for_model(head) if config is None else config
+    if not isinstance(config, FastAVConfig):
+        raise ConfigError(f"attach() takes a FastAVConfig, got {type(config).__name__}.")
+    hooks = method_hooks(config)
+    fresh = Binding.of(head) is None
+    binding = Binding.make(head)
+    try:
+        binding.check(config, hooks)
+    except Exception:
+        if fresh:
+            binding.remove()
+        raise
+    binding.exchange = functools.partial(_exchange, config) if hooks else None
+    if "generate" not in head.__dict__ and hasattr(type(head), "generate"):
+        head.generate = MethodType(_marked_generate(type(head).generate), head)  # type: ignore[assignment]
+    return model
+
+
+def detach(model: nn.Module) -> nn.Module:
+    """Undo `attach`, or the binding a FastAVCache made; safe to call twice.
+
+    Returns:
+        The same model, exactly as it was.
+    """
+    head = unwrap(model)
+    binding = Binding.of(head)
+    if binding is not None:
+        binding.remove()
+        head.__dict__.pop("generate", None)
+    return model
+
+
+def unwrap(model: Any) -> nn.Module:
+    """The transformers model whose generate() makes text, out of its wrappers.
+
+    Raises:
+        UnsupportedError: not a module.
+    """
+    while True:
+        if hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        else:
+            break
+    if not isinstance(model, nn.Module):
+        raise UnsupportedError(f"Expected a model, got {type(model).__name__}.")
+    override = override_for_config(getattr(model, "config", None))
+    return model if override is None else override.resolve(model)
+
+
+def _marked_generate(stock: Any) -> Any:
+    """The class's generate, with this model marked as generating while it runs."""
+
+    @functools.wraps(stock)
+    def generate(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        token = generating.set(self)
+        try:
+            return stock(self, *args, **kwargs)
+        finally:
+            generating.reset(token)
+
+    return generate
+
+
+def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
+    """The cache to take the place of one that generate() made; None to leave it.
+
+    Raises:
+        UnsupportedError: generate made a kind of cache that cannot be pruned.
+    """
+    if not isinstance(past, Cache) or past.get_seq_length() > 0:
+        return None
+    if getattr(past, "_is_user_defined", False):
+        logger.info(
+            "fastav: this generate() got a %s of the caller's and runs unpruned.",
+            type(past).__name__,
+        )
+        return None
+    if isinstance(past, (StaticCache, QuantizedCache)) or past.offloading:
+        raise UnsupportedError(
+            f"generate() made a {type(past).__name__}"
+            f"{' that offloads' if past.offloading else ''}, which cannot hold layers of different "
+            "lengths. Leave `cache_implementation` unset, or detach(model)."
+        )
+    if type(past) is not DynamicCache:
+        return None
+    return FastAVCache(config, _search=False)
+
+
+def _resolve(model: Any, config: FastAVConfig) -> FastAVConfig:
+    """Fill in a model family's defaults and check names, for `FastAVConfig.for_model`."""
+    method_hooks(config)
+    if isinstance(model, nn.Module):
+        head = unwrap(model)
+        override, model_config = find_override(head), head.config
+    else:
+        model_config = model
+        override = override_for_config(model_config)
+        reason = None if override is None else override.refusal(model_config)
+        if reason is not None:
+            raise UnsupportedError(f"{type(model_config).__name__} cannot be pruned: {reason}.")
+    if override is not None and config.global_rule is None and config.calibration is None:
+        config = config.replace(global_rule=override.global_rule)
+    return config
+
+
+set_model_resolver(_resolve)

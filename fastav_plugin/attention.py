@@ -1,0 +1,139 @@
+"""Reading the last query's scores inside attention, without touching the model's config.
+
+Each decoder attention module gets a shallow copy of its config with a name of our own; the
+function registered under that name calls the stock one and, when a request travels along, scores
+the keys. Masks, towers and the model's name checks still see the stock name.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.layer_call import REQUEST
+
+#: Two threads may reach the first scored prefill of one model together.
+_RENAMING = threading.Lock()
+
+PREFIX = "fastav_"
+_NAME = "_attn_implementation_internal"
+
+
+def takes_2d_masks(name: str | None) -> bool:
+    """Whether an attention implementation is a flash attention, which gets padding masks."""
+    return "flash" in (name or "")
+
+
+class RenamedAttention:
+    """The attention modules of one model, renamed while `wrap` is in force."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._modules = tuple(modules)
+        self._originals: list[Any] = []
+        self._base: str | None = None
+
+    def wrap(self, base: str) -> None:
+        """Rename all modules for one base implementation; again only if the base changed."""
+        if base == self._base:
+            return
+        with _RENAMING:
+            if base != self._base:
+                self._unwrap()
+                self._wrap(base)
+
+    def _wrap(self, base: str) -> None:
+        _register(base)
+        copies: dict[int, Any] = {}
+        for module in self._modules:
+            original = module.config
+            if id(original) not in copies:
+                renamed = copy.copy(original)
+                object.__setattr__(renamed, _NAME, PREFIX + base)
+                copies[id(original)] = renamed
+            self._originals.append(original)
+            module.config = copies[id(original)]
+        self._base = base
+
+    def follow(self, base: str) -> None:
+        """After the user's `set_attn_implementation`, rename for the new base."""
+        if self._base is not None:
+            self.wrap(base)
+
+    def unwrap(self) -> None:
+        """Give every module its own config back."""
+        with _RENAMING:
+            self._unwrap()
+
+    def _unwrap(self) -> None:
+        for module, original in zip(self._modules, self._originals, strict=False):
+            module.config = original
+        self._originals = []
+        self._base = None
+
+
+def _register(base: str) -> None:
+    if base == "flex_attention":
+        raise UnsupportedError(
+            "Score hooks do not read flex_attention yet. Use attn_implementation='sdpa', "
+            "'eager' or 'flash_attention_2', or a method without scores such as 'divprune'."
+        )
+    name = PREFIX + base
+    if name not in ALL_ATTENTION_FUNCTIONS:
+        ALL_ATTENTION_FUNCTIONS.register(name, _observed(base))
+
+
+def _observed(base: str) -> Callable[..., Any]:
+    """The attention function registered for one base implementation."""
+
+    def fastav_attention(
+        module: nn.Module,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attention_mask: Any,
+        **kwargs: Any,
+    ) -> Any:
+        request = kwargs.pop(REQUEST, None)
+        if request is not None:
+            request.observe(
+                query, key, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")
+            )
+        function = _base_function(base, module)
+        shown = _Shown(module, base) if takes_2d_masks(base) else module
+        return function(shown, query, key, value, attention_mask, **kwargs)
+
+    return fastav_attention
+
+
+def _base_function(base: str, module: nn.Module) -> Callable[..., Any]:
+    """The stock function, looked up per call so that later registrations count."""
+    if base != "eager":
+        return ALL_ATTENTION_FUNCTIONS[base]  # type: ignore[no-any-return]
+    # Every modeling file has its own eager function, and a subclass may live in another file.
+    home = inspect.unwrap(type(module).forward).__globals__
+    function = home.get("eager_attention_forward")
+    if function is None:
+        raise UnsupportedError(
+            f"{type(module).__name__} has no `eager_attention_forward` beside it. "
+            "Use attn_implementation='sdpa'."
+        )
+    return function  # type: ignore[no-any-return]
+
+
+class _Shown:
+    """A module as flash attention must see it: with the stock name in its config."""
+
+    def __init__(self, module: nn.Module, base: str) -> None:
+        config = copy.copy(module.config)
+        object.__setattr__(config, _NAME, base)
+        self.__dict__.update(module=module, config=config)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["module"], name)

@@ -1,0 +1,347 @@
+"""Binding: the hooks on one model. It holds no request, so threads may share it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from fastav_plugin import layer_call
+from fastav_plugin.attention import RenamedAttention, takes_2d_masks
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
+from fastav_plugin.forward import Append, Prefill, Setting
+from fastav_plugin.generate_call import find_generate_call
+from fastav_plugin.hooks.base import LayerHookList, method_hooks
+from fastav_plugin.kv_layer import FastAVLayer
+from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.registry import find_override
+from fastav_plugin.state import State, state_of
+from fastav_plugin.tokens import TokenMap
+
+#: Attribute of a bound head that holds its Binding.
+ATTRIBUTE = "_fastav_binding"
+
+#: The model inside whose generate() this context runs, set by `attach`'s generate.
+generating: ContextVar[nn.Module | None] = ContextVar("fastav_generating", default=None)
+
+
+class Binding:
+    """Hooks on one model: its head, its text model and each decoder layer.
+
+    Args:
+        head: the module that generate() calls.
+        override: knowledge about its family.
+    """
+
+    def __init__(self, head: nn.Module, override: ModelOverride) -> None:
+        self.override = override
+        self.parts = override.parts(head)
+        override.check_text_model(self.parts.text_model)
+        self.attention = RenamedAttention(self.parts.attentions)
+        #: Set by `attach`: the cache to take the place of one that generate made, or None.
+        self.exchange: Callable[[Any], Any] | None = None
+        self._parameters = list(inspect.signature(type(head).forward).parameters)[1:]
+        self._text_parameters = list(
+            inspect.signature(type(self.parts.text_model).forward).parameters
+        )[1:]
+        self._handles: list[RemovableHandle] = []
+
+    @classmethod
+    def of(cls, head: nn.Module) -> Binding | None:
+        """The binding of a head, or None."""
+        return head.__dict__.get(ATTRIBUTE)
+
+    @classmethod
+    def make(cls, head: nn.Module) -> Binding:
+        """The binding of a head, made and installed if there is none.
+
+        Raises:
+            UnsupportedError: the model cannot be pruned, or was compiled.
+        """
+        existing = cls.of(head)
+        if existing is not None:
+            return existing
+        refuse_compiled(head)
+        binding = cls(head, find_override(head))
+        binding._install()
+        return binding
+
+    def _install(self) -> None:
+        hooks: list[tuple[nn.Module, Any]] = [
+            (self.parts.head, self._enter_head),
+            (self.parts.text_model, self._enter_text_model),
+        ]
+        hooks += [
+            (layer, _LayerEntry(self, index)) for index, layer in enumerate(self.parts.layers)
+        ]
+        for module, hook in hooks:
+            self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
+        self.parts.head.__dict__[ATTRIBUTE] = self
+
+    def remove(self) -> None:
+        """Take every hook and renamed config away; safe to call twice."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self.attention.unwrap()
+        self.parts.head.__dict__.pop(ATTRIBUTE, None)
+
+    @property
+    def base_attention(self) -> str:
+        """Name of the attention implementation the user chose."""
+        return str(self.parts.text_model.config._attn_implementation)
+
+    def check(self, config: FastAVConfig, hooks: LayerHookList) -> None:
+        """Refuse a config this model cannot follow, before any forward.
+
+        Raises:
+            ConfigError, HookError, UnsupportedError: with the setting at fault.
+        """
+        head_config = self.parts.head.config
+        layers = len(self.parts.layers)
+        places = hooks.places(layers)
+        deepstack = self.override.deepstack_layers(head_config)
+        early = sorted(place for place in places if 0 < place < deepstack)
+        if early:
+            raise ConfigError(
+                f"This model adds visual features after each of its first {deepstack} layers, so "
+                f"a cut on entering layer {early[0]} would misplace them. Cut at layer "
+                f"{deepstack} or later, or before layer 0."
+            )
+        if any(hook.needs_scores and hook.layers(layers) for hook in hooks):
+            if not self.override.scores_allowed(head_config):
+                raise UnsupportedError(
+                    f"{type(self.parts.head).__name__} picks its attention by name, so its scores "
+                    "cannot be read. Use positional hooks or DivPrune (method='divprune')."
+                )
+        if config.positions == "renumbered" and _has_mrope(self.override.text_config(head_config)):
+            raise ConfigError(
+                "positions='renumbered' needs one-dimensional rotary positions; this model's are "
+                "multi-dimensional. Use positions='original'."
+            )
+
+    def adopt(self, state: State) -> None:
+        """Tie a fresh cache to this model.
+
+        Raises:
+            StateError: the cache is in use with another model.
+        """
+        if state.binding is self:
+            return
+        if state.binding is not None:
+            raise StateError(
+                f"This FastAVCache is in use with another {type(state.binding.parts.head).__name__}"
+                f"; {type(self.parts.head).__name__} needs a FastAVCache of its own."
+            )
+        self.check(state.config, state.hooks)
+        config = self.parts.head.config
+        state.layers[:] = [
+            FastAVLayer(self.override.window(config, index))
+            for index in range(len(self.parts.layers))
+        ]
+        state.binding = self
+
+    # Hooks. Each returns None to leave a call as it is.
+
+    @torch.compiler.disable
+    def _enter_head(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        named = {**dict(zip(self._parameters, args, strict=False)), **kwargs} if args else kwargs
+        past = named.get(layer_call.CACHE)
+        state = state_of(past)
+        if state is None:
+            if self.exchange is None or generating.get() is not self.parts.head:
+                return None
+            replacement = self.exchange(past)
+            state = state_of(replacement)
+            if state is None:
+                return None
+            named = {**named, layer_call.CACHE: replacement}
+        self.open_head(state, named)
+        return (), named
+
+    def open_head(self, state: State, named: dict[str, Any]) -> None:
+        """Take note of the head's call, and refuse what cannot be pruned.
+
+        Args:
+            state: the cache's state.
+            named: all arguments of the call by name.
+        """
+        self.adopt(state)
+        if self.parts.head.training:
+            raise UnsupportedError("Pruning is for inference. Call model.eval() first.")
+        if named.get("labels") is not None:
+            raise UnsupportedError(
+                "`labels` do not fit the surviving rows' logits. Compute losses without "
+                "a FastAVCache."
+            )
+        if named.get("use_cache") is False:
+            raise UnsupportedError(
+                "use_cache=False contradicts a FastAVCache. Leave it out, or pass no cache."
+            )
+        if not isinstance(named.get("logits_to_keep", 0), int):
+            raise UnsupportedError(
+                "`logits_to_keep` must be an integer with a FastAVCache, got "
+                f"{type(named['logits_to_keep']).__name__}."
+            )
+        if state.length == 0:
+            self.override.check_request(self.parts.head, named)
+        state.forward = None
+        state.call = named
+
+    @torch.compiler.disable
+    def _enter_text_model(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        self.attention.follow(self.base_attention)
+        named = {**dict(zip(self._text_parameters, args, strict=False)), **kwargs}
+        state = state_of(named.get(layer_call.CACHE))
+        if state is None:
+            return None
+        call, state.call = state.call, None
+        if call is None or state.binding is not self:
+            raise StateError(
+                f"This FastAVCache reached {type(module).__name__} without passing through "
+                f"{type(self.parts.head).__name__}, which it is bound to. Call that model."
+            )
+        source = named.get("inputs_embeds")
+        source = named["input_ids"] if source is None else source
+        past = state.length
+        if past:
+            state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
+            _shift_positions(state, named, past, source)
+            return (), named
+        prefill = self._open_prefill(state, call, source)
+        state.forward = prefill
+        if named.get("inputs_embeds") is not None and prefill.reason is None:
+            kept = prefill.pick_entrance(named["inputs_embeds"])
+            state.shift = prefill.shift
+            if kept is not None:
+                _cut_deepstack(named, kept, prefill)
+        return (), named
+
+    def _open_prefill(self, state: State, call: dict[str, Any], source: Tensor) -> Prefill:
+        rows, length = source.shape[:2]
+        generate = find_generate_call()
+        if generate is not None and generate.prefill_chunk_size is not None:
+            raise UnsupportedError(
+                f"prefill_chunk_size={generate.prefill_chunk_size}: a prompt that comes in chunks "
+                "cannot be pruned, because a cut needs all of it. Leave prefill_chunk_size unset."
+            )
+        kept = call.get("logits_to_keep", 0)
+        drafted = max(0, kept - 1, 0 if generate is None else generate.drafted)
+        drafted = min(drafted, length - 1)
+        token_map = self._token_map(state, call, rows, length, drafted).to(source.device)
+        config = state.config
+        prefill = Prefill(
+            state.hooks,
+            token_map,
+            Setting(
+                num_layers=len(self.parts.layers),
+                flash=takes_2d_masks(self.base_attention),
+                min_media_tokens=config.min_media_tokens,
+                renumbered=config.positions == "renumbered",
+                drafted=drafted,
+            ),
+        )
+        state.token_map, state.reason = token_map, prefill.reason
+        if prefill.reason is None and any(hook.needs_scores for hook in state.hooks):
+            self.attention.wrap(self.base_attention)
+        return prefill
+
+    def _token_map(
+        self, state: State, call: dict[str, Any], rows: int, length: int, drafted: int
+    ) -> TokenMap:
+        mask = call.get("attention_mask")
+        mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+        if state.given is not None:
+            return state.given.fit(rows, length, drafted)
+        input_ids = call.get("input_ids")
+        if input_ids is None:
+            # Embeddings only: nothing says where media are, so nothing is cut.
+            input_ids = torch.full((rows, length), -1, dtype=torch.int64)
+        return self.override.token_map(self.parts.head.config, input_ids, mask, call)
+
+
+class _LayerEntry:
+    """Forward pre-hook of one decoder layer."""
+
+    def __init__(self, binding: Binding, index: int) -> None:
+        self.binding = binding
+        self.index = index
+
+    @torch.compiler.disable
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        state = state_of(kwargs.get(layer_call.CACHE))
+        if state is None or state.forward is None or state.binding is not self.binding:
+            return None
+        arguments = dict(kwargs)
+        hidden_states = args[0] if args else arguments.pop(layer_call.HIDDEN)
+        hidden_states = state.forward.enter(
+            self.index, hidden_states, arguments, state.layers[self.index]
+        )
+        if self.index == 0 and isinstance(state.forward, Prefill):
+            state.shift = state.forward.shift
+        return (hidden_states, *args[1:]), arguments
+
+
+def _shift_positions(state: State, named: dict[str, Any], past: int, source: Tensor) -> None:
+    """Continue renumbered positions where the survivors of the prompt end."""
+    if state.shift is None:
+        return
+    positions = named.get(layer_call.POSITIONS)
+    if positions is None:
+        positions = torch.arange(past, past + source.shape[1], device=source.device)[None]
+    named[layer_call.POSITIONS] = positions - state.shift.to(positions.device)[:, None]
+
+
+def _cut_deepstack(named: dict[str, Any], kept: Tensor, prefill: Prefill) -> None:
+    """Shorten what the text model's loop adds by row, as the entrance cut will shorten the rows."""
+    visual = named.get("visual_pos_masks")
+    if visual is None:
+        return
+    kept = kept.to(visual.device)
+    rows, valid = prefill.rows, prefill.valid
+    assert rows is not None
+    survivors = kept[visual]
+    masks = visual.gather(1, rows.to(visual.device))
+    named["visual_pos_masks"] = masks if valid is None else masks & valid.to(visual.device)
+    embeds = named.get("deepstack_visual_embeds")
+    if embeds is not None:
+        named["deepstack_visual_embeds"] = [item[survivors.to(item.device)] for item in embeds]
+
+
+def _has_mrope(text_config: Any) -> bool:
+    rope = getattr(text_config, "rope_parameters", None) or getattr(
+        text_config, "rope_scaling", None
+    )
+    return bool(rope) and "mrope_section" in rope
+
+
+def refuse_compiled(head: nn.Module) -> None:
+    """Raise if any part of the model was compiled: dynamo would skip hooks added now.
+
+    Raises:
+        UnsupportedError: "attach, then compile".
+    """
+    for module in head.modules():
+        compiled = (
+            getattr(module, "_compiled_call_impl", None) is not None
+            or hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")
+            or hasattr(module, "_orig_mod")
+        )
+        if compiled:
+            raise UnsupportedError(
+                f"{type(module).__name__} was compiled before attach, so its hooks would be "
+                "skipped. Attach, then compile: load the model anew, call "
+                "fastav_plugin.attach(model, config), then torch.compile."
+            )

@@ -1,0 +1,194 @@
+"""FastAVCache: the object given to generate(past_key_values=...)."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor
+from transformers.cache_utils import Cache
+
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
+from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.pending import Pending
+from fastav_plugin.report import PruningReport, make_report
+from fastav_plugin.state import State
+from fastav_plugin.tokens import TokenMap
+
+
+class FastAVCache(Cache):  # type: ignore[misc]
+    """A KV cache that prunes the prompt it is filled with.
+
+    Give it to one call of generate(), or of the model; the model is found and bound by itself.
+    Each layer holds the rows that layer saw, which differ from layer to layer.
+
+    Args:
+        config: what to prune; None for FastAVConfig().
+        tokens: a TokenMap of the prompt, where `input_ids` do not say what is what.
+
+    Raises:
+        ConfigError: unknown method or hook, or arguments of a wrong type.
+    Reference: FastAV (arXiv 2601.13143), DivPrune (arXiv 2503.02175).
+    """
+
+    def __init__(
+        self,
+        config: FastAVConfig | None = None,
+        tokens: TokenMap | None = None,
+        *,
+        _search: bool = True,
+    ) -> None:
+        config = FastAVConfig() if config is None else config
+        if not isinstance(config, FastAVConfig):
+            raise ConfigError(
+                f"FastAVCache takes a FastAVConfig first, got {type(config).__name__}. "
+                "Use FastAVConfig.for_model(model)."
+            )
+        if tokens is not None and not isinstance(tokens, TokenMap):
+            raise ConfigError(f"`tokens` must be a TokenMap, got {type(tokens).__name__}.")
+        state = State(config, method_hooks(config), tokens)
+        super().__init__(layers=state.layers)
+        self.fastav_state = state
+        self._pending: Pending | None = Pending(self) if _search else None
+
+    @property
+    def config(self) -> FastAVConfig:
+        """The settings this cache prunes by."""
+        return self.fastav_state.config
+
+    @property
+    def token_map(self) -> TokenMap | None:
+        """What the prompt's positions are; None before prefill."""
+        return self.fastav_state.token_map
+
+    def report(self, row: int | None = 0) -> PruningReport:
+        """Account of the prefill: tokens per layer and modality, FLOPs, KV bytes, or why nothing.
+
+        Args:
+            row: a batch row, or None for all rows.
+
+        Raises:
+            StateError: nothing was prefilled yet.
+        """
+        state = self.fastav_state
+        if state.token_map is None or state.binding is None:
+            raise StateError(
+                "There is nothing to report before prefill. Pass this cache to generate() first."
+            )
+        held = [layer.nbytes for layer in state.layers]
+        dense = [
+            layer.nbytes // max(1, layer.rows) * layer.logical_length for layer in state.layers
+        ]
+        binding = state.binding
+        return make_report(
+            method=state.config.method if state.config.hooks is None else "hooks",
+            token_map=state.token_map,
+            positions=[layer.positions for layer in state.layers],
+            cost=binding.override.cost(binding.parts.head.config),
+            kv_bytes=sum(held),
+            dense_kv_bytes=sum(dense),
+            reason=state.reason,
+            row=row,
+        )
+
+    # The Cache surface.
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append rows to one layer; only rows that a pruning hook announced."""
+        layers = self.fastav_state.layers
+        if layer_idx >= len(layers):
+            raise StateError(
+                f"This FastAVCache has {len(layers)} layers and got rows for layer {layer_idx}: no "
+                "model was bound to it. Call fastav_plugin.attach(model, config) before compiling "
+                "or wrapping the model."
+            )
+        return layers[layer_idx].update(key_states, value_states)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Logical length: rows the model has brought, cut or not."""
+        layers = self.fastav_state.layers
+        return layers[layer_idx].get_seq_length() if layer_idx < len(layers) else 0
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
+        """Size and offset of the mask a model should build, in logical rows."""
+        return self.get_seq_length(layer_idx) + query_length, 0
+
+    def get_query_offset(self, layer_idx: int = 0) -> int:
+        """Logical length."""
+        return self.get_seq_length(layer_idx)
+
+    def get_max_length(self, layer_idx: int | None = None) -> int:
+        """No maximum."""
+        return -1
+
+    @property
+    def is_compileable(self) -> bool:
+        """False: layers have different lengths."""
+        return False
+
+    @property
+    def is_croppable(self) -> bool:
+        """True: decoded and drafted rows can be taken back."""
+        return True
+
+    @property
+    def is_initialized(self) -> bool:
+        """Whether a prompt was prefilled."""
+        return any(layer.is_initialized for layer in self.fastav_state.layers)
+
+    @property
+    def is_sliding(self) -> list[bool]:
+        """All False: every layer keeps its rows, masks hide what a window cannot see."""
+        return [False] * len(self.fastav_state.layers)
+
+    @property
+    def batch_size(self) -> int:
+        """Batch rows; -1 before prefill."""
+        layers = self.fastav_state.layers
+        return layers[0].batch_size if layers else -1
+
+    def reset(self) -> None:
+        """Forget the request and the model; the cache can be used as if new."""
+        if self._pending is not None:
+            self._pending.close()
+        self.fastav_state.clear()
+        self._pending = Pending(self)
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Move batch rows for beam search."""
+        self.fastav_state.map_rows(lambda rows: rows.index_select(0, beam_idx.to(rows.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each batch row."""
+        self.fastav_state.map_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only these batch rows."""
+        self.fastav_state.map_rows(lambda rows: rows[indices.to(rows.device)])
+
+    def activate_past_recording(self) -> None:
+        """Nothing to do: no layer forgets rows by itself."""
+
+    def early_initialization(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: lengths are known only after the cuts."""
+        raise UnsupportedError("A FastAVCache cannot be allocated early: lengths follow the cuts.")
+
+    def offload(self, *args: Any, **kwargs: Any) -> None:
+        """Refused: rows are gathered where they lie."""
+        raise UnsupportedError("A FastAVCache does not offload its layers.")
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FastAVCache:
+        """A cache with rows of its own, bound to the same model."""
+        state = self.fastav_state
+        if state.binding is not None:
+            memo[id(state.binding)] = state.binding
+        twin = FastAVCache(state.config, state.given, _search=False)
+        memo[id(self)] = twin
+        twin.fastav_state = copy.deepcopy(state, memo)
+        twin.layers = twin.fastav_state.layers
+        if state.binding is None:
+            twin._pending = Pending(twin)
+        return twin

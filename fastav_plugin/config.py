@@ -1,0 +1,211 @@
+"""FastAVConfig: what to prune and where, as data.
+
+The file knows ranges and JSON, no hook and no model. Names of methods and hooks are checked where
+the registries are known: in `for_model`, when a cache is made, and when it is bound.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastav_plugin.errors import ConfigError
+
+CONFIG_NAME = "fastav_config.json"
+MEDIA = ("image", "video", "audio")
+
+#: "all", "first 10 tokens", "first 4 frames", "below 750"
+_RULE = re.compile(r"all|first \d+ (?:tokens|frames)|below \d+")
+
+#: Set by the binding room: fills the defaults of one model into a config and checks its names.
+_resolver: Callable[[Any, FastAVConfig], FastAVConfig] | None = None
+
+
+def set_model_resolver(resolver: Callable[[Any, FastAVConfig], FastAVConfig]) -> None:
+    """Let a higher room say what `FastAVConfig.for_model` knows about models."""
+    global _resolver
+    _resolver = resolver
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastAVConfig:
+    """Settings of one pruning method.
+
+    Args:
+        method: a registered method, or several joined by "+": "fastav", "divprune",
+            "fastav+divprune", "none".
+        global_layer: layer on whose entrance FastAV's global cut is made. None means L // 2.
+        global_rule: what the global cut keeps, one rule for all media or one per modality:
+            "all", "first N tokens", "first N frames", "below N" (positions counted from the row's
+            first real token). Modalities that a mapping leaves out keep all. None means the
+            model family's default.
+        fine_drop_ratio: share of the alive media tokens dropped on entering each later layer,
+            in [0, 1). FastAV's P.
+        visual_keep_ratio: share of image and video tokens DivPrune keeps, in (0, 1].
+        audio_keep_ratio: the same for audio tokens; None leaves audio alone.
+        positions: "original" keeps each survivor's rotary position, "renumbered" counts the
+            survivors of the entrance cut 0..n-1 as DivPrune was published.
+        min_media_tokens: batch rows with fewer media tokens in their prompt are not cut.
+        calibration: path of a calibration file whose rule replaces `global_rule`.
+        hooks: explicit LayerHooks (a LayerHookList); replaces what `method` names.
+
+    Raises:
+        ConfigError: a value out of range.
+    Reference: FastAV (arXiv 2601.13143), DivPrune (arXiv 2503.02175).
+    """
+
+    method: str = "fastav"
+    global_layer: int | None = None
+    global_rule: str | Mapping[str, str] | None = None
+    fine_drop_ratio: float = 0.2
+    visual_keep_ratio: float = 0.5
+    audio_keep_ratio: float | None = None
+    positions: str = "original"
+    min_media_tokens: int = 64
+    calibration: str | None = None
+    hooks: Any = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.method, str) or not self.method:
+            raise ConfigError(f"`method` must be a name such as 'fastav', got {self.method!r}.")
+        _check_integer("global_layer", self.global_layer, minimum=1, optional=True)
+        _check_integer("min_media_tokens", self.min_media_tokens, minimum=0)
+        _check_ratio("fine_drop_ratio", self.fine_drop_ratio, "[0, 1)")
+        _check_ratio("visual_keep_ratio", self.visual_keep_ratio, "(0, 1]")
+        if self.audio_keep_ratio is not None:
+            _check_ratio("audio_keep_ratio", self.audio_keep_ratio, "(0, 1]")
+        if self.positions not in ("original", "renumbered"):
+            raise ConfigError(
+                f"`positions` must be 'original' or 'renumbered', got {self.positions!r}."
+            )
+        if self.calibration is not None:
+            object.__setattr__(self, "calibration", str(self.calibration))
+        if isinstance(self.global_rule, Mapping):
+            object.__setattr__(self, "global_rule", dict(self.global_rule))
+        self._check_rule()
+
+    def _check_rule(self) -> None:
+        rules = self.rules() if self.global_rule is not None else {}
+        for modality, rule in rules.items():
+            if modality not in MEDIA:
+                raise ConfigError(f"`global_rule` knows {list(MEDIA)}, got {modality!r}.")
+            if not isinstance(rule, str) or not _RULE.fullmatch(rule):
+                raise ConfigError(
+                    f"`global_rule` for {modality} must be 'all', 'first N tokens', "
+                    f"'first N frames' or 'below N', got {rule!r}."
+                )
+
+    def rules(self) -> dict[str, str]:
+        """The global cut's rule of each media modality."""
+        rule = self.global_rule
+        if rule is None:
+            return {}
+        if isinstance(rule, Mapping):
+            return {"image": "all", "video": "all", "audio": "all", **rule}
+        return dict.fromkeys(MEDIA, rule)
+
+    @classmethod
+    def for_model(cls, model: Any, method: str = "fastav", **overrides: Any) -> FastAVConfig:
+        """Make the config that suits a model (or its configuration).
+
+        Args:
+            model: a PreTrainedModel, possibly wrapped by PEFT, torch.compile or accelerate, or a
+                PreTrainedConfig.
+            method: as in the class.
+            overrides: any other field; wins over the model family's default.
+
+        Raises:
+            ConfigError: unknown method or field.
+            UnsupportedError: the model cannot be pruned; the message says why.
+        """
+        config = cls.from_dict({"method": method, **overrides})
+        if _resolver is None:
+            raise ConfigError("Import FastAVConfig from fastav_plugin, which knows the models.")
+        return _resolver(model, config)
+
+    def replace(self, **changes: Any) -> FastAVConfig:
+        """A copy with some fields changed."""
+        return type(self).from_dict({**self._fields(), **changes})
+
+    def _fields(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data; explicit hooks become their own `to_dict()`."""
+        values = self._fields()
+        if self.hooks is not None:
+            values["hooks"] = [hook.to_dict() for hook in self.hooks]
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> FastAVConfig:
+        """Inverse of `to_dict`.
+
+        Raises:
+            ConfigError: a key that is no field; the message names the nearest one.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+                raise ConfigError(
+                    f"Unknown setting {key!r}. Did you mean {near[0]!r}? "
+                    f"Known: {', '.join(known)}."
+                )
+        return cls(**values)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `fastav_config.json` into a directory, made if missing.
+
+        Raises:
+            HookError: an explicit hook that is not registered, so could not be read back.
+        """
+        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        (Path(directory) / CONFIG_NAME).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> FastAVConfig:
+        """Read `fastav_config.json` from a directory, or the JSON file itself.
+
+        Raises:
+            ConfigError: no such file, or not one JSON object of known keys.
+        """
+        path = Path(directory)
+        path = path / CONFIG_NAME if path.is_dir() else path
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"Cannot read the config file '{path}': {error}.") from error
+        if not isinstance(values, dict):
+            raise ConfigError(f"'{path}' must hold one JSON object, got {type(values).__name__}.")
+        try:
+            return cls.from_dict(values)
+        except TypeError as error:
+            raise ConfigError(f"'{path}' holds a value of a wrong type: {error}.") from error
+
+
+def _check_integer(
+    name: str, value: int | None, *, minimum: int, optional: bool = False
+) -> None:
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ConfigError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
+
+
+def _check_ratio(name: str, value: float, interval: str) -> None:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    inside = number and 0 <= value <= 1
+    if inside and interval.startswith("("):
+        inside = value > 0
+    if inside and interval.endswith(")"):
+        inside = value < 1
+    if not inside:
+        raise ConfigError(f"`{name}` must lie in {interval}, got {value!r}.")

@@ -1,0 +1,57 @@
+"""What the generate() call around a prefill knows: the only file that looks at its variables.
+
+transformers tells a model neither that its prompt comes in chunks nor, where the model has no
+`logits_to_keep`, how many drafted tokens follow the prompt. Both decide which rows may be cut, so
+they are read from generate's own frames, once per prefill.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import CodeType, FrameType
+from typing import Any
+
+from transformers.generation.utils import GenerationMixin
+
+
+@dataclass(frozen=True)
+class GenerateCall:
+    """The generate() call a forward was made by.
+
+    Attributes:
+        prefill_chunk_size: rows per chunk, or None for an undivided prefill.
+        drafted: candidate tokens that assisted decoding or prompt lookup appended.
+    """
+
+    prefill_chunk_size: int | None = None
+    drafted: int = 0
+
+
+def find_generate_call() -> GenerateCall | None:
+    """The innermost generate() around the caller; None for a direct call of the model."""
+    prefill = GenerationMixin._prefill.__code__
+    assisted = GenerationMixin._assisted_decoding.__code__
+    for frame in _frames():
+        if frame.f_code is prefill:
+            config = frame.f_locals.get("generation_config")
+            return GenerateCall(prefill_chunk_size=getattr(config, "prefill_chunk_size", None))
+        if frame.f_code is assisted:
+            return GenerateCall(drafted=int(frame.f_locals.get("candidate_length", 0)))
+    return None
+
+
+def find_local(code: CodeType, name: str) -> Any:
+    """A local variable of the innermost running call of `code`; None if there is none."""
+    for frame in _frames():
+        if frame.f_code is code:
+            return frame.f_locals.get(name)
+    return None
+
+
+def _frames() -> Iterator[FrameType]:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -1,0 +1,225 @@
+"""FastAVLayer: keys, values, positions and validity of one decoder layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import CacheLayerMixin
+
+from fastav_plugin.errors import StateError, UnsupportedError
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Leave to append the rows of one forward pass to one layer, once.
+
+    Attributes:
+        rows: rows that will be appended.
+        logical: rows the forward brought before any cut.
+        positions: int64 [B, rows], original positions, -1 for padding; None for rows that
+            follow the logical end one by one.
+        valid: bool [B, rows]; None when every row is real.
+    """
+
+    rows: int
+    logical: int
+    positions: Tensor | None = None
+    valid: Tensor | None = None
+
+
+class FastAVLayer(CacheLayerMixin):  # type: ignore[misc]
+    """KV rows of one layer, which may be fewer than the tokens the model has seen.
+
+    The first forward (the prompt) gives `head` positions explicitly; later rows follow one by
+    one, so they are stored as a count. `logical_length` counts rows before any cut: it is what
+    masks and positions of the model's own loop are made from.
+    """
+
+    is_compileable = False
+    is_croppable = True
+    is_sliding = False
+    supports_early_init = False
+
+    def __init__(self, sliding_window: int | None = None) -> None:
+        super().__init__()
+        self.window = sliding_window
+        self.logical_length = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.keys = None
+        self.values = None
+        self.is_initialized = False
+        self.logical_length = 0
+        self.head: Tensor | None = None  # int64 [B, h]
+        self.head_valid: Tensor | None = None  # bool [B, h]
+        self.head_logical = 0
+        self.ticket: Ticket | None = None
+
+    def expect(self, ticket: Ticket) -> None:
+        """Allow the next `update`, which must bring exactly the ticket's rows."""
+        self.ticket = ticket
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Remember dtype and device; rows come with `update`."""
+        self.dtype, self.device = key_states.dtype, key_states.device
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append rows, keys and values [B, G, T, D]; returns all rows the layer may see.
+
+        Raises:
+            StateError: no ticket for these rows, i.e. no pruning hook ran before this layer.
+        """
+        ticket, self.ticket = self.ticket, None
+        if ticket is None or ticket.rows != key_states.shape[-2]:
+            raise StateError(
+                "This FastAVCache got rows that no pruning hook announced"
+                + ("" if ticket is None else f" ({key_states.shape[-2]}, not {ticket.rows})")
+                + ". The model is not attached (call fastav_plugin.attach(model, config)), was "
+                "detached, was compiled before attach (attach, then compile), or the cache "
+                "belongs to another model."
+            )
+        if self.keys is None or self.values is None:
+            self.lazy_initialization(key_states, value_states)
+            # Contiguous as DynamicLayer's, so that kernels give the same bits.
+            self.keys, self.values = key_states.contiguous(), value_states.contiguous()
+            self.head, self.head_valid = ticket.positions, ticket.valid
+            self.head_logical = ticket.logical
+        else:
+            self.keys = torch.cat([self.keys, key_states], dim=-2)
+            self.values = torch.cat([self.values, value_states], dim=-2)
+        self.logical_length += ticket.logical
+        seen = self.visible_rows(self.rows, ticket.rows)
+        if seen == self.rows:
+            return self.keys, self.values
+        return self.keys[..., -seen:, :], self.values[..., -seen:, :]
+
+    @property
+    def rows(self) -> int:
+        """KV rows held."""
+        return 0 if self.keys is None else self.keys.shape[-2]
+
+    @property
+    def tail(self) -> int:
+        """Rows appended after the prompt; the last ones held."""
+        return self.logical_length - self.head_logical
+
+    def visible_rows(self, total: int, queries: int) -> int:
+        """How many of `total` rows the last `queries` rows could see through a sliding window.
+
+        Positions are ascending and unique, so the window never holds more rows than positions;
+        the mask hides those that a cut moved into it.
+        """
+        if self.window is None or total == queries:
+            return total
+        return min(total, self.window - 1 + queries)
+
+    @property
+    def compacted(self) -> bool:
+        """Whether rows differ from the model's own numbering 0..logical_length-1."""
+        return self.rows != self.logical_length
+
+    @property
+    def positions(self) -> Tensor:
+        """Original position of each row: int64 [B, kv], -1 for padding."""
+        if self.keys is None or self.head is None:
+            return torch.empty((0, 0), dtype=torch.int64)
+        tail = torch.arange(self.head_logical, self.logical_length, device=self.head.device)
+        return torch.cat([self.head, tail.expand(self.head.shape[0], -1)], dim=1)
+
+    @property
+    def valid(self) -> Tensor | None:
+        """Bool [B, kv], False for padding; None when every row is real."""
+        if self.head_valid is None:
+            return None
+        return torch.nn.functional.pad(self.head_valid, (0, self.tail), value=True)
+
+    @property
+    def batch_size(self) -> int:
+        """Batch rows B; -1 before the first update."""
+        return -1 if self.keys is None else self.keys.shape[0]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the keys and values held."""
+        if self.keys is None or self.values is None:
+            return 0
+        return int(self.keys.nbytes + self.values.nbytes)
+
+    def get_seq_length(self) -> int:
+        """Logical length: rows the model has brought, cut or not."""
+        return self.logical_length
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Size and offset of the mask the model should build: logical, so offset 0."""
+        return self.logical_length + query_length, 0
+
+    def get_max_length(self) -> int:
+        """No maximum."""
+        return -1
+
+    def offload(self) -> None:
+        """Refused: rows are gathered where they lie."""
+        raise UnsupportedError("FastAVCache does not offload. Use a FastAVCache on the device.")
+
+    def reset(self) -> None:
+        """Forget all rows."""
+        self._clear()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Remove the last `-tokens_to_remove` rows (a negative number, or 0 for none).
+
+        Raises:
+            StateError: more rows than were appended after the prompt's last cut.
+        """
+        if tokens_to_remove > 0:
+            raise StateError(
+                f"`crop` takes a negative number of rows to remove, got {tokens_to_remove}."
+            )
+        count = -tokens_to_remove
+        if count == 0 or self.keys is None or self.values is None:
+            return
+        if count > self.tail:
+            self._crop_head(count - self.tail)
+        self.keys = self.keys[..., :-count, :]
+        self.values = self.values[..., :-count, :]
+        self.logical_length -= count
+
+    def _crop_head(self, count: int) -> None:
+        """Drafted rows of the first forward are its last rows, which no cut removes."""
+        assert self.head is not None
+        last = torch.arange(self.head_logical - count, self.head_logical, device=self.head.device)
+        if count >= self.head.shape[1] or not bool((self.head[:, -count:] == last).all()):
+            raise StateError(
+                f"Cannot crop {count} rows of the prompt: some of them were pruned. "
+                "Start from a new FastAVCache."
+            )
+        self.head = self.head[:, :-count]
+        self.head_valid = None if self.head_valid is None else self.head_valid[:, :-count]
+        self.head_logical -= count
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Move batch rows for beam search: int64 [B]."""
+        self.map_rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each batch row `repeats` times."""
+        self.map_rows(lambda tensor: tensor.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only these batch rows."""
+        self.map_rows(lambda tensor: tensor[indices.to(tensor.device)])
+
+    def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Move batch rows: keys, values, positions and validity together."""
+        for name in ("keys", "values", "head", "head_valid"):
+            tensor = getattr(self, name)
+            if tensor is not None:
+                setattr(self, name, function(tensor))

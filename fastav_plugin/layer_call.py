@@ -1,0 +1,155 @@
+"""The arguments of a decoder layer: the only file that knows their names.
+
+Every function takes `rows`, the index of the rows that go on: int64 [B, K] into the rows the
+text model was called with, and `valid`: bool [B, K], False for padding, or None.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastav_plugin.errors import UnsupportedError
+
+HIDDEN = "hidden_states"
+MASK = "attention_mask"
+POSITIONS = "position_ids"
+ROTARY = "position_embeddings"
+CACHE = "past_key_values"
+
+#: Keyword by which a request travels: decoder layer -> attention -> attention interface.
+REQUEST = "fastav_request"
+
+
+def gather(tensor: Tensor, rows: Tensor, dim: int) -> Tensor:
+    """Rows along one dimension, by an index per batch row.
+
+    Args:
+        tensor: batch first, of size B or 1 (shared by all rows).
+        rows: int64 [B, K]; follows the tensor's device.
+        dim: the dimension to index.
+    """
+    rows = rows.to(tensor.device)
+    if rows.shape[0] == 1 and tensor.shape[0] == 1:
+        return tensor.index_select(dim, rows[0])
+    batch = torch.arange(rows.shape[0], device=tensor.device)
+    moved = tensor.movedim(dim, 1).expand(rows.shape[0], *tensor.movedim(dim, 1).shape[1:])
+    return moved[batch[:, None], rows].movedim(1, dim)
+
+
+def cut_rotary(embeddings: Any, rows: Tensor) -> Any:
+    """Rotary embeddings of the rows: tensors [B or 1, T, D] in any nesting, cut along T."""
+    if isinstance(embeddings, Tensor):
+        if embeddings.dim() < 3:
+            raise UnsupportedError(
+                f"Cannot cut position embeddings of shape {tuple(embeddings.shape)}; "
+                "expected [B, T, D]."
+            )
+        return gather(embeddings, rows, embeddings.dim() - 2)
+    if isinstance(embeddings, (tuple, list)):
+        return type(embeddings)(cut_rotary(item, rows) for item in embeddings)
+    if isinstance(embeddings, dict):
+        return {name: cut_rotary(item, rows) for name, item in embeddings.items()}
+    if embeddings is None:
+        return None
+    raise UnsupportedError(f"Cannot cut position embeddings of type {type(embeddings).__name__}.")
+
+
+def cut_mask(
+    mask: Any, rows: Tensor, valid: Tensor | None, *, flash: bool, device: torch.device
+) -> Any:
+    """The attention mask among the rows that go on.
+
+    Args:
+        mask: what the model's loop passed: None, a 2-D padding mask (flash attention), or a 4-D
+            bool or additive mask [B or 1, 1 or H, T, T].
+        rows: int64 [B, K].
+        valid: bool [B, K] or None.
+        flash: whether the base attention takes 2-D masks.
+        device: where the layer computes.
+
+    Returns:
+        None, 2-D [B, K] or 4-D [B, 1 or H, K, K]. Padding rows see themselves only.
+    """
+    valid = None if valid is None else valid.to(device)
+    if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
+        if valid is None:
+            return None
+        return valid if flash else _causal(valid)
+    if not isinstance(mask, Tensor) or mask.dim() != 4:
+        raise UnsupportedError(
+            f"Cannot cut an attention mask of type {type(mask).__name__}. Use "
+            'attn_implementation="sdpa", "eager" or "flash_attention_2".'
+        )
+    rows = rows.to(mask.device)
+    if rows.shape[0] == 1 and mask.shape[0] == 1:
+        cut = mask.index_select(2, rows[0]).index_select(3, rows[0])
+    else:
+        batch = torch.arange(rows.shape[0], device=mask.device)[:, None, None]
+        full = mask.expand(rows.shape[0], *mask.shape[1:]).movedim(1, -1)
+        cut = full[batch, rows[:, :, None], rows[:, None, :]].movedim(-1, 1)
+    if valid is None:
+        return cut
+    real, itself = _real_pairs(valid)
+    if cut.dtype == torch.bool:
+        return (cut & real) | itself
+    return cut.masked_fill(~real, torch.finfo(cut.dtype).min).masked_fill(itself, 0.0)
+
+
+def _causal(valid: Tensor) -> Tensor:
+    """Bool [B, 1, K, K]: causal among real rows, padding rows see themselves only."""
+    size = valid.shape[1]
+    real, itself = _real_pairs(valid)
+    return real & torch.ones((size, size), dtype=torch.bool, device=valid.device).tril() | itself
+
+
+def _real_pairs(valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Bool [B, 1, K, K] each: both rows real; a padding row with itself.
+
+    A padding row that saw nothing would be a softmax over nothing: NaN, which spreads.
+    """
+    diagonal = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
+    real = valid[:, None, None, :] & valid[:, None, :, None]
+    return real, diagonal & ~valid[:, None, :, None]
+
+
+def pick_columns(
+    mask: Any, head: Tensor, head_valid: Tensor | None, tail: int, *, seen: int, flash: bool
+) -> Any:
+    """The mask of later rows, made in logical columns, at the columns one layer holds.
+
+    Args:
+        mask: None, 2-D [B, N] or 4-D [B or 1, 1 or H, q, N] with N the logical length.
+        head: int64 [B, h], logical columns of the prompt rows held, -1 for padding.
+        head_valid: bool [B, h] or None.
+        tail: columns after the prompt, all held.
+        seen: how many of the last rows the layer attends to.
+        flash: whether the base attention takes 2-D masks.
+    """
+    if mask is None and head_valid is None:
+        return None
+    if mask is None:
+        assert head_valid is not None
+        allowed = torch.nn.functional.pad(head_valid, (0, tail), value=True)[:, -seen:]
+        return allowed if flash else allowed[:, None, None, :]
+    if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
+        raise UnsupportedError(f"Cannot cut an attention mask of type {type(mask).__name__}.")
+    head = head.to(mask.device)
+    batch = head.shape[0]
+    full = mask.expand(batch, *mask.shape[1:])
+    columns = head.clamp(min=0)
+    if mask.dim() == 4:
+        columns = columns[:, None, None, :].expand(-1, full.shape[1], full.shape[2], -1)
+    kept = full.gather(-1, columns)
+    if head_valid is not None:
+        allowed = head_valid.to(mask.device)
+        allowed = allowed if mask.dim() == 2 else allowed[:, None, None, :]
+        if mask.dtype == torch.bool:
+            kept = kept & allowed
+        else:
+            low = 0 if not mask.is_floating_point() else torch.finfo(mask.dtype).min
+            kept = kept.masked_fill(~allowed, low)
+    last = full[..., full.shape[-1] - tail :]
+    return torch.cat([kept, last], dim=-1)[..., -seen:]

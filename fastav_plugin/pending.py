@@ -1,0 +1,73 @@
+"""The search for the model of a fresh FastAVCache, so that nobody has to call attach().
+
+Only a process-wide hook sees the first call of a model that nobody announced, and it is not given
+keywords. So the first of two hooks marks each transformers model it meets, in the very table in
+which torch looks up whether a hook wants keywords, under the second one's id; the second then
+gets them and binds the model if they hold this cache.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from transformers import PreTrainedModel
+
+from fastav_plugin.binding import Binding
+from fastav_plugin.errors import StateError
+from fastav_plugin.layer_call import CACHE
+
+
+class Pending:
+    """Two process-wide hooks that wait for the model called with one cache.
+
+    They hold the cache weakly and go away when the model is found, when the cache is reset and
+    when it dies. Marks stay until then: another thread may be between the two hooks.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = weakref.ref(cache)
+        self._marked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._closed = False
+        self._first = register_module_forward_pre_hook(self._mark)
+        self._second = register_module_forward_pre_hook(self._look)
+        weakref.finalize(cache, self.close)
+
+    def close(self) -> None:
+        """Remove the hooks and every mark; safe to call twice."""
+        self._closed = True
+        self._first.remove()
+        self._second.remove()
+        for module in tuple(self._marked):
+            module._forward_pre_hooks_with_kwargs.pop(self._second.id, None)
+        self._marked.clear()
+
+    @torch.compiler.disable
+    def _mark(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not self._closed and isinstance(module, PreTrainedModel):
+            module._forward_pre_hooks_with_kwargs[self._second.id] = True
+            self._marked.add(module)
+
+    @torch.compiler.disable
+    def _look(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._closed or not isinstance(module, PreTrainedModel):
+            return None
+        if kwargs is None:
+            raise StateError(
+                "This version of torch does not hand keywords to process-wide hooks. Call "
+                "fastav_plugin.attach(model, config) before generate()."
+            )
+        cache = self._cache()
+        if cache is None or not any(value is cache for value in (kwargs.get(CACHE), *args)):
+            return None
+        already_bound = Binding.of(module) is not None
+        binding = Binding.make(module)
+        self.close()
+        if already_bound:
+            return None  # its own hook comes next in this very call
+        return binding._enter_head(module, args, kwargs)

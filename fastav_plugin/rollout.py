@@ -1,0 +1,91 @@
+"""Attention rollout of one row vector, exact, without ever building an n x n matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from fastav_plugin.errors import ConfigError
+
+#: Queries worked on at a time; the largest temporary is [B, H, BLOCK, n] in float32.
+BLOCK = 64
+
+
+def rollout_row(
+    row: Tensor,
+    queries: Sequence[Tensor],
+    keys: Sequence[Tensor],
+    alpha: float = 0.5,
+    *,
+    valid: Tensor | None = None,
+    scaling: float | None = None,
+) -> Tensor:
+    """`row @ R` with R the attention rollout of the given layers.
+
+    R = Ã_L ... Ã_1 and Ã_l = alpha A_l + (1 - alpha) I, where A_l is the head mean of layer l's
+    causal attention. The product is taken from the left, so only vectors are kept: each layer
+    costs blocks of `BLOCK` queries and O(n) memory per query. `row = 1` gives R's column sums,
+    `row = e_last` its last row.
+
+    Args:
+        row: [n] or [B, n].
+        queries: per layer, lowest first: [H, n, D] or [B, H, n, D], as they enter attention.
+        keys: per layer, lowest first: [G, n, D] or [B, G, n, D]; H is a multiple of G.
+        alpha: weight of attention against the residual path, in [0, 1].
+        valid: bool [n] or [B, n], False for padding, which no real row attends to and which
+            attends only to itself. None means no padding.
+        scaling: factor on the logits; None means `D ** -0.5`.
+
+    Returns:
+        float32, shaped like `row`.
+    Raises:
+        ConfigError: alpha out of range, or lists and shapes that do not fit.
+    Reference: FastAV, section 2.1; Abnar and Zuidema, Quantifying Attention Flow (2020).
+    """
+    if not 0 <= alpha <= 1:
+        raise ConfigError(f"`alpha` must lie in [0, 1], got {alpha!r}.")
+    if len(queries) != len(keys):
+        raise ConfigError(f"Got {len(queries)} layers of queries and {len(keys)} of keys.")
+    result = torch.atleast_2d(row).float()
+    padding = None if valid is None else torch.atleast_2d(valid)
+    for query, key in zip(reversed(queries), reversed(keys), strict=True):
+        query = query if query.dim() == 4 else query.unsqueeze(0)
+        key = key if key.dim() == 4 else key.unsqueeze(0)
+        if query.shape[2] != result.shape[1] or key.shape[2] != result.shape[1]:
+            raise ConfigError(
+                f"The row has {result.shape[1]} entries, queries and keys have "
+                f"{query.shape[2]} and {key.shape[2]}."
+            )
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        attended = _row_times_attention(result, query, key, factor, padding)
+        result = alpha * attended + (1 - alpha) * result
+    return result.view_as(row)
+
+
+def _row_times_attention(
+    row: Tensor, query: Tensor, key: Tensor, scaling: float, valid: Tensor | None
+) -> Tensor:
+    """`row @ A` for one layer: row float32 [B, n], query [B, H, n, D], key [B, G, n, D]."""
+    batch, heads, length, size = query.shape
+    groups = key.shape[1]
+    result = torch.zeros_like(row).expand(max(batch, row.shape[0]), length).clone()
+    index = torch.arange(length, device=row.device)
+    for start in range(0, length, BLOCK):
+        stop = min(start + BLOCK, length)
+        block = query[:, :, start:stop].float()
+        block = block.reshape(batch, groups, -1, size)  # [B, G, H/G * b, D]
+        logits = torch.matmul(block, key[:, :, :stop].float().transpose(-1, -2))
+        logits = logits.view(batch, heads, stop - start, stop).mul_(scaling)
+        visible = index[:stop] <= index[start:stop, None]  # [b, stop]
+        if valid is not None:
+            itself = index[:stop] == index[start:stop, None]
+            visible = (visible & valid[:, None, :stop] | itself)[:, None]  # [B, 1, b, stop]
+            isolated = ~valid[:, None, start:stop, None]
+            visible = torch.where(isolated, itself, visible)
+        logits.masked_fill_(~visible, float("-inf"))
+        weights = torch.softmax(logits, dim=-1)
+        part = row[:, None, None, start:stop] / heads  # [B, 1, 1, b]
+        result[:, :stop] += torch.matmul(part, weights).sum(dim=(1, 2))
+    return result

@@ -1,0 +1,83 @@
+"""What one FastAVCache knows about its request, beside the KV rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import StateError
+from fastav_plugin.forward import Append, Prefill
+from fastav_plugin.hooks.base import LayerHookList
+from fastav_plugin.kv_layer import FastAVLayer
+from fastav_plugin.tokens import TokenMap
+
+if TYPE_CHECKING:
+    from fastav_plugin.binding import Binding
+
+
+@dataclass
+class State:
+    """What one FastAVCache knows; moved row by row with its layers, copied with it.
+
+    Attributes:
+        config: the request's settings.
+        hooks: its hooks.
+        given: the caller's TokenMap.
+        binding: the model this cache is used with, from the first forward on.
+        layers: one FastAVLayer per decoder layer.
+        token_map: map of the prompt, known after prefill.
+        reason: why nothing was cut.
+        shift: int64 [B], what renumbering takes off later positions.
+        forward: the forward pass going on.
+        call: keywords of the head's call going on.
+    """
+
+    config: FastAVConfig
+    hooks: LayerHookList
+    given: TokenMap | None = None
+    binding: Binding | None = None
+    layers: list[FastAVLayer] = field(default_factory=list)
+    token_map: TokenMap | None = None
+    reason: str | None = None
+    shift: Tensor | None = None
+    forward: Prefill | Append | None = None
+    call: dict[str, Any] | None = None
+
+    @property
+    def length(self) -> int:
+        """Rows the model has brought so far, cut or not.
+
+        Raises:
+            StateError: a forward was interrupted, so layers disagree.
+        """
+        lengths = {layer.logical_length for layer in self.layers} or {0}
+        if len(lengths) > 1:
+            raise StateError(
+                "A forward pass with this FastAVCache was interrupted, so its layers hold "
+                f"different lengths ({sorted(lengths)}). Call cache.reset() or make a new one."
+            )
+        return lengths.pop()
+
+    def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
+        """Move everything that is kept per batch row: layers, TokenMap, position shift."""
+        for layer in self.layers:
+            layer.map_rows(function)
+        if self.token_map is not None:
+            self.token_map = self.token_map.map_rows(function)
+        if self.shift is not None:
+            self.shift = function(self.shift)
+
+    def clear(self) -> None:
+        """Back to a cache that has seen no model."""
+        self.binding = self.token_map = self.reason = self.shift = None
+        self.forward = self.call = None
+        self.layers.clear()
+
+
+def state_of(cache: Any) -> State | None:
+    """The state of a FastAVCache; None for anything else."""
+    return getattr(cache, "fastav_state", None)

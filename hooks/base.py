@@ -1,0 +1,212 @@
+"""The contract of a pruning method: LayerHook, what it sees, and the registry of names."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+from torch import Tensor
+
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError, HookError
+from fastav_plugin.tokens import Modality
+
+#: Place of a cut picked from the text model's own inputs and made on entering layer 0.
+ENTRANCE = -1
+
+VISUAL = (Modality.IMAGE, Modality.VIDEO)
+
+
+@dataclass(frozen=True)
+class LayerView:
+    """The rows alive at one place of one prefill, as a hook sees them.
+
+    Attributes:
+        layer: the layer about to be entered, or ENTRANCE.
+        num_layers: decoder layers L of the model.
+        hidden_states: [B, T, C], what the layer would receive (input embeddings at ENTRANCE).
+        positions: int64 [B, T], original prompt positions, ascending; -1 for padding.
+        start: int64 [B], position of each row's first real token.
+        modality: uint8 [B, T], values of `Modality`.
+        segment: int64 [B, T], media segment, -1 outside media.
+        frame: int64 [B, T], video frame, -1 where unknown.
+        alive: bool [B, T], False for padding and for rows an earlier hook at this place dropped.
+        scores: float32 [B, T], attention the last real query paid to each row in the layer just
+            left, each row summing to one; None unless the hook set `needs_scores`.
+    """
+
+    layer: int
+    num_layers: int
+    hidden_states: Tensor
+    positions: Tensor
+    start: Tensor
+    modality: Tensor
+    segment: Tensor
+    frame: Tensor
+    alive: Tensor
+    scores: Tensor | None = None
+
+    @property
+    def media(self) -> Tensor:
+        """Bool [B, T], media rows still alive."""
+        return (self.modality > int(Modality.TEXT)) & self.alive
+
+    def mask(self, *modalities: Modality) -> Tensor:
+        """Bool [B, T], rows of these modalities still alive."""
+        found = self.modality == int(modalities[0])
+        for modality in modalities[1:]:
+            found = found | (self.modality == int(modality))
+        return found & self.alive
+
+
+class LayerHook(ABC):
+    """One pruning decision, in the manner of a LogitsProcessor.
+
+    A hook says at which places it wants to be called and, when called, which rows go on. Text,
+    padding, the last token and at least one media token per row are protected by the engine.
+    """
+
+    name: ClassVar[str] = ""
+    needs_scores: bool = False
+
+    @abstractmethod
+    def layers(self, num_layers: int) -> frozenset[int]:
+        """Places: ENTRANCE, or l for "on entering layer l"."""
+
+    @abstractmethod
+    def __call__(self, view: LayerView) -> Tensor | None:
+        """Bool [B, T], True where the row goes on; None keeps all."""
+
+    @classmethod
+    def from_config(cls, config: FastAVConfig) -> LayerHook:
+        """The hook a config's method asks for. Default: no arguments."""
+        del config
+        return cls()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Constructor arguments and the registered name, as plain JSON data.
+
+        Raises:
+            HookError: the class is not registered, so could not be read back.
+        """
+        if HOOKS.get(self.name) is not type(self):
+            raise HookError(
+                f"{type(self).__name__} is not registered, so a config with it cannot be saved. "
+                "Register the class with register_hook()."
+            )
+        parameters = inspect.signature(type(self).__init__).parameters
+        return {"name": self.name, **{k: getattr(self, k) for k in parameters if k != "self"}}
+
+
+class LayerHookList(list[LayerHook]):
+    """Hooks in the order in which they are asked at a place."""
+
+    def at(self, place: int, num_layers: int) -> LayerHookList:
+        """The hooks that want to be called at one place."""
+        return LayerHookList(hook for hook in self if place in hook.layers(num_layers))
+
+    def places(self, num_layers: int) -> frozenset[int]:
+        """All places at which some hook wants to be called.
+
+        Raises:
+            HookError: a place that the model does not have.
+        """
+        found: set[int] = set()
+        for hook in self:
+            wanted = hook.layers(num_layers)
+            wrong = [place for place in wanted if not ENTRANCE <= place < num_layers]
+            if wrong:
+                raise HookError(
+                    f"{type(hook).__name__} asks for layers {sorted(wrong)}; the model has layers "
+                    f"0..{num_layers - 1}, and ENTRANCE is {ENTRANCE}."
+                )
+            first = min(wanted, default=1)
+            if hook.needs_scores and first < 1:
+                raise HookError(
+                    f"{type(hook).__name__} needs scores at place {first}, before any attention."
+                )
+            found |= wanted
+        return frozenset(found)
+
+    @classmethod
+    def from_list(cls, items: Iterable[Any]) -> LayerHookList:
+        """Hooks given as objects or as their `to_dict()` data."""
+        hooks = cls()
+        for item in items:
+            if isinstance(item, Mapping):
+                values = dict(item)
+                hook_class = find_hook(str(values.pop("name", "")))
+                hooks.append(hook_class(**values))
+            elif isinstance(item, LayerHook):
+                hooks.append(item)
+            else:
+                raise HookError(
+                    f"`hooks` holds LayerHook objects, got {type(item).__name__}."
+                )
+        return hooks
+
+
+#: Registered hook classes by name.
+HOOKS: dict[str, type[LayerHook]] = {}
+
+#: Method names and the hooks each is made of, in order.
+METHODS: dict[str, tuple[str, ...]] = {"none": ()}
+
+HookClass = TypeVar("HookClass", bound=type[LayerHook])
+
+
+def register_hook(hook_class: HookClass, *, method: str | None = None) -> HookClass:
+    """Make a LayerHook class known by its `name`; usable as a decorator.
+
+    Args:
+        hook_class: the class; its `name` becomes a method name too.
+        method: another name of the method made of this hook alone.
+
+    Raises:
+        HookError: no name, or a name taken by another class.
+    """
+    name = getattr(hook_class, "name", "")
+    if not (isinstance(hook_class, type) and issubclass(hook_class, LayerHook)) or not name:
+        raise HookError(f"register_hook() takes a LayerHook class with a name, got {hook_class!r}.")
+    if HOOKS.get(name, hook_class) is not hook_class or "+" in name:
+        raise HookError(f"The hook name {name!r} is taken or holds a '+'. Choose another.")
+    HOOKS[name] = hook_class
+    METHODS.setdefault(method or name, (name,))
+    return hook_class
+
+
+def find_hook(name: str) -> type[LayerHook]:
+    """The registered class of a name.
+
+    Raises:
+        ConfigError: no such hook.
+    """
+    if name not in HOOKS:
+        raise ConfigError(
+            f"Unknown hook {name!r}. Known: {', '.join(sorted(HOOKS))}. "
+            "Add one with register_hook()."
+        )
+    return HOOKS[name]
+
+
+def method_hooks(config: FastAVConfig) -> LayerHookList:
+    """The hooks a config asks for: its own, or those its method names.
+
+    Raises:
+        ConfigError: unknown method.
+    """
+    if config.hooks is not None:
+        return LayerHookList.from_list(config.hooks)
+    make: Callable[[str], LayerHook] = lambda name: find_hook(name).from_config(config)  # noqa: E731
+    hooks = LayerHookList()
+    for part in config.method.split("+"):
+        if part not in METHODS:
+            raise ConfigError(
+                f"Unknown method {part!r}. Known: {', '.join(sorted(METHODS))}, "
+                "joined by '+' where several are wanted."
+            )
+        hooks.extend(make(name) for name in METHODS[part])
+    return hooks

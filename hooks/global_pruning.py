@@ -1,0 +1,82 @@
+"""FastAV's global cut: one positional rule in the middle of the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fastav_plugin.config import MEDIA, FastAVConfig
+from fastav_plugin.errors import ConfigError, TokenMapError
+from fastav_plugin.hooks.base import LayerHook, LayerView, register_hook
+from fastav_plugin.tokens import Modality
+
+
+@register_hook
+class GlobalPruning(LayerHook):
+    """Keep, on entering one layer, the media rows that a fixed rule names.
+
+    The rule is positional and known before inference, so no attention map is needed.
+
+    Args:
+        rule: one rule for all media, or one per modality: "all", "first N tokens",
+            "first N frames", "below N". "first" counts the alive rows of a modality in prompt
+            order; "below" counts original positions from the row's first real token.
+        layer: the layer to enter; None means L // 2.
+
+    Reference: FastAV, section 2.1.
+    """
+
+    name = "global_pruning"
+
+    def __init__(self, rule: str | Mapping[str, str] = "below 750", layer: int | None = None):
+        self.rule = rule
+        self.layer = layer
+        # The config knows the grammar of rules.
+        self._rules = FastAVConfig(global_rule=rule, global_layer=layer).rules()
+
+    @classmethod
+    def from_config(cls, config: FastAVConfig) -> GlobalPruning:
+        return cls(config.global_rule or "below 750", config.global_layer)
+
+    def layers(self, num_layers: int) -> frozenset[int]:
+        layer = num_layers // 2 if self.layer is None else self.layer
+        if layer >= num_layers:
+            raise ConfigError(
+                f"`global_layer` must lie in [1, {num_layers - 1}] for this model, got {layer}."
+            )
+        return frozenset({layer})
+
+    def __call__(self, view: LayerView) -> Tensor | None:
+        keep = torch.ones_like(view.alive)
+        for name in MEDIA:
+            rule = self._rules[name]
+            if rule == "all":
+                continue
+            rows = view.mask(Modality[name.upper()])
+            keep &= ~rows | _obeys(rule, rows, view)
+        return keep
+
+
+def _obeys(rule: str, rows: Tensor, view: LayerView) -> Tensor:
+    """Bool [B, T], True where a row of one modality (`rows`) satisfies the rule."""
+    words = rule.split()
+    if words[0] == "below":
+        return view.positions - view.start[:, None] < int(words[1])
+    count = int(words[1])
+    if words[2] == "tokens":
+        return rows.cumsum(dim=1) <= count
+    if bool((rows & (view.frame < 0)).any()):
+        raise TokenMapError(
+            f"The rule {rule!r} needs the frame of every token, which this prompt's TokenMap "
+            "does not know. Use 'first N tokens' or 'below N', or pass a TokenMap with frames."
+        )
+    return view.frame < _first_frame(view) + count
+
+
+def _first_frame(view: LayerView) -> Tensor:
+    """int64 [B, 1], the lowest frame alive in each row (DivPrune may have taken earlier ones)."""
+    alive = torch.where(view.alive & (view.frame >= 0), view.frame, torch.iinfo(torch.int64).max)
+    lowest = alive.amin(dim=1, keepdim=True)
+    return torch.where(lowest == torch.iinfo(torch.int64).max, 0, lowest)

@@ -1,0 +1,225 @@
+"""What must be known about one model family to prune it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.report import LayerCost
+from fastav_plugin.tokens import Modality, TokenMap
+
+#: Attention classes that compare the implementation's name, so that it cannot be renamed.
+NAME_SENSITIVE = frozenset(
+    "minimax_m3 minimax_m3_vl dots3_note glm5_next gemma4 gemma4_unified mistral_large4 "
+    "deepseek_v32 glm_moe_dsa hy_v4 axk2 falcon gpt2 gpt_neo git diffusion_gemma".split()
+)
+
+#: Text-model arguments with one entry per prompt row that no override here knows how to cut.
+ROW_ARGUMENTS = frozenset({"per_layer_inputs", "moe_mm_token_type_ids", "conv_mask", "block_states"})
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The modules of one model that the hooks go on.
+
+    Attributes:
+        head: the module generate() calls.
+        text_model: the module that runs the decoder layers.
+        layers: decoder layers, lowest first.
+        attentions: the attention module of each layer.
+    """
+
+    head: nn.Module
+    text_model: nn.Module
+    layers: tuple[nn.Module, ...]
+    attentions: tuple[nn.Module, ...]
+
+
+class ModelOverride:
+    """Knowledge about one family. Subclasses change what differs from the common contract.
+
+    The common contract (107 multimodal classes were looked at, 78 follow it): the text model
+    calls each layer with the hidden states first and the rest by keyword, layers return a tensor,
+    and a prompt holds one placeholder id per media token.
+    """
+
+    #: `config.model_type` of the models this override is for.
+    model_types: ClassVar[tuple[str, ...]] = ()
+    #: Default of FastAVConfig.global_rule.
+    global_rule: ClassVar[str | dict[str, str]] = "below 750"
+    #: Whether the last query's scores can be read by renaming the attention implementation.
+    supports_scores: ClassVar[bool] = True
+
+    def resolve(self, model: nn.Module) -> nn.Module:
+        """The module whose generate() makes text; the model itself unless it wraps one."""
+        return model
+
+    def text_config(self, config: Any) -> Any:
+        """The configuration of the decoder."""
+        return config.get_text_config(decoder=True)
+
+    def parts(self, head: nn.Module) -> Parts:
+        """Find the modules to hook.
+
+        Raises:
+            UnsupportedError: the model is not laid out as this override expects.
+        """
+        text_model = self.find_text_model(head)
+        layers = tuple(text_model.layers)
+        attentions = tuple(getattr(layer, "self_attn", None) for layer in layers)
+        if not layers or any(attention is None for attention in attentions):
+            raise UnsupportedError(
+                f"{type(head).__name__} has decoder layers without `self_attn`; every layer "
+                "must have attention to be cut."
+            )
+        return Parts(head, text_model, layers, attentions)  # type: ignore[arg-type]
+
+    def find_text_model(self, head: nn.Module) -> nn.Module:
+        """The module inside (or equal to) the head that runs the decoder layers."""
+        decoder = head.get_decoder() if hasattr(head, "get_decoder") else head
+        for candidate in (decoder, *head.modules()):
+            layers = getattr(candidate, "layers", None)
+            if isinstance(layers, nn.ModuleList) and layers and hasattr(layers[0], "self_attn"):
+                return candidate  # type: ignore[no-any-return]
+        raise UnsupportedError(
+            f"Found no decoder layers in {type(head).__name__}. "
+            "Add an override with register_override()."
+        )
+
+    def refusal(self, config: Any) -> str | None:
+        """Why models of this configuration cannot be pruned; None if they can."""
+        if getattr(config, "is_encoder_decoder", False):
+            return "it is an encoder-decoder model; only decoder-only models can be pruned"
+        text = self.text_config(config)
+        kinds = set(getattr(text, "layer_types", None) or ())
+        unknown = kinds - {"full_attention", "sliding_attention"}
+        if unknown:
+            return f"its layers of type {', '.join(sorted(unknown))} cannot be cut"
+        if getattr(text, "num_kv_shared_layers", 0):
+            return "its last layers share keys and values with earlier ones"
+        return None
+
+    def admit(self, model: nn.Module) -> None:
+        """Last check of a model before it is bound; a family with an override is known."""
+
+    def check_text_model(self, text_model: nn.Module) -> None:
+        """Refuse text models that take arguments which would have to be cut as well.
+
+        Raises:
+            UnsupportedError: names the argument.
+        """
+        parameters = inspect.signature(type(text_model).forward).parameters
+        found = sorted(ROW_ARGUMENTS.intersection(parameters))
+        if found:
+            raise UnsupportedError(
+                f"{type(text_model).__name__} takes {', '.join(found)}, one entry per prompt "
+                "row, which no override knows how to cut."
+            )
+
+    def deepstack_layers(self, config: Any) -> int:
+        """Number of lowest layers after which the model adds visual features by row."""
+        vision = getattr(config, "vision_config", None)
+        return len(getattr(vision, "deepstack_visual_indexes", None) or ())
+
+    def scores_allowed(self, config: Any) -> bool:
+        """Whether score hooks work on models of this configuration."""
+        names = {getattr(config, "model_type", ""), self.text_config(config).model_type}
+        names |= {name.removesuffix("_text") for name in names}
+        return self.supports_scores and not names & NAME_SENSITIVE
+
+    def placeholders(self, config: Any) -> dict[int, Modality]:
+        """Modality of each placeholder id. `*_token_id` is also served as `*_token_index`."""
+        found: dict[int, Modality] = {}
+        for kind in (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO):
+            for suffix in ("token_id", "token_index"):
+                token_id = getattr(config, f"{kind.name.lower()}_{suffix}", None)
+                if isinstance(token_id, int):
+                    found[token_id] = kind
+        return found
+
+    def token_map(
+        self,
+        config: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        inputs: dict[str, Any],
+    ) -> TokenMap:
+        """What each prompt position is.
+
+        Args:
+            config: the head's configuration.
+            input_ids: int64 [B, T].
+            attention_mask: [B, T] or None.
+            inputs: the other keywords of the head's call, e.g. `video_grid_thw`.
+        """
+        return TokenMap.from_placeholders(input_ids, self.placeholders(config), attention_mask)
+
+    def check_request(self, head: nn.Module, inputs: dict[str, Any]) -> None:
+        """Refuse a request that a cut would break. Default: none."""
+
+    def cost(self, config: Any) -> LayerCost:
+        """Sizes of one decoder layer, for the FLOPs account."""
+        text = self.text_config(config)
+        hidden = int(text.hidden_size)
+        heads = int(text.num_attention_heads)
+        size = int(getattr(text, "head_dim", None) or hidden // heads)
+        groups = int(getattr(text, "num_key_value_heads", None) or heads)
+        return LayerCost(
+            hidden_size=hidden,
+            intermediate_size=_active_width(text),
+            kv_size=groups * size,
+            query_size=heads * size,
+            mlp_matrices=3,
+        )
+
+    def window(self, config: Any, layer: int) -> int | None:
+        """Sliding window of one layer in rows, or None."""
+        text = self.text_config(config)
+        kinds = getattr(text, "layer_types", None)
+        if kinds and kinds[layer] == "sliding_attention":
+            return int(text.sliding_window)
+        if kinds is None and getattr(text, "sliding_window", None):
+            return int(text.sliding_window)
+        return None
+
+
+def _active_width(text: Any) -> int:
+    """MLP width that one token visits, over all experts it is routed to."""
+    experts = getattr(text, "num_experts_per_tok", None)
+    width = getattr(text, "moe_intermediate_size", None)
+    if experts and width:
+        return int(experts) * int(width) + int(
+            getattr(text, "shared_expert_intermediate_size", None) or 0
+        )
+    return int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
+
+
+def frames_from_grids(
+    token_map: TokenMap, modality: Modality, tokens_per_frame: list[list[int]]
+) -> TokenMap:
+    """Number the video frames of each row from the frame sizes of its segments.
+
+    Args:
+        token_map: the map to extend.
+        modality: the modality whose tokens the sizes describe, in prompt order over the batch.
+        tokens_per_frame: for each medium of the batch, tokens in each of its frames.
+
+    Returns:
+        The map with frames, or unchanged when the sizes do not add up to the tokens found (the
+        prompt was then made by something else than the family's processor).
+    """
+    rows = token_map.mask(modality)
+    sizes = [size for medium in tokens_per_frame for size in medium]
+    if sum(sizes) != int(rows.sum()):
+        return token_map
+    lengths = torch.tensor(sizes, device=rows.device)
+    running = torch.repeat_interleave(torch.arange(len(sizes), device=rows.device), lengths)
+    frame = token_map.frame.clone()
+    frame[rows] = running
+    first = torch.where(rows, frame, torch.iinfo(torch.int64).max).amin(dim=1, keepdim=True)
+    return token_map.with_frames(torch.where(rows, frame - first, frame))

@@ -1,0 +1,69 @@
+"""Qwen2.5-Omni: image, video, audio, and audio interleaved with its video."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.generate_call import find_local
+from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.qwen_vl import grid_frames
+from fastav_plugin.model_overrides.registry import register_override
+from fastav_plugin.tokens import Modality, TokenMap
+
+
+@register_override
+class QwenOmniOverride(ModelOverride):
+    """The thinker. The full model is served through its thinker, for text only.
+
+    The talker reads first and last hidden states of the whole prompt, which a cut shortens, so
+    speech output is refused.
+    """
+
+    model_types = ("qwen2_5_omni_thinker", "qwen2_5_omni")
+
+    def resolve(self, model: nn.Module) -> nn.Module:
+        return getattr(model, "thinker", model)
+
+    def token_map(
+        self,
+        config: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor | None,
+        inputs: dict[str, Any],
+    ) -> TokenMap:
+        tokens = super().token_map(config, input_ids, attention_mask, inputs)
+        tokens = grid_frames(tokens, inputs, config.vision_config.spatial_merge_size)
+        return _interleaved(tokens) if inputs.get("use_audio_in_video") else tokens
+
+    def check_request(self, head: nn.Module, inputs: dict[str, Any]) -> None:
+        from transformers import Qwen2_5OmniForConditionalGeneration as FullModel
+
+        stock = inspect.unwrap(FullModel.generate)
+        if find_local(stock.__code__, "generate_audio"):
+            raise UnsupportedError(
+                "Speech output reads the whole prompt's hidden states, which pruning shortens. "
+                "Call generate(..., generation_mode='text'), or pass no FastAVCache."
+            )
+
+
+def _interleaved(tokens: TokenMap) -> TokenMap:
+    """One segment per clip, and each audio token in the frame whose chunk it sounds with.
+
+    Audio and video of one clip alternate without text between them, so an unbroken run of media
+    is one clip; an audio token belongs to the last frame before it.
+    """
+    media = tokens.media
+    before = torch.nn.functional.pad(media, (1, 0))[:, :-1]
+    run = (media & ~before).long().cumsum(dim=1) - 1
+    segment = torch.where(media, run, -1)
+    latest = tokens.frame.cummax(dim=1).values
+    audio = tokens.mask(Modality.AUDIO)
+    # The frame must be of the same clip: frames are counted over the row, clips begin with one.
+    clip_frame = torch.where(tokens.frame >= 0, segment, -1).cummax(dim=1).values
+    frame = torch.where(audio & (clip_frame == segment), latest, tokens.frame)
+    return TokenMap(tokens.modality, segment, frame)

@@ -1,0 +1,62 @@
+"""Which override serves which model."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from torch import nn
+
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.generic import GenericOverride
+
+#: Registered overrides by `config.model_type`.
+OVERRIDES: dict[str, ModelOverride] = {}
+
+GENERIC = GenericOverride()
+
+OverrideClass = TypeVar("OverrideClass", bound=type[ModelOverride])
+
+
+def register_override(override_class: OverrideClass) -> OverrideClass:
+    """Make a ModelOverride class known for its `model_types`; usable as a decorator.
+
+    Raises:
+        ConfigError: not a ModelOverride class, or one without model types.
+    """
+    known = isinstance(override_class, type) and issubclass(override_class, ModelOverride)
+    if not known or not override_class.model_types:
+        raise ConfigError(
+            "register_override() takes a ModelOverride class with `model_types`, "
+            f"got {override_class!r}."
+        )
+    override = override_class()
+    for model_type in override_class.model_types:
+        OVERRIDES[model_type] = override
+    return override_class
+
+
+def find_override(model: nn.Module) -> ModelOverride:
+    """The override of a model: its family's, or the generic one if the model passes its probe.
+
+    Raises:
+        UnsupportedError: the model cannot be pruned; the message says why.
+    """
+    config = getattr(model, "config", None)
+    if config is None or not hasattr(config, "get_text_config"):
+        raise UnsupportedError(
+            f"{type(model).__name__} is not a transformers model: it has no configuration."
+        )
+    override = override_for_config(config)
+    if override is None:
+        override = GENERIC
+    reason = override.refusal(config)
+    if reason is not None:
+        raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")
+    override.admit(model)
+    return override
+
+
+def override_for_config(config: Any) -> ModelOverride | None:
+    """The registered override of a configuration, or None."""
+    return OVERRIDES.get(getattr(config, "model_type", ""))
