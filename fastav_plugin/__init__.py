@@ -1,9 +1,10 @@
 """FastAV and DivPrune token pruning inside an unmodified Hugging Face generate().
 
-    cfg = FastAVConfig.for_model(model)
-    out = model.generate(**inputs, past_key_values=FastAVCache(cfg))
+cfg = FastAVConfig.for_model(model)
+out = model.generate(**inputs, past_key_values=FastAVCache(cfg))
 """
 
+from fastav_plugin import probe as _probe  # noqa: F401  registers itself with overrides
 from fastav_plugin.attach import attach, detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig

@@ -15,6 +15,7 @@ from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override, override_for_config
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
 
     Returns:
         The same model.
+
     Raises:
         UnsupportedError: the model cannot be pruned, or was compiled (attach, then compile).
         ConfigError: the config does not suit the model.
@@ -52,8 +54,9 @@ def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
             binding.remove()
         raise
     binding.exchange = functools.partial(_exchange, config) if hooks else None
-    if "generate" not in head.__dict__ and hasattr(type(head), "generate"):
-        head.generate = MethodType(_marked_generate(type(head).generate), head)  # type: ignore[assignment]
+    stock = getattr(type(head), "generate", None)
+    if "generate" not in head.__dict__ and stock is not None:
+        head.__dict__["generate"] = MethodType(_marked_generate(stock), head)
     return model
 
 
@@ -133,14 +136,12 @@ def _resolve(model: Any, config: FastAVConfig) -> FastAVConfig:
     """Fill in a model family's defaults and check names, for `FastAVConfig.for_model`."""
     method_hooks(config)
     if isinstance(model, nn.Module):
-        head = unwrap(model)
-        override, model_config = find_override(head), head.config
+        override: ModelOverride | None = find_override(unwrap(model))
     else:
-        model_config = model
-        override = override_for_config(model_config)
-        reason = None if override is None else override.refusal(model_config)
+        override = override_for_config(model)
+        reason = None if override is None else override.refusal(model)
         if reason is not None:
-            raise UnsupportedError(f"{type(model_config).__name__} cannot be pruned: {reason}.")
+            raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")
     if override is not None and config.global_rule is None and config.calibration is None:
         config = config.replace(global_rule=override.global_rule)
     return config

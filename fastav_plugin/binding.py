@@ -17,7 +17,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.forward import Append, Prefill, Setting
 from fastav_plugin.generate_call import find_generate_call
-from fastav_plugin.hooks.base import LayerHookList, method_hooks
+from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
@@ -69,12 +69,13 @@ class Binding:
             return existing
         refuse_compiled(head)
         binding = cls(head, find_override(head))
-        binding._install()
+        binding.install()
         return binding
 
-    def _install(self) -> None:
+    def install(self) -> None:
+        """Put the hooks on."""
         hooks: list[tuple[nn.Module, Any]] = [
-            (self.parts.head, self._enter_head),
+            (self.parts.head, self.enter_head),
             (self.parts.text_model, self._enter_text_model),
         ]
         hooks += [
@@ -95,7 +96,8 @@ class Binding:
     @property
     def base_attention(self) -> str:
         """Name of the attention implementation the user chose."""
-        return str(self.parts.text_model.config._attn_implementation)
+        config: Any = self.parts.text_model.config
+        return str(config._attn_implementation)
 
     def check(self, config: FastAVConfig, hooks: LayerHookList) -> None:
         """Refuse a config this model cannot follow, before any forward.
@@ -115,7 +117,7 @@ class Binding:
                 f"{deepstack} or later, or before layer 0."
             )
         if any(hook.needs_scores and hook.layers(layers) for hook in hooks):
-            if not self.override.scores_allowed(head_config):
+            if not self.override.scores_allowed(self.parts.head):
                 raise UnsupportedError(
                     f"{type(self.parts.head).__name__} picks its attention by name, so its scores "
                     "cannot be read. Use positional hooks or DivPrune (method='divprune')."
@@ -147,12 +149,11 @@ class Binding:
         ]
         state.binding = self
 
-    # Hooks. Each returns None to leave a call as it is.
-
-    @torch.compiler.disable
-    def _enter_head(
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def enter_head(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Forward pre-hook of the head: open the request; None leaves the call as it is."""
         named = {**dict(zip(self._parameters, args, strict=False)), **kwargs} if args else kwargs
         past = named.get(layer_call.CACHE)
         state = state_of(past)
@@ -196,7 +197,7 @@ class Binding:
         state.forward = None
         state.call = named
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _enter_text_model(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -251,7 +252,7 @@ class Binding:
                 drafted=drafted,
             ),
         )
-        state.token_map, state.reason = token_map, prefill.reason
+        state.token_map, state.reason = token_map.first(length - drafted), prefill.reason
         if prefill.reason is None and any(hook.needs_scores for hook in state.hooks):
             self.attention.wrap(self.base_attention)
         return prefill
@@ -277,7 +278,7 @@ class _LayerEntry:
         self.binding = binding
         self.index = index
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -324,7 +325,7 @@ def _has_mrope(text_config: Any) -> bool:
     rope = getattr(text_config, "rope_parameters", None) or getattr(
         text_config, "rope_scaling", None
     )
-    return bool(rope) and "mrope_section" in rope
+    return isinstance(rope, dict) and "mrope_section" in rope
 
 
 def refuse_compiled(head: nn.Module) -> None:

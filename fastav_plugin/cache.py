@@ -17,7 +17,7 @@ from fastav_plugin.state import State
 from fastav_plugin.tokens import TokenMap
 
 
-class FastAVCache(Cache):  # type: ignore[misc]
+class FastAVCache(Cache):
     """A KV cache that prunes the prompt it is filled with.
 
     Give it to one call of generate(), or of the model; the model is found and bound by itself.
@@ -48,7 +48,7 @@ class FastAVCache(Cache):  # type: ignore[misc]
         if tokens is not None and not isinstance(tokens, TokenMap):
             raise ConfigError(f"`tokens` must be a TokenMap, got {type(tokens).__name__}.")
         state = State(config, method_hooks(config), tokens)
-        super().__init__(layers=state.layers)
+        super().__init__(layers=state.layers)  # type: ignore[arg-type]
         self.fastav_state = state
         self._pending: Pending | None = Pending(self) if _search else None
 
@@ -157,6 +157,20 @@ class FastAVCache(Cache):  # type: ignore[misc]
         self.fastav_state.clear()
         self._pending = Pending(self)
 
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take back the last `-tokens_to_remove` rows, in all layers or in none.
+
+        Raises:
+            StateError: rows of the prompt are among them that were pruned.
+        """
+        state = self.fastav_state
+        for layer in state.layers:
+            layer.check_crop(tokens_to_remove)
+        for layer in state.layers:
+            layer.crop(tokens_to_remove)
+        if state.token_map is not None:
+            state.token_map = state.token_map.first(state.length)
+
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Move batch rows for beam search."""
         self.fastav_state.map_rows(lambda rows: rows.index_select(0, beam_idx.to(rows.device)))
@@ -188,7 +202,7 @@ class FastAVCache(Cache):  # type: ignore[misc]
         twin = FastAVCache(state.config, state.given, _search=False)
         memo[id(self)] = twin
         twin.fastav_state = copy.deepcopy(state, memo)
-        twin.layers = twin.fastav_state.layers
+        twin.layers = twin.fastav_state.layers  # type: ignore[assignment]
         if state.binding is None:
             twin._pending = Pending(twin)
         return twin

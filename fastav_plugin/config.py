@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,13 @@ class FastAVConfig:
                 f"`positions` must be 'original' or 'renumbered', got {self.positions!r}."
             )
         if self.calibration is not None:
+            if not isinstance(self.calibration, (str, PathLike)):
+                raise ConfigError(f"`calibration` must be a path, got {self.calibration!r}.")
             object.__setattr__(self, "calibration", str(self.calibration))
+        if self.hooks is not None and not isinstance(self.hooks, (list, tuple)):
+            raise ConfigError(
+                f"`hooks` must be a LayerHookList or a list of hooks, got {self.hooks!r}."
+            )
         if isinstance(self.global_rule, Mapping):
             object.__setattr__(self, "global_rule", dict(self.global_rule))
         self._check_rule()
@@ -140,7 +147,9 @@ class FastAVConfig:
         """Plain JSON data; explicit hooks become their own `to_dict()`."""
         values = self._fields()
         if self.hooks is not None:
-            values["hooks"] = [hook.to_dict() for hook in self.hooks]
+            values["hooks"] = [
+                dict(hook) if isinstance(hook, Mapping) else hook.to_dict() for hook in self.hooks
+            ]
         return values
 
     @classmethod

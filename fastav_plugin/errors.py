@@ -1,11 +1,11 @@
 """What can go wrong, as one tree.
 
 FastAVError
-├── ConfigError (ValueError)        a setting out of range, an unknown key or name, an unreadable file
+├── ConfigError (ValueError)        a setting out of range, an unknown name, an unreadable file
 ├── TokenMapError (ValueError)      a TokenMap that does not describe this prompt
-├── UnsupportedError (TypeError)    a model, cache or option this plugin cannot prune exactly
+├── UnsupportedError (TypeError)    a model, cache or option that cannot be pruned exactly
 ├── HookError (TypeError)           a LayerHook that breaks its contract
-└── StateError (RuntimeError)       right objects, wrong moment: unbound, interrupted, used elsewhere
+└── StateError (RuntimeError)       right objects, wrong moment: unbound, interrupted
 
 Every message names the problem, the value, what is allowed and the remedy.
 """

@@ -181,7 +181,8 @@ class Prefill:
         positions = self._positions.gather(1, self.rows)
         if self.valid is not None:
             positions = positions.masked_fill(~self.valid, -1)
-        return Ticket(positions.shape[1], self.token_map.length, positions, self.valid)
+        width = positions.shape[1]
+        return Ticket(width, self.token_map.length, positions, self.valid, cut=True)
 
     def _select(self, place: int, hidden_states: Tensor) -> Tensor | None:
         """Ask the hooks of one place; returns the index of the rows that go on, or None for all."""

@@ -23,15 +23,17 @@ class Ticket:
         positions: int64 [B, rows], original positions, -1 for padding; None for rows that
             follow the logical end one by one.
         valid: bool [B, rows]; None when every row is real.
+        cut: whether a cut moved rows away from the model's own columns.
     """
 
     rows: int
     logical: int
     positions: Tensor | None = None
     valid: Tensor | None = None
+    cut: bool = False
 
 
-class FastAVLayer(CacheLayerMixin):  # type: ignore[misc]
+class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """KV rows of one layer, which may be fewer than the tokens the model has seen.
 
     The first forward (the prompt) gives `head` positions explicitly; later rows follow one by
@@ -45,7 +47,7 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[misc]
     supports_early_init = False
 
     def __init__(self, sliding_window: int | None = None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.window = sliding_window
         self.logical_length = 0
         self._clear()
@@ -58,6 +60,7 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[misc]
         self.head: Tensor | None = None  # int64 [B, h]
         self.head_valid: Tensor | None = None  # bool [B, h]
         self.head_logical = 0
+        self.compacted = False
         self.ticket: Ticket | None = None
 
     def expect(self, ticket: Ticket) -> None:
@@ -92,6 +95,7 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[misc]
             self.keys, self.values = key_states.contiguous(), value_states.contiguous()
             self.head, self.head_valid = ticket.positions, ticket.valid
             self.head_logical = ticket.logical
+            self.compacted = ticket.cut
         else:
             self.keys = torch.cat([self.keys, key_states], dim=-2)
             self.values = torch.cat([self.values, value_states], dim=-2)
@@ -120,11 +124,6 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[misc]
         if self.window is None or total == queries:
             return total
         return min(total, self.window - 1 + queries)
-
-    @property
-    def compacted(self) -> bool:
-        """Whether rows differ from the model's own numbering 0..logical_length-1."""
-        return self.rows != self.logical_length
 
     @property
     def positions(self) -> Tensor:
@@ -177,33 +176,38 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[misc]
         """Remove the last `-tokens_to_remove` rows (a negative number, or 0 for none).
 
         Raises:
-            StateError: more rows than were appended after the prompt's last cut.
+            StateError: rows of the prompt are among them that were pruned.
         """
-        if tokens_to_remove > 0:
-            raise StateError(
-                f"`crop` takes a negative number of rows to remove, got {tokens_to_remove}."
-            )
+        self.check_crop(tokens_to_remove)
         count = -tokens_to_remove
         if count == 0 or self.keys is None or self.values is None:
             return
-        if count > self.tail:
-            self._crop_head(count - self.tail)
+        of_head = count - self.tail
+        if of_head > 0:
+            assert self.head is not None
+            self.head = self.head[:, :-of_head]
+            self.head_valid = None if self.head_valid is None else self.head_valid[:, :-of_head]
+            self.head_logical -= of_head
         self.keys = self.keys[..., :-count, :]
         self.values = self.values[..., :-count, :]
         self.logical_length -= count
 
-    def _crop_head(self, count: int) -> None:
-        """Drafted rows of the first forward are its last rows, which no cut removes."""
-        assert self.head is not None
-        last = torch.arange(self.head_logical - count, self.head_logical, device=self.head.device)
-        if count >= self.head.shape[1] or not bool((self.head[:, -count:] == last).all()):
+    def check_crop(self, tokens_to_remove: int) -> None:
+        """Raise what `crop` would, and change nothing."""
+        if tokens_to_remove > 0:
             raise StateError(
-                f"Cannot crop {count} rows of the prompt: some of them were pruned. "
+                f"`crop` takes a negative number of rows to remove, got {tokens_to_remove}."
+            )
+        of_head = -tokens_to_remove - self.tail
+        if of_head <= 0 or self.head is None:
+            return
+        # Drafted rows of the first forward are its last rows, which no cut removes.
+        last = torch.arange(self.head_logical - of_head, self.head_logical, device=self.head.device)
+        if of_head >= self.head.shape[1] or not bool((self.head[:, -of_head:] == last).all()):
+            raise StateError(
+                f"Cannot crop {of_head} rows of the prompt: some of them were pruned. "
                 "Start from a new FastAVCache."
             )
-        self.head = self.head[:, :-count]
-        self.head_valid = None if self.head_valid is None else self.head_valid[:, :-count]
-        self.head_logical -= count
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Move batch rows for beam search: int64 [B]."""

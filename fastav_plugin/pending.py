@@ -45,13 +45,13 @@ class Pending:
             module._forward_pre_hooks_with_kwargs.pop(self._second.id, None)
         self._marked.clear()
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _mark(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         if not self._closed and isinstance(module, PreTrainedModel):
             module._forward_pre_hooks_with_kwargs[self._second.id] = True
             self._marked.add(module)
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _look(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -70,4 +70,4 @@ class Pending:
         self.close()
         if already_bound:
             return None  # its own hook comes next in this very call
-        return binding._enter_head(module, args, kwargs)
+        return binding.enter_head(module, args, kwargs)  # type: ignore[no-any-return]

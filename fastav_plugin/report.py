@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastav_plugin.errors import StateError
+from fastav_plugin.errors import ConfigError, StateError
 from fastav_plugin.flops import prefill_macs
 from fastav_plugin.tokens import Modality, TokenMap
 
@@ -73,10 +73,13 @@ class PruningReport:
             layer: 0..L-1; negative counts from the end.
             modality: only these, by member or name; None for all.
             row: index among the rows this report covers.
+
+        Raises:
+            ConfigError: no such modality.
         """
         kept = self.positions[layer][row]
         if modality is not None:
-            kind = Modality[modality.upper()] if isinstance(modality, str) else modality
+            kind = _modality(modality)
             kept = kept[self.token_map.modality[row].to(kept.device)[kept] == int(kind)]
         return [int(position) for position in kept.tolist()]
 
@@ -133,7 +136,7 @@ def make_report(
         cost.macs(counts) / max(1, cost.macs([full] * len(counts)))
         for counts, full in zip(totals, dense, strict=True)
     ]
-    kinds = [kind for kind in Modality if kind != Modality.PADDING and bool(picked.mask(kind).any())]
+    kinds = [kind for kind in list(Modality)[1:] if bool(picked.mask(kind).any())]
     by_kind = {
         kind.name.lower(): [
             [int((picked.modality[r][layer[r]] == int(kind)).sum()) for layer in kept]
@@ -152,6 +155,15 @@ def make_report(
         positions=kept,
         token_map=picked,
     )
+
+
+def _modality(name: Modality | str) -> Modality:
+    known = {kind.name.lower(): kind for kind in Modality}
+    if isinstance(name, Modality):
+        return name
+    if name.lower() not in known:
+        raise ConfigError(f"Unknown modality {name!r}. Known: {', '.join(known)}.")
+    return known[name.lower()]
 
 
 def _prompt_part(positions: Tensor, length: int) -> Tensor:

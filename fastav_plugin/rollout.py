@@ -30,7 +30,7 @@ def rollout_row(
     `row = e_last` its last row.
 
     Args:
-        row: [n] or [B, n].
+        row: [n] or [B, n]; one batch of queries and keys may serve all rows.
         queries: per layer, lowest first: [H, n, D] or [B, H, n, D], as they enter attention.
         keys: per layer, lowest first: [G, n, D] or [B, G, n, D]; H is a multiple of G.
         alpha: weight of attention against the residual path, in [0, 1].
@@ -40,6 +40,7 @@ def rollout_row(
 
     Returns:
         float32, shaped like `row`.
+
     Raises:
         ConfigError: alpha out of range, or lists and shapes that do not fit.
     Reference: FastAV, section 2.1; Abnar and Zuidema, Quantifying Attention Flow (2020).
@@ -48,20 +49,33 @@ def rollout_row(
         raise ConfigError(f"`alpha` must lie in [0, 1], got {alpha!r}.")
     if len(queries) != len(keys):
         raise ConfigError(f"Got {len(queries)} layers of queries and {len(keys)} of keys.")
-    result = torch.atleast_2d(row).float()
-    padding = None if valid is None else torch.atleast_2d(valid)
+    result = (row if row.dim() == 2 else row.unsqueeze(0)).float()
+    padding = valid.unsqueeze(0) if valid is not None and valid.dim() == 1 else valid
     for query, key in zip(reversed(queries), reversed(keys), strict=True):
         query = query if query.dim() == 4 else query.unsqueeze(0)
         key = key if key.dim() == 4 else key.unsqueeze(0)
-        if query.shape[2] != result.shape[1] or key.shape[2] != result.shape[1]:
-            raise ConfigError(
-                f"The row has {result.shape[1]} entries, queries and keys have "
-                f"{query.shape[2]} and {key.shape[2]}."
-            )
+        _check_shapes(result, query, key, padding)
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         attended = _row_times_attention(result, query, key, factor, padding)
         result = alpha * attended + (1 - alpha) * result
-    return result.view_as(row)
+    return result.reshape(row.shape)
+
+
+def _check_shapes(row: Tensor, query: Tensor, key: Tensor, valid: Tensor | None) -> None:
+    shapes = [tuple(row.shape), tuple(query.shape), tuple(key.shape)]
+    lengths = {row.shape[1], query.shape[2], key.shape[2]}
+    batches = {row.shape[0], query.shape[0], key.shape[0]}
+    if valid is not None:
+        shapes.append(tuple(valid.shape))
+        lengths.add(valid.shape[1])
+        batches.add(valid.shape[0])
+    heads_fit = query.shape[1] % key.shape[1] == 0 and query.shape[3] == key.shape[3]
+    rows_fit = row.shape[0] >= max(batches) and len(batches - {1}) <= 1
+    if len(lengths) != 1 or not heads_fit or not rows_fit or query.shape[0] != key.shape[0]:
+        raise ConfigError(
+            f"Row, queries, keys and validity do not fit: {shapes}; expected [B, n], "
+            "[B, H, n, D], [B, G, n, D] with H a multiple of G, and [B, n]."
+        )
 
 
 def _row_times_attention(
@@ -70,7 +84,7 @@ def _row_times_attention(
     """`row @ A` for one layer: row float32 [B, n], query [B, H, n, D], key [B, G, n, D]."""
     batch, heads, length, size = query.shape
     groups = key.shape[1]
-    result = torch.zeros_like(row).expand(max(batch, row.shape[0]), length).clone()
+    result = torch.zeros_like(row)
     index = torch.arange(length, device=row.device)
     for start in range(0, length, BLOCK):
         stop = min(start + BLOCK, length)

@@ -66,14 +66,22 @@ class TokenMap:
 
         Args:
             length: prompt length T.
-            image, video, audio: spans of each medium; every span is one segment.
+            image: spans of images; every span is one segment.
+            video: spans of clips.
+            audio: spans of sounds.
             tokens_per_frame: when given, splits each video span into frames of that many tokens.
 
         Returns:
             A TokenMap of one row.
+
         Raises:
             TokenMapError: a span outside [0, length), empty, or overlapping another.
         """
+        if length < 1 or (tokens_per_frame is not None and tokens_per_frame < 1):
+            raise TokenMapError(
+                f"`length` and `tokens_per_frame` must be at least 1, got {length} and "
+                f"{tokens_per_frame}."
+            )
         modality = torch.full((1, length), int(Modality.TEXT), dtype=torch.uint8)
         segment = torch.full((1, length), -1, dtype=torch.int64)
         frame = torch.full((1, length), -1, dtype=torch.int64)
@@ -189,6 +197,10 @@ class TokenMap:
     def extend(self, count: int) -> TokenMap:
         """Append text positions, as drafted tokens are appended to a prompt."""
         return self._pad(count, "right", Modality.TEXT)
+
+    def first(self, length: int) -> TokenMap:
+        """The map of the first `length` positions."""
+        return self.map_rows(lambda tensor: tensor[:, :length])
 
     def fit(self, rows: int, length: int, drafted: int) -> TokenMap:
         """Fit a caller's map to a forward batch of `rows` prompts of `length` positions.

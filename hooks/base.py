@@ -139,7 +139,12 @@ class LayerHookList(list[LayerHook]):
             if isinstance(item, Mapping):
                 values = dict(item)
                 hook_class = find_hook(str(values.pop("name", "")))
-                hooks.append(hook_class(**values))
+                try:
+                    hooks.append(hook_class(**values))
+                except TypeError as error:
+                    raise ConfigError(
+                        f"Wrong data for hook {hook_class.name!r}: {error}."
+                    ) from error
             elif isinstance(item, LayerHook):
                 hooks.append(item)
             else:
@@ -158,23 +163,22 @@ METHODS: dict[str, tuple[str, ...]] = {"none": ()}
 HookClass = TypeVar("HookClass", bound=type[LayerHook])
 
 
-def register_hook(hook_class: HookClass, *, method: str | None = None) -> HookClass:
+def register_hook(hook_class: HookClass) -> HookClass:
     """Make a LayerHook class known by its `name`; usable as a decorator.
 
-    Args:
-        hook_class: the class; its `name` becomes a method name too.
-        method: another name of the method made of this hook alone.
+    The name is also that of the method made of this hook alone.
 
     Raises:
-        HookError: no name, or a name taken by another class.
+        HookError: not a LayerHook class, no name, or a name that is taken or holds a "+".
     """
-    name = getattr(hook_class, "name", "")
-    if not (isinstance(hook_class, type) and issubclass(hook_class, LayerHook)) or not name:
-        raise HookError(f"register_hook() takes a LayerHook class with a name, got {hook_class!r}.")
-    if HOOKS.get(name, hook_class) is not hook_class or "+" in name:
-        raise HookError(f"The hook name {name!r} is taken or holds a '+'. Choose another.")
+    if not (isinstance(hook_class, type) and issubclass(hook_class, LayerHook)):
+        raise HookError(f"register_hook() takes a LayerHook class, got {hook_class!r}.")
+    name = hook_class.name
+    taken = HOOKS.get(name, hook_class) is not hook_class or METHODS.get(name, (name,)) != (name,)
+    if not name or "+" in name or taken:
+        raise HookError(f"The hook name {name!r} is empty, taken or holds a '+'. Choose another.")
     HOOKS[name] = hook_class
-    METHODS.setdefault(method or name, (name,))
+    METHODS[name] = (name,)
     return hook_class
 
 

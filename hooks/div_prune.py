@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
@@ -28,6 +29,7 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
 
     Returns:
         int64 [count], in pick order.
+
     Raises:
         ConfigError: count out of range or features not [M, d].
     Reference: DivPrune (arXiv 2503.02175), section 3.
@@ -60,7 +62,7 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
 def _unit_rows(features: Tensor) -> Tensor:
     """Rows of length one in float32; zero rows stay zero."""
     upcast = features.float()
-    norms = torch.linalg.vector_norm(upcast, dim=1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(upcast, dim=1, keepdim=True)
     return upcast / norms.masked_fill(norms == 0, 1)
 
 
@@ -101,12 +103,15 @@ class DivPrune(LayerHook):
         self.audio_keep_ratio = audio_keep_ratio
 
     @classmethod
+    @override
     def from_config(cls, config: FastAVConfig) -> DivPrune:
         return cls(config.visual_keep_ratio, config.audio_keep_ratio)
 
+    @override
     def layers(self, num_layers: int) -> frozenset[int]:
         return frozenset({ENTRANCE})
 
+    @override
     def __call__(self, view: LayerView) -> Tensor | None:
         keep = torch.ones_like(view.alive)
         _keep_diverse(keep, view.hidden_states, view.mask(*VISUAL), self.visual_keep_ratio)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
@@ -53,15 +54,18 @@ class FinePruning(LayerHook):
         self.after_layer = after_layer
 
     @classmethod
+    @override
     def from_config(cls, config: FastAVConfig) -> FinePruning:
         return cls(config.fine_drop_ratio, config.global_layer)
 
+    @override
     def layers(self, num_layers: int) -> frozenset[int]:
         if self.drop_ratio == 0:
             return frozenset()
         after = num_layers // 2 if self.after_layer is None else self.after_layer
         return frozenset(range(after + 1, num_layers))
 
+    @override
     def __call__(self, view: LayerView) -> Tensor | None:
         assert view.scores is not None
         media = view.media

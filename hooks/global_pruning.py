@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fastav_plugin.config import MEDIA, FastAVConfig
 from fastav_plugin.errors import ConfigError, TokenMapError
@@ -21,8 +22,9 @@ class GlobalPruning(LayerHook):
 
     Args:
         rule: one rule for all media, or one per modality: "all", "first N tokens",
-            "first N frames", "below N". "first" counts the alive rows of a modality in prompt
-            order; "below" counts original positions from the row's first real token.
+            "first N frames", "below N". "first" counts a modality's alive rows in prompt
+            order, or its frames still alive; "below" counts original positions from the row's
+            first real token.
         layer: the layer to enter; None means L // 2.
 
     Reference: FastAV, section 2.1.
@@ -37,9 +39,11 @@ class GlobalPruning(LayerHook):
         self._rules = FastAVConfig(global_rule=rule, global_layer=layer).rules()
 
     @classmethod
+    @override
     def from_config(cls, config: FastAVConfig) -> GlobalPruning:
         return cls(config.global_rule or "below 750", config.global_layer)
 
+    @override
     def layers(self, num_layers: int) -> frozenset[int]:
         layer = num_layers // 2 if self.layer is None else self.layer
         if layer >= num_layers:
@@ -48,6 +52,7 @@ class GlobalPruning(LayerHook):
             )
         return frozenset({layer})
 
+    @override
     def __call__(self, view: LayerView) -> Tensor | None:
         keep = torch.ones_like(view.alive)
         for name in MEDIA:
@@ -72,11 +77,7 @@ def _obeys(rule: str, rows: Tensor, view: LayerView) -> Tensor:
             f"The rule {rule!r} needs the frame of every token, which this prompt's TokenMap "
             "does not know. Use 'first N tokens' or 'below N', or pass a TokenMap with frames."
         )
-    return view.frame < _first_frame(view) + count
-
-
-def _first_frame(view: LayerView) -> Tensor:
-    """int64 [B, 1], the lowest frame alive in each row (DivPrune may have taken earlier ones)."""
-    alive = torch.where(view.alive & (view.frame >= 0), view.frame, torch.iinfo(torch.int64).max)
-    lowest = alive.amin(dim=1, keepdim=True)
-    return torch.where(lowest == torch.iinfo(torch.int64).max, 0, lowest)
+    # Frames ascend in prompt order, so a row opens a frame if it is past all before it.
+    frame = torch.where(rows, view.frame, -1)
+    before = torch.nn.functional.pad(frame.cummax(dim=1).values, (1, 0), value=-1)[:, :-1]
+    return (rows & (frame > before)).cumsum(dim=1) <= count

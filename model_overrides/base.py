@@ -20,7 +20,9 @@ NAME_SENSITIVE = frozenset(
 )
 
 #: Text-model arguments with one entry per prompt row that no override here knows how to cut.
-ROW_ARGUMENTS = frozenset({"per_layer_inputs", "moe_mm_token_type_ids", "conv_mask", "block_states"})
+ROW_ARGUMENTS = frozenset(
+    {"per_layer_inputs", "moe_mm_token_type_ids", "conv_mask", "block_states"}
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class ModelOverride:
             UnsupportedError: the model is not laid out as this override expects.
         """
         text_model = self.find_text_model(head)
-        layers = tuple(text_model.layers)
+        layers = tuple(text_model.get_submodule("layers").children())
         attentions = tuple(getattr(layer, "self_attn", None) for layer in layers)
         if not layers or any(attention is None for attention in attentions):
             raise UnsupportedError(
@@ -79,13 +81,14 @@ class ModelOverride:
             )
         return Parts(head, text_model, layers, attentions)  # type: ignore[arg-type]
 
-    def find_text_model(self, head: nn.Module) -> nn.Module:
+    def find_text_model(self, head: Any) -> nn.Module:
         """The module inside (or equal to) the head that runs the decoder layers."""
-        decoder = head.get_decoder() if hasattr(head, "get_decoder") else head
-        for candidate in (decoder, *head.modules()):
+        decoder: nn.Module = head.get_decoder() if hasattr(head, "get_decoder") else head
+        candidates: list[nn.Module] = [decoder, *head.modules()]
+        for candidate in candidates:
             layers = getattr(candidate, "layers", None)
             if isinstance(layers, nn.ModuleList) and layers and hasattr(layers[0], "self_attn"):
-                return candidate  # type: ignore[no-any-return]
+                return candidate
         raise UnsupportedError(
             f"Found no decoder layers in {type(head).__name__}. "
             "Add an override with register_override()."
@@ -126,8 +129,9 @@ class ModelOverride:
         vision = getattr(config, "vision_config", None)
         return len(getattr(vision, "deepstack_visual_indexes", None) or ())
 
-    def scores_allowed(self, config: Any) -> bool:
-        """Whether score hooks work on models of this configuration."""
+    def scores_allowed(self, head: nn.Module) -> bool:
+        """Whether score hooks work on this model."""
+        config: Any = head.config
         names = {getattr(config, "model_type", ""), self.text_config(config).model_type}
         names |= {name.removesuffix("_text") for name in names}
         return self.supports_scores and not names & NAME_SENSITIVE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from typing_extensions import override
+
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
 
@@ -14,6 +16,7 @@ class Gemma3Override(ModelOverride):
 
     model_types: ClassVar[tuple[str, ...]] = ("gemma3",)
 
+    @override
     def refusal(self, config: Any) -> str | None:
         if getattr(self.text_config(config), "use_bidirectional_attention", False):
             return "its text attends in both directions, so there is no last query"

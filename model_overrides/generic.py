@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
+from typing_extensions import override
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.model_overrides.base import ModelOverride
 
-#: Set by the probe room: why a model's class fails the probe, or None if it passes.
-_probe: Callable[[nn.Module, ModelOverride], str | None] | None = None
+#: Why a model cannot be pruned, or None; and whether its attention hands over scores.
+Verdict = tuple[str | None, bool]
+
+_probe: Callable[[nn.Module], Verdict] | None = None
 
 #: Verdicts by class of the text model: a probe is run once.
-_verdicts: dict[type[nn.Module], str | None] = {}
+_verdicts: dict[type[nn.Module], Verdict] = {}
 
 
-def set_probe(probe: Callable[[nn.Module, ModelOverride], str | None]) -> None:
+def set_probe(probe: Callable[[nn.Module], Verdict]) -> None:
     """Let a higher room say how a model is probed."""
     global _probe
     _probe = probe
@@ -25,16 +29,24 @@ def set_probe(probe: Callable[[nn.Module, ModelOverride], str | None]) -> None:
 class GenericOverride(ModelOverride):
     """The common contract, believed only after a probe. Media are found by placeholder ids."""
 
+    @override
     def admit(self, model: nn.Module) -> None:
-        text_model = self.find_text_model(model)
-        self.check_text_model(text_model)
-        kind = type(text_model)
-        if kind not in _verdicts:
-            assert _probe is not None
-            _verdicts[kind] = _probe(model, self)
-        reason = _verdicts[kind]
+        reason, _ = self._verdict(model)
+        config: Any = model.config
         if reason is not None:
             raise UnsupportedError(
-                f"No override for model_type {model.config.model_type!r}, and the probe of its "
+                f"No override for model_type {config.model_type!r}, and the probe of its "
                 f"text model failed: {reason}. Add an override with register_override()."
             )
+
+    @override
+    def scores_allowed(self, head: nn.Module) -> bool:
+        _, scores = self._verdict(head)
+        return scores and super().scores_allowed(head)
+
+    def _verdict(self, model: nn.Module) -> Verdict:
+        kind = type(self.find_text_model(model))
+        if kind not in _verdicts:
+            assert _probe is not None
+            _verdicts[kind] = _probe(model)
+        return _verdicts[kind]

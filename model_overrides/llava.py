@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
@@ -26,6 +27,7 @@ class LlavaVideoOverride(ModelOverride):
 
     model_types = ("llava_onevision", "llava_next_video")
 
+    @override
     def token_map(
         self,
         config: Any,
@@ -50,7 +52,7 @@ def _pooled_frames(tokens: TokenMap, size: int) -> TokenMap:
     video = tokens.mask(Modality.VIDEO)
     for row in range(tokens.rows):
         offset = 0
-        for segment in tokens.segment[row][video[row]].unique().tolist():
+        for segment in sorted(set(tokens.segment[row][video[row]].tolist())):
             where = (tokens.segment[row] == segment).nonzero().squeeze(1)
             count = max(1, where.numel() // size)
             number = torch.arange(where.numel(), device=frame.device) // size

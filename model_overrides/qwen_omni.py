@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.generate_call import find_local
@@ -26,9 +27,11 @@ class QwenOmniOverride(ModelOverride):
 
     model_types = ("qwen2_5_omni_thinker", "qwen2_5_omni")
 
+    @override
     def resolve(self, model: nn.Module) -> nn.Module:
         return getattr(model, "thinker", model)
 
+    @override
     def token_map(
         self,
         config: Any,
@@ -37,9 +40,11 @@ class QwenOmniOverride(ModelOverride):
         inputs: dict[str, Any],
     ) -> TokenMap:
         tokens = super().token_map(config, input_ids, attention_mask, inputs)
-        tokens = grid_frames(tokens, inputs, config.vision_config.spatial_merge_size)
-        return _interleaved(tokens) if inputs.get("use_audio_in_video") else tokens
+        return _interleaved(
+            grid_frames(tokens, inputs, config.vision_config.spatial_merge_size)
+        )
 
+    @override
     def check_request(self, head: nn.Module, inputs: dict[str, Any]) -> None:
         from transformers import Qwen2_5OmniForConditionalGeneration as FullModel
 
@@ -54,8 +59,8 @@ class QwenOmniOverride(ModelOverride):
 def _interleaved(tokens: TokenMap) -> TokenMap:
     """One segment per clip, and each audio token in the frame whose chunk it sounds with.
 
-    Audio and video of one clip alternate without text between them, so an unbroken run of media
-    is one clip; an audio token belongs to the last frame before it.
+    Only audio taken from a video stands in one unbroken run of media with it; such a run is one
+    clip, and an audio token belongs to the last frame before it.
     """
     media = tokens.media
     before = torch.nn.functional.pad(media, (1, 0))[:, :-1]
@@ -63,7 +68,7 @@ def _interleaved(tokens: TokenMap) -> TokenMap:
     segment = torch.where(media, run, -1)
     latest = tokens.frame.cummax(dim=1).values
     audio = tokens.mask(Modality.AUDIO)
-    # The frame must be of the same clip: frames are counted over the row, clips begin with one.
+    # The frame must be of the same clip, for frames are counted over the whole row.
     clip_frame = torch.where(tokens.frame >= 0, segment, -1).cummax(dim=1).values
     frame = torch.where(audio & (clip_frame == segment), latest, tokens.frame)
     return TokenMap(tokens.modality, segment, frame)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fastav_plugin.model_overrides.base import ModelOverride, frames_from_grids
 from fastav_plugin.model_overrides.registry import register_override
@@ -17,6 +19,7 @@ class QwenVLOverride(ModelOverride):
 
     model_types = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
+    @override
     def token_map(
         self,
         config: Any,
@@ -29,9 +32,22 @@ class QwenVLOverride(ModelOverride):
 
 
 def grid_frames(tokens: TokenMap, inputs: dict[str, Any], merge: int) -> TokenMap:
-    """Number video frames from `video_grid_thw`: int64 [videos, 3] in patches."""
+    """Number video frames, one per time grid.
+
+    A direct call of the model has `video_grid_thw` (int64 [videos, 3], in patches). generate()
+    keeps it for the towers, but passes position ids [3 or 4, B, T], whose temporal row moves on
+    from one grid to the next.
+    """
     grids = inputs.get("video_grid_thw")
-    if grids is None:
+    if grids is not None:
+        sizes = [[h * w // merge**2] * t for t, h, w in grids.tolist()]
+        return frames_from_grids(tokens, Modality.VIDEO, sizes)
+    position_ids = inputs.get("position_ids")
+    if position_ids is None or position_ids.dim() != 3:
         return tokens
-    sizes = [[h * w // merge**2] * t for t, h, w in grids.tolist()]
-    return frames_from_grids(tokens, Modality.VIDEO, sizes)
+    video = tokens.mask(Modality.VIDEO)
+    times = position_ids[-3].to(video.device)
+    times = torch.where(video, times, -1).cummax(dim=1).values
+    before = torch.nn.functional.pad(times, (1, 0), value=-1)[:, :-1]
+    starts = video & (times > before)
+    return tokens.with_frames(torch.where(video, starts.long().cumsum(dim=1) - 1, tokens.frame))

@@ -1,0 +1,38 @@
+# make demo   set up .venv if needed, then prune a real clip: table, demo/report.json, demo/pruning.png
+# make test   set up .venv if needed, then ruff, mypy and the tests with their coverage gate
+# make        set up .venv only
+
+# The first Python 3.11 or newer that is found; `make PYTHON=/path/to/python3.11` overrides.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
+	path=$$(command -v $$name) && "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	2>/dev/null && echo "$$path" && break; done)
+BIN := .venv/bin
+READY := .venv/.installed
+
+.DEFAULT_GOAL := setup
+.PHONY: setup demo test clean
+
+setup: $(READY)
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	@if [ ! -x $(BIN)/python ]; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "No Python 3.11 or newer was found. Install one with its venv module," \
+				"or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; fi; \
+		echo "Making .venv with $(PYTHON)"; \
+		"$(PYTHON)" -m venv .venv || { rm -rf .venv; exit 2; }; fi
+	@echo "Installing into .venv (once; torch is several gigabytes) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-c constraints.txt -e '.[media,viz,dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/fastav demo --output demo
+
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+clean:
+	rm -rf .venv demo build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

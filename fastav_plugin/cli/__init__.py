@@ -1,0 +1,58 @@
+"""The command line: one file per command."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Annotated
+
+import typer
+
+from fastav_plugin.cli.bench import bench
+from fastav_plugin.cli.console import Group
+from fastav_plugin.cli.demo import demo
+from fastav_plugin.cli.generate import generate
+from fastav_plugin.cli.inspect import inspect
+from fastav_plugin.cli.models import models
+
+app = typer.Typer(
+    name="fastav",
+    cls=Group,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="FastAV and DivPrune token pruning inside an unmodified Hugging Face generate().",
+)
+for command in (demo, generate, inspect, models, bench):
+    app.command()(command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from fastav_plugin import __version__
+
+        typer.echo(f"fastav {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print it.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    app()
+
+
+__all__ = ["app", "main"]

@@ -1,0 +1,91 @@
+"""fastav bench: dense and pruned prefill side by side on random weights."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import typer
+
+from fastav_plugin.bench import RULE, Case, Plan, describe, run_bench, spread
+from fastav_plugin.cli.console import percent, print_json, print_table, progress, seconds
+from fastav_plugin.cli.options import (
+    AudioKeepRatio,
+    DropRatio,
+    JsonFlag,
+    KeepRatio,
+    Ratios,
+    Rule,
+    Settings,
+    Threads,
+)
+from fastav_plugin.inspection import PromptSize
+
+
+def bench(
+    shape: Annotated[
+        str, typer.Option(help="tiny, qwen2-0.5b, qwen2-1.5b or qwen2-7b.")
+    ] = "qwen2-0.5b",
+    methods: Annotated[
+        str, typer.Option(help="Methods to measure, separated by commas.")
+    ] = "fastav,divprune,fastav+divprune",
+    repeats: Annotated[int, typer.Option(min=1, help="Measured rounds.")] = 5,
+    dtype: Annotated[str, typer.Option(help="bfloat16, float32 or float16.")] = "bfloat16",
+    threads: Threads = None,
+    text: Annotated[int, typer.Option(min=0, help="Text tokens.")] = 50,
+    video: Annotated[int, typer.Option(min=0, help="Video tokens.")] = 676,
+    audio: Annotated[int, typer.Option(min=0, help="Audio tokens.")] = 1496,
+    rule: Rule = None,
+    drop_ratio: DropRatio = None,
+    keep_ratio: KeepRatio = None,
+    audio_keep_ratio: AudioKeepRatio = None,
+    settings: Settings = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure the time to the first token, dense and pruned in turns in one process.
+
+    The weights are random and made directly in the dtype: time does not depend on their values.
+    One warm-up round, then medians. Three dense cases show what the plugin costs where it does
+    nothing; their logits must equal the stock ones bit by bit. The default rule is that of the
+    FastAV paper for VideoLLaMA2: all video, the first 10 audio tokens.
+
+    Example: fastav bench --shape qwen2-0.5b --methods fastav --repeats 9 --threads 2
+    """
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
+    plan = Plan(
+        shape=shape,
+        methods=[name.strip() for name in methods.split(",") if name.strip() not in ("", "dense")],
+        overrides={"global_rule": RULE, **ratios.overrides()},
+        prompt=PromptSize(text=text, video=video, audio=audio),
+        dtype=dtype,
+        repeats=repeats,
+    )
+    plan.check()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with progress("bench", plan.steps) as tick:
+        cases = run_bench(plan, tick)
+    found = describe(plan, cases)
+    if json:
+        print_json(found)
+        return
+    title = (
+        f"{shape}, {dtype}, batch 1, {found['prompt']['tokens']} tokens "
+        f"({video} video, {audio} audio), {found['threads']} threads, "
+        f"median of {repeats} (interquartile range)"
+    )
+    columns = ["case", "first token", "of dense", "in theory", "pruner", "logits"]
+    print_table(columns, [_row(case) for case in cases], title=title, left=(0, 5))
+
+
+def _row(case: Case) -> list[str]:
+    found = case.to_dict()
+    identical = "dense bits" if case.identical else "DIFFERENT"
+    return [
+        case.name,
+        f"{seconds(found['median_seconds'])} ({seconds(spread(case.seconds))})",
+        f"{percent(found['ratio'])} ({percent(found['iqr_ratio'])})",
+        percent(case.theory),
+        seconds(case.pruner_seconds) if case.pruned else "",
+        "" if case.pruned else identical,
+    ]

@@ -1,0 +1,152 @@
+"""What the command line prints: data on stdout, everything else on stderr, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from typer.core import TyperGroup
+
+from fastav_plugin.errors import FastAVError
+
+#: Exit status of a mistake that the user can mend.
+USER_ERROR = 2
+
+Tick = Callable[[str], None]
+
+
+class Group(TyperGroup):
+    """A command group whose user errors are one line on stderr and exit status 2."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; FastAVError and wrong usage become one line."""
+        standalone = kwargs.pop("standalone_mode", True)
+        try:
+            status = super().main(*args, standalone_mode=False, **kwargs)
+        except FastAVError as error:
+            if "--debug" in (kwargs.get("args") or sys.argv[1:]):
+                traceback.print_exc()
+            _fail(str(error))
+        except Exception as error:
+            # typer carries its own copy of click, whose usage errors have these two.
+            if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
+                raise
+            context = getattr(error, "ctx", None)
+            hint = f" Try '{context.command_path} --help'." if context else ""
+            _fail(f"{error.format_message()}{hint}")
+        if standalone:
+            sys.exit(status if isinstance(status, int) else 0)
+        return status
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"fastav: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(USER_ERROR)
+
+
+def print_json(data: Any) -> None:
+    """Write data as JSON to stdout."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    title: str = "",
+    left: Sequence[int] = (0,),
+    wrap: Sequence[int] = (),
+) -> None:
+    """Write a table to stdout.
+
+    Args:
+        columns: headings.
+        rows: cells.
+        title: line above the table.
+        left: columns of text; the others are numbers, aligned to the right.
+        wrap: columns that may be broken into lines where the terminal is narrow.
+    """
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    for index, name in enumerate(columns):
+        table.add_column(
+            name,
+            justify="left" if index in left else "right",
+            no_wrap=index not in wrap,
+            overflow="fold",
+            header_style="bold cyan",
+        )
+    for row in rows:
+        table.add_row(*row)
+    stdout().print(table)
+
+
+def stdout() -> Console:
+    """A console on stdout; a file or pipe gets lines of any length."""
+    width = None if sys.stdout.isatty() else 160
+    return Console(file=sys.stdout, width=width, highlight=False, markup=False)
+
+
+def note(text: str) -> None:
+    """Write a remark to stderr."""
+    Console(stderr=True, highlight=False, markup=False).print(text, soft_wrap=True)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Tick]:
+    """Show a progress bar on stderr while the block runs; gone when it ends.
+
+    Yields:
+        What to call with a short description after each of `total` steps.
+    """
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(title, total=total)
+
+        def tick(done: str) -> None:
+            bar.update(task, advance=1, description=f"{title}: {done}")
+
+        yield tick
+
+
+def percent(fraction: float) -> str:
+    """0.561 -> '56.1 %'."""
+    return f"{100 * fraction:.1f} %"
+
+
+def seconds(value: float) -> str:
+    """A duration with three digits or so."""
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
+
+
+def size(count: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"
+
+
+def flops(macs: float) -> str:
+    """Floating-point operations (two per multiply-accumulate)."""
+    operations = 2 * macs
+    for unit in ("", "K", "M", "G"):
+        if operations < 1000:
+            return f"{operations:.1f} {unit}FLOP"
+        operations /= 1000
+    return f"{operations:.2f} TFLOP"

@@ -1,0 +1,135 @@
+"""fastav generate: one question to a local checkpoint under several methods."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from transformers import AutoProcessor
+
+from fastav_plugin.attach import unwrap
+from fastav_plugin.cli.console import note, print_json, progress
+from fastav_plugin.cli.options import (
+    AudioKeepRatio,
+    DropRatio,
+    JsonFlag,
+    KeepRatio,
+    Methods,
+    Ratios,
+    Rule,
+    Settings,
+    Threads,
+    make_configs,
+)
+from fastav_plugin.cli.outcomes import print_outcomes
+from fastav_plugin.comparison import compare
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.inspection import model_class, read_config
+from fastav_plugin.media import SOUND, prepare_prompt, read_media
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
+
+
+def generate(
+    model: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder of a checkpoint.")
+    ],
+    question: Annotated[str, typer.Option(help="What to ask about the media.")],
+    video: MediaFile = None,
+    audio: MediaFile = None,
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="May be repeated."),
+    ] = None,
+    method: Methods = None,
+    rule: Rule = None,
+    drop_ratio: DropRatio = None,
+    keep_ratio: KeepRatio = None,
+    audio_keep_ratio: AudioKeepRatio = None,
+    settings: Settings = None,
+    sound: Annotated[
+        str, typer.Option(help="The video's own sound: separate, interleaved or none.")
+    ] = "separate",
+    fps: Annotated[float, typer.Option(min=0.01, help="Video frames per second.")] = 2.0,
+    frames: Annotated[int | None, typer.Option(min=2, help="At most this many frames.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 64,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed prefills of each method.")] = 1,
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    threads: Threads = None,
+    json: JsonFlag = False,
+) -> None:
+    """Ask a local checkpoint one question, dense and under each method.
+
+    Example: fastav generate --model ./Qwen2.5-Omni-7B --video clip.mp4
+    --question "What is heard?" --method fastav --method fastav+divprune
+    """
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
+    _check(sound, dtype)
+    configs = make_configs(read_config(model), method, ratios, ("fastav",))
+    media = read_media(
+        images=image or [], video=video, audio=audio, fps=fps, max_frames=frames, sound=sound
+    )
+    if threads is not None:
+        torch.set_num_threads(threads)
+    with progress("generate", 1 + (1 + len(configs)) * (1 + repeats)) as tick:
+        loaded, processor = load(model, dtype, device)
+        inputs = prepare_prompt(processor, media, question)
+        tick("model loaded")
+        outcomes = compare(
+            loaded,
+            {name: _move(value, loaded) for name, value in inputs.items()},
+            configs,
+            decode=lambda ids: str(processor.decode(ids, skip_special_tokens=True)),
+            max_new_tokens=max_new_tokens,
+            repeats=repeats,
+            tick=tick,
+        )
+    if json:
+        data = [outcome.to_dict() for outcome in outcomes]
+        print_json({"model": str(model), "question": question, "outcomes": data})
+        return
+    layers = len(outcomes[0].tokens_per_layer)
+    cut = next((c.global_layer for c in configs if c.global_layer is not None), layers // 2)
+    print_outcomes(outcomes, cut, title=question)
+    for outcome in outcomes:
+        if outcome.reason is not None:
+            note(f"{outcome.method}: nothing was cut, because {outcome.reason}.")
+
+
+def load(directory: Path, dtype: str = "auto", device: str = "cpu") -> tuple[Any, Any]:
+    """The model and the processor in a folder, for text output.
+
+    Raises:
+        ConfigError: files that are missing or broken.
+    """
+    config = read_config(directory)
+    try:
+        processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
+        if not hasattr(processor, "tokenizer"):
+            raise UnsupportedError(
+                f"'{directory}' holds a {type(processor).__name__} and no processor of media."
+            )
+        model = model_class(config).from_pretrained(directory, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        if isinstance(error, UnsupportedError):
+            raise
+        first = str(error).strip().split("\n")[0]
+        raise ConfigError(f"Cannot load the checkpoint in '{directory}': {first}") from error
+    return unwrap(model).to(device).eval(), processor
+
+
+def _check(sound: str, dtype: str) -> None:
+    for name, value, allowed in (("sound", sound, SOUND), ("dtype", dtype, DTYPES)):
+        if value not in allowed:
+            raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
+
+
+def _move(value: Any, model: Any) -> Any:
+    """Tensors to the model's device, and floats to its dtype."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)

@@ -1,0 +1,115 @@
+"""fastav inspect: what would be pruned in a model, or why it is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from fastav_plugin.cli.console import flops, note, percent, print_json, print_table
+from fastav_plugin.cli.options import (
+    AudioKeepRatio,
+    DropRatio,
+    JsonFlag,
+    KeepRatio,
+    Methods,
+    ModelFolder,
+    Ratios,
+    Rule,
+    Settings,
+)
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.inspection import Inspection, PromptSize, inspect_model
+
+DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
+
+
+def inspect(
+    model: ModelFolder,
+    method: Methods = None,
+    text: Annotated[int, typer.Option(min=0, help="Text tokens.")] = 50,
+    image: Annotated[int, typer.Option(min=0, help="Image tokens.")] = 0,
+    video: Annotated[int, typer.Option(min=0, help="Video tokens.")] = 676,
+    audio: Annotated[int, typer.Option(min=0, help="Audio tokens.")] = 1496,
+    frames: Annotated[int, typer.Option(min=0, help="Frames of the video.")] = 0,
+    rule: Rule = None,
+    drop_ratio: DropRatio = None,
+    keep_ratio: KeepRatio = None,
+    audio_keep_ratio: AudioKeepRatio = None,
+    settings: Settings = None,
+    json: JsonFlag = False,
+) -> None:
+    """Show what would be pruned in a model, from its config.json alone.
+
+    No weights are read. Exit status 2 with one line on stderr where the model is refused.
+
+    Example: fastav inspect ./Qwen2.5-Omni-7B --text 50 --video 676 --audio 1496
+    """
+    overrides = Ratios(
+        rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()
+    ).overrides()
+    prompt = PromptSize(text, image, video, audio, frames)
+    methods = [name for name in (method or DEFAULT_METHODS) if name != "dense"]
+    try:
+        found = inspect_model(model, methods, overrides, prompt)
+    except UnsupportedError as error:
+        if json:
+            print_json({"model": str(model), "supported": False, "reason": str(error)})
+        raise
+    if json:
+        print_json({"model": str(model), "supported": True, **_plain(found, prompt)})
+    else:
+        _print(found)
+    if methods and all(plan.refusal for plan in found.plans[1:]):
+        raise UnsupportedError(found.plans[1].refusal or "")
+
+
+def _plain(found: Inspection, prompt: PromptSize) -> dict[str, Any]:
+    return {**dataclasses.asdict(found), "prompt": dataclasses.asdict(prompt)}
+
+
+def _print(found: Inspection) -> None:
+    sliding = sum(size is not None for size in found.window)
+    facts = {
+        "model type": found.model_type,
+        "class": found.architecture,
+        "override": found.override,
+        "layers": f"{found.num_layers}" + (f", {sliding} of them sliding" if sliding else ""),
+        "layer sizes": f"hidden {found.cost.hidden_size}, queries {found.cost.query_size}, "
+        f"keys {found.cost.kv_size}, MLP {found.cost.intermediate_size}",
+        "placeholders": ", ".join(f"{name} {i}" for name, i in found.placeholders.items())
+        or "none: give a TokenMap",
+        "default rule": str(found.global_rule),
+        "scores": "can be read" if found.scores else "cannot be read: positional hooks and DivPrune",
+    }
+    if found.deepstack_layers:
+        facts["deepstack"] = f"layers 0..{found.deepstack_layers - 1}: no cut inside"
+    print_table(["", ""], [[name, value] for name, value in facts.items()], left=(0, 1))
+    plans = [plan for plan in found.plans if plan.refusal is None]
+    columns = ["layers", *(f"{plan.method}: tokens" for plan in plans)]
+    columns += [f"{plan.method}: per layer" for plan in plans]
+    rows = []
+    for first, last in _common_ranges([plan.tokens_per_layer for plan in plans]):
+        name = f"{first}" if first == last else f"{first}-{last}"
+        counts = [str(plan.tokens_per_layer[first]) for plan in plans]
+        rows.append([name, *counts, *(flops(plan.macs_per_layer[first]) for plan in plans)])
+    totals = [flops(sum(plan.macs_per_layer)) for plan in plans]
+    rows.append(["all", *(percent(plan.flops_ratio) for plan in plans), *totals])
+    print_table(columns, rows)
+    for plan in found.plans:
+        if plan.refusal is not None:
+            note(f"{plan.method}: refused. {plan.refusal}")
+        if plan.reason is not None:
+            note(f"{plan.method}: nothing is cut, because {plan.reason}.")
+
+
+def _common_ranges(columns: list[list[int]]) -> list[tuple[int, int]]:
+    """Runs of layers over which no column changes."""
+    runs: list[tuple[int, int]] = []
+    for layer, values in enumerate(zip(*columns, strict=True)):
+        if runs and tuple(column[runs[-1][0]] for column in columns) == values:
+            runs[-1] = (runs[-1][0], layer)
+        else:
+            runs.append((layer, layer))
+    return runs

@@ -1,0 +1,108 @@
+"""Options that several commands share, and the FastAVConfigs they make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", "-m", help="A method, or several joined by '+'. May be repeated."),
+]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        "--rule",
+        help="FastAV's global cut: 'below 750', or one rule per modality: "
+        "'video=all, audio=first 10 tokens'.",
+    ),
+]
+DropRatio = Annotated[
+    float | None, typer.Option("--drop-ratio", help="FastAV's P, in \\[0, 1). Default 0.2.")
+]
+KeepRatio = Annotated[
+    float | None,
+    typer.Option("--keep-ratio", help="Visual share DivPrune keeps, in (0, 1]. Default 0.5."),
+]
+AudioKeepRatio = Annotated[
+    float | None,
+    typer.Option("--audio-keep-ratio", help="Audio share DivPrune keeps. Default: all."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Any other field of FastAVConfig: 'global_layer=10'. May be repeated."
+    ),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+ModelFolder = Annotated[
+    Path,
+    typer.Argument(exists=True, file_okay=False, help="Folder of a checkpoint.", metavar="DIR"),
+]
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """The pruning options of one command line."""
+
+    rule: str | None = None
+    drop_ratio: float | None = None
+    keep_ratio: float | None = None
+    audio_keep_ratio: float | None = None
+    settings: Sequence[str] = ()
+
+    def overrides(self) -> dict[str, Any]:
+        """Fields of FastAVConfig that the user gave.
+
+        Raises:
+            ConfigError: a setting that is not `name=value`.
+        """
+        named = {
+            "global_rule": None if self.rule is None else parse_rule(self.rule),
+            "fine_drop_ratio": self.drop_ratio,
+            "visual_keep_ratio": self.keep_ratio,
+            "audio_keep_ratio": self.audio_keep_ratio,
+        }
+        found = {name: value for name, value in named.items() if value is not None}
+        for setting in self.settings or ():
+            name, equals, value = setting.partition("=")
+            if not equals:
+                raise ConfigError(f"`--set` takes name=value, got {setting!r}.")
+            found[name.strip()] = _value(value.strip())
+        return found
+
+
+def make_configs(
+    model: Any, methods: Sequence[str] | None, ratios: Ratios, default: Sequence[str]
+) -> list[FastAVConfig]:
+    """One config per method, fit for a model or its configuration.
+
+    "dense" is always the reference, so asking for it adds nothing.
+    """
+    names = [name for name in (methods or default) if name != "dense"]
+    overrides = ratios.overrides()
+    return [FastAVConfig.for_model(model, method=name, **overrides) for name in names]
+
+
+def parse_rule(text: str) -> str | dict[str, str]:
+    """'below 750' as it is; 'video=all, audio=first 10 tokens' as a mapping."""
+    if "=" not in text:
+        return text.strip()
+    pairs = (part.partition("=") for part in text.split(","))
+    return {modality.strip(): rule.strip() for modality, _, rule in pairs}
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,262 @@
+"""What would be pruned in a model, from its config.json alone: no weights, no forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig
+
+from fastav_plugin import layer_call
+from fastav_plugin.attach import attach, detach, unwrap
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
+from fastav_plugin.forward import Prefill, Setting
+from fastav_plugin.hooks import method_hooks
+from fastav_plugin.kv_layer import FastAVLayer
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.report import LayerCost
+from fastav_plugin.tokens import TokenMap
+
+#: Text tokens that go before the media, as in the usual chat templates.
+_SYSTEM_PROMPT = 14
+
+
+@dataclass(frozen=True)
+class PromptSize:
+    """How many tokens of each modality a prompt has.
+
+    Attributes:
+        text, image, video, audio: token counts.
+        frames: video frames that `video` is split into; 0 where they are unknown.
+    """
+
+    text: int = 50
+    image: int = 0
+    video: int = 676
+    audio: int = 1496
+    frames: int = 0
+
+    def token_map(self) -> TokenMap:
+        """A prompt of this size: system prompt, image, video, audio, question.
+
+        Raises:
+            ConfigError: no token at all, or frames that do not divide the video.
+        """
+        if self.frames and self.video % self.frames:
+            raise ConfigError(
+                f"{self.video} video tokens cannot be split into {self.frames} equal frames."
+            )
+        start = min(_SYSTEM_PROMPT, self.text // 2)
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for name in ("image", "video", "audio"):
+            count = getattr(self, name)
+            spans[name] = [(start, start + count)] if count else []
+            start += count
+        length = self.text + self.image + self.video + self.audio
+        if length == 0:
+            raise ConfigError("A prompt needs at least one token, got none.")
+        each = self.video // self.frames if self.frames else None
+        return TokenMap.from_spans(length, **spans, tokens_per_frame=each)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one method would do to a prompt.
+
+    Attributes:
+        method: the config's method.
+        tokens_per_layer: tokens that each layer would see.
+        macs_per_layer: multiply-accumulates of each layer's prefill.
+        flops_ratio: their sum as a fraction of dense.
+        reason: why nothing would be cut, or None.
+        refusal: why this method is refused, or None; the plan is dense then.
+    """
+
+    method: str
+    tokens_per_layer: list[int]
+    macs_per_layer: list[int]
+    flops_ratio: float
+    reason: str | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known about a model without its weights.
+
+    Attributes:
+        model_type: of the configuration.
+        architecture: the class generate() runs on.
+        override: the class that knows the family.
+        num_layers: decoder layers.
+        cost: sizes of a decoder layer.
+        placeholders: placeholder id of each modality by name.
+        window: sliding window of each layer in rows, or None.
+        deepstack_layers: lowest layers after which visual features are added.
+        scores: whether the last query's attention scores can be read.
+        global_rule: the family's default rule.
+        plans: dense first, then each method asked for.
+    """
+
+    model_type: str
+    architecture: str
+    override: str
+    num_layers: int
+    cost: LayerCost
+    placeholders: dict[str, int]
+    window: list[int | None]
+    deepstack_layers: int
+    scores: bool
+    global_rule: Any
+    plans: list[Plan] = field(default_factory=list)
+
+
+def inspect_model(
+    directory: Path,
+    methods: Sequence[str],
+    overrides: dict[str, Any],
+    prompt: PromptSize,
+) -> Inspection:
+    """Find out what each method would do to a prompt in a checkpoint's model.
+
+    The model is built from its configuration on the meta device, so attach() itself says whether
+    it can be pruned.
+
+    Args:
+        directory: folder with a config.json; weights are not read.
+        methods: names of methods.
+        overrides: other fields of FastAVConfig.
+        prompt: size of the prompt.
+
+    Raises:
+        UnsupportedError: the model cannot be pruned.
+        ConfigError: the folder holds no configuration that transformers knows, or a setting is
+            wrong.
+    """
+    model = _empty_model(read_config(directory))
+    head = unwrap(model)
+    override = find_override(head)
+    config: Any = head.config
+    tokens = prompt.token_map()
+    layers = len(override.parts(head).layers)
+    cost = override.cost(config)
+    plans = [_plan("dense", tokens, layers, cost, None)]
+    for method in methods:
+        wanted = FastAVConfig.for_model(head, method=method, **overrides)
+        try:
+            attach(model, wanted)
+            plans.append(_plan(method, tokens, layers, cost, wanted))
+        except FastAVError as error:
+            plans.append(_plan(method, tokens, layers, cost, None, refusal=str(error)))
+        finally:
+            detach(model)
+    return Inspection(
+        model_type=config.model_type,
+        architecture=type(head).__name__,
+        override=type(override).__name__,
+        num_layers=layers,
+        cost=cost,
+        placeholders={kind.name.lower(): i for i, kind in override.placeholders(config).items()},
+        window=[override.window(config, layer) for layer in range(layers)],
+        deepstack_layers=override.deepstack_layers(config),
+        scores=override.scores_allowed(config),
+        global_rule=override.global_rule,
+        plans=plans,
+    )
+
+
+def read_config(directory: Path) -> Any:
+    """The transformers configuration in a folder.
+
+    Raises:
+        ConfigError: no such file, not JSON, or a model type that transformers does not know.
+    """
+    try:
+        return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise ConfigError(f"'{directory}' holds no model that transformers can read: {first}") from error
+
+
+def model_class(config: Any) -> Any:
+    """The transformers class that a configuration names.
+
+    Raises:
+        UnsupportedError: none, or one that transformers does not have.
+    """
+    names = getattr(config, "architectures", None) or []
+    for name in names:
+        found = getattr(transformers, name, None)
+        if found is not None:
+            return found
+    raise UnsupportedError(
+        f"config.json names the architecture {names[0] if names else None!r}, which this version "
+        "of transformers does not have."
+    )
+
+
+def _empty_model(config: Any) -> nn.Module:
+    with torch.device("meta"):
+        return model_class(config)(config).eval()  # type: ignore[no-any-return]
+
+
+def _plan(
+    method: str,
+    tokens: TokenMap,
+    layers: int,
+    cost: LayerCost,
+    config: FastAVConfig | None,
+    refusal: str | None = None,
+) -> Plan:
+    counts, reason = [tokens.length] * layers, None
+    if config is not None:
+        counts, reason = plan_tokens(config, tokens, layers)
+    dense = cost.macs([tokens.length] * layers)
+    each = [cost.macs([count]) for count in counts]
+    return Plan(method, counts, each, sum(each) / dense, reason, refusal)
+
+
+def plan_tokens(
+    config: FastAVConfig, tokens: TokenMap, layers: int
+) -> tuple[list[int], str | None]:
+    """Tokens that each layer would see, by a dry run of the engine on random features.
+
+    The real hooks are asked, with features and scores of no meaning: which rows they pick is
+    arbitrary, how many is exact.
+
+    Args:
+        config: what to prune.
+        tokens: map of one prompt.
+        layers: decoder layers of the model.
+
+    Returns:
+        The counts, lowest layer first, and why nothing is cut, or None.
+    """
+    hooks = method_hooks(config)
+    setting = Setting(
+        num_layers=layers,
+        flash=False,
+        min_media_tokens=config.min_media_tokens,
+        renumbered=False,
+        drafted=0,
+    )
+    prefill = Prefill(hooks, tokens, setting)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn((1, tokens.length, 8), generator=generator)
+    counts = []
+    for layer in range(layers):
+        arguments: dict[str, Any] = {}
+        hidden = prefill.enter(layer, hidden, arguments, FastAVLayer())
+        counts.append(hidden.shape[1])
+        if layer_call.REQUEST in arguments:
+            rows = hidden[:, None]  # [1, 1, K, 8]: one head, queries and keys alike
+            prefill.observe(rows, rows, None, None, None)
+    return counts, prefill.reason
+
+

@@ -1,0 +1,296 @@
+"""The probe a model without an override must pass: a tiny random copy, cut and compared.
+
+The copy is built from the text model's own class and configuration with small sizes, so the
+user's weights are never run. It must be called as the common contract says, give the same bits
+when all rows are kept, and the same numbers as a dense run that hides the dropped rows.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from fastav_plugin import layer_call
+from fastav_plugin.binding import Binding
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import FastAVError
+from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
+from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.generic import set_probe
+from fastav_plugin.tokens import TokenMap
+
+LAYERS = 4
+CUT = 2
+#: Prompt length of the probe; a prime, so that it cannot be mistaken for a size of the model.
+LENGTH = 37
+TOLERANCE = 1e-4
+
+#: Arguments of a text model that need no cutting, or that the engine cuts.
+KNOWN_ARGUMENTS = frozenset(
+    "input_ids attention_mask position_ids past_key_values inputs_embeds use_cache kwargs "
+    "visual_pos_masks deepstack_visual_embeds output_attentions output_hidden_states return_dict "
+    "cache_position logits_to_keep flash_attn_kwargs".split()
+)
+
+#: Sizes tried for the copy, smallest first; the last only limits depth, width of the MLP and
+#: vocabulary, for families whose sizes depend on each other.
+_FEW_HEADS = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+_ALWAYS = {
+    "vocab_size": 64,
+    "intermediate_size": 64,
+    "moe_intermediate_size": 32,
+    "num_experts": 4,
+    "num_local_experts": 4,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+}
+
+
+class _DropThird(LayerHook):
+    """Drop every third media row at one place; reads scores only to see that they come."""
+
+    name = "probe"
+
+    def __init__(self, place: int, needs_scores: bool) -> None:
+        self.place = place
+        self.needs_scores = needs_scores
+        self.seen: Tensor | None = None
+
+    @override
+    def layers(self, num_layers: int) -> frozenset[int]:
+        return frozenset({self.place})
+
+    @override
+    def __call__(self, view: LayerView) -> Tensor | None:
+        self.seen = view.scores
+        return view.positions % 3 != 0
+
+
+class _Trusting(ModelOverride):
+    """The common contract, with nothing refused beforehand: the probe finds out."""
+
+    @override
+    def scores_allowed(self, head: nn.Module) -> bool:
+        return True
+
+
+def probe(model: nn.Module) -> tuple[str | None, bool]:
+    """Why a model cannot be pruned, or None, and whether its attention hands over scores."""
+    override = _Trusting()
+    text_model = override.find_text_model(model)
+    unknown = set(inspect.signature(type(text_model).forward).parameters) - KNOWN_ARGUMENTS
+    unknown -= {"self"}
+    if unknown:
+        return f"its text model takes unknown arguments ({', '.join(sorted(unknown))})", False
+    try:
+        with _quiet_random():
+            tiny = _tiny_copy(text_model)
+            reason = _compare(tiny, override, ENTRANCE) or _compare(tiny, override, CUT)
+            scores = reason is None and _scores_are_honest(tiny, override)
+    except FastAVError as error:
+        return str(error), False
+    except Exception as error:  # any failure of a model never seen before is a verdict
+        return f"{type(error).__name__}: {error}", False
+    return reason, scores
+
+
+@contextmanager
+def _quiet_random() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        yield
+
+
+def _tiny_copy(text_model: nn.Module) -> nn.Module:
+    errors: list[str] = []
+    few = {**_ALWAYS, **_FEW_HEADS}
+    for sizes in ({**few, "head_dim": 16}, few, _ALWAYS):
+        try:
+            config = _shrunk(text_model.config, sizes)
+            build: Any = type(text_model)
+            tiny: nn.Module = build._from_config(config)
+            tiny = tiny.float().eval()
+            tiny(inputs_embeds=_embeddings(tiny), use_cache=False)
+            return tiny
+        except Exception as error:  # the next sizes may do
+            errors.append(f"{type(error).__name__}: {error}")
+    raise FastAVError(f"no small copy of its text model could be built ({errors[-1]})")
+
+
+def _shrunk(config: Any, sizes: dict[str, int]) -> Any:
+    config = copy.deepcopy(config)
+    depth, head_size = config.num_hidden_layers, _head_size(config)
+    for name, value in list(config.to_dict().items()):
+        if isinstance(value, list) and len(value) == depth:
+            setattr(config, name, value[: LAYERS - 1] + value[-1:] if depth > LAYERS else value)
+    config.num_hidden_layers = min(depth, LAYERS)
+    for name, value in sizes.items():
+        current = getattr(config, name, None)
+        if isinstance(current, int) and current > value:
+            setattr(config, name, value)
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        setattr(config, name, None)
+    if getattr(config, "num_key_value_heads", 1) > config.num_attention_heads:
+        config.num_key_value_heads = config.num_attention_heads
+    rope = getattr(config, "rope_parameters", None)
+    if isinstance(rope, dict) and "mrope_section" in rope and head_size != _head_size(config):
+        half = sum(rope["mrope_section"]) * _head_size(config) // head_size
+        rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
+    if "flash" in str(config._attn_implementation):
+        config._attn_implementation = "sdpa"
+    return config
+
+
+def _head_size(config: Any) -> int:
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(size)
+
+
+def _embeddings(tiny: nn.Module, steps: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(1 + steps)
+    length = 1 if steps else LENGTH
+    config: Any = tiny.config
+    return torch.randn((1, length, config.hidden_size), generator=generator)
+
+
+def _outputs(tiny: nn.Module, cache: Any) -> list[Tensor]:
+    """Last hidden state of a prefill and two decode steps."""
+    found = []
+    for step in range(3):
+        output = tiny(
+            inputs_embeds=_embeddings(tiny, step),
+            past_key_values=cache,
+            position_ids=_position_ids(step),
+            use_cache=True,
+        )
+        cache = output.past_key_values
+        found.append(output.last_hidden_state[:, -1])
+    return found
+
+
+def _position_ids(step: int) -> Tensor:
+    return torch.arange(LENGTH)[None] if step == 0 else torch.tensor([[LENGTH + step - 1]])
+
+
+def _pruned(tiny: nn.Module, override: ModelOverride, hooks: LayerHookList) -> tuple[Any, Any]:
+    """Outputs with a FastAVCache, and the cache."""
+    tokens = TokenMap.from_spans(LENGTH, image=[(5, LENGTH - 5)])
+    cache = FastAVCache(FastAVConfig(hooks=hooks, min_media_tokens=1), tokens, _search=False)
+    binding = Binding(tiny, override)
+    binding.install()
+    try:
+        return _outputs(tiny, cache), cache
+    finally:
+        binding.remove()
+
+
+def _compare(tiny: nn.Module, override: ModelOverride, place: int) -> str | None:
+    with _recorded(tiny) as calls:
+        stock = _outputs(tiny, None)
+    reason = _contract(calls)
+    if reason is not None:
+        return reason
+    kept, _ = _pruned(tiny, override, LayerHookList())
+    if not all(torch.equal(a, b) for a, b in zip(stock, kept, strict=True)):
+        return "keeping all rows changed its output"
+    cut, cache = _pruned(tiny, override, LayerHookList([_DropThird(place, False)]))
+    positions = [layer.positions[0] for layer in cache.layers]
+    if len(positions[-1]) >= LENGTH + 2:
+        return "a cut dropped nothing"
+    with _hidden(tiny, positions):
+        dense = _outputs(tiny, None)
+    worst = max(float((a - b).abs().max()) for a, b in zip(cut, dense, strict=True))
+    if not worst <= TOLERANCE:
+        return f"a cut changed its output by {worst:.1e} against hiding the same rows"
+    return None
+
+
+def _scores_are_honest(tiny: nn.Module, override: ModelOverride) -> bool:
+    """Whether the scores handed over are the attention of the last query, heads averaged."""
+    for attention in override.parts(tiny).attentions:
+        source = inspect.getsource(type(attention))
+        # The only use of the implementation's name may be to look the function up.
+        if source.count("_attn_implementation") != source.count("get_interface("):
+            return False
+    hook = _DropThird(CUT, True)
+    try:
+        _pruned(tiny, override, LayerHookList([hook]))
+    except FastAVError:
+        return False
+    tiny.set_attn_implementation("eager")  # type: ignore[operator]
+    output = tiny(inputs_embeds=_embeddings(tiny), output_attentions=True, use_cache=False)
+    expected = output.attentions[CUT - 1][:, :, -1].mean(dim=1)
+    return hook.seen is not None and bool((hook.seen - expected).abs().max() <= TOLERANCE)
+
+
+def _contract(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> str | None:
+    """Whether the layers were called as the engine expects."""
+    known = {layer_call.MASK, layer_call.POSITIONS, layer_call.ROTARY, layer_call.CACHE}
+    for args, kwargs in calls:
+        if len(args) > 1 or (not args and layer_call.HIDDEN not in kwargs):
+            return "its layers get more than the hidden states by position"
+        missing = {layer_call.MASK, layer_call.ROTARY, layer_call.CACHE} - kwargs.keys()
+        if missing:
+            return f"its layers are not given {', '.join(sorted(missing))} by keyword"
+        for name, value in kwargs.items():
+            extra = name not in known and isinstance(value, Tensor) and LENGTH in value.shape
+            if extra:
+                return f"its layers are given {name}, one entry per row"
+    return None
+
+
+@contextmanager
+def _recorded(tiny: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    with _layer_hooks(tiny, lambda index: lambda m, args, kwargs: calls.append((args, kwargs))):
+        yield calls
+
+
+@contextmanager
+def _hidden(tiny: nn.Module, positions: list[Tensor]) -> Iterator[None]:
+    """Dense runs in which each layer sees only the rows at its positions."""
+
+    def hide(index: int) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+            hidden_states = args[0] if args else kwargs[layer_call.HIDDEN]
+            past = kwargs[layer_call.CACHE].get_seq_length(index)
+            queries = torch.arange(past, past + hidden_states.shape[1])
+            columns = torch.arange(past + hidden_states.shape[1])
+            window = getattr(module.self_attn, "sliding_window", None)
+            visible = columns <= queries[:, None]
+            if window:
+                visible &= columns > queries[:, None] - window
+            visible &= torch.isin(columns, positions[index]) | (columns == queries[:, None])
+            mask = torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)
+            return args, {**kwargs, layer_call.MASK: mask[None, None]}
+
+        return hook
+
+    with _layer_hooks(tiny, hide):
+        yield
+
+
+@contextmanager
+def _layer_hooks(tiny: nn.Module, make: Callable[[int], Any]) -> Iterator[None]:
+    handles = [
+        layer.register_forward_pre_hook(make(index), with_kwargs=True)
+        for index, layer in enumerate(tiny.layers)  # type: ignore[arg-type]
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+set_probe(probe)

@@ -1,0 +1,1 @@
+"""A small audio-visual model that answers, the synthetic world it knows, and its training."""

@@ -1,0 +1,121 @@
+"""Clips as real mp4 files: H.264 pictures and AAC sound, written and read back with PyAV."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from fastav_plugin.testbed.picture import frame_times, render_frames
+from fastav_plugin.testbed.sound import render_waveform
+from fastav_plugin.testbed.world import FRAMES_PER_SECOND, SAMPLE_RATE, Clip
+
+FILE_FRAMES_PER_SECOND = 8
+
+
+def write_clip(path: str | Path, clip: Clip) -> None:
+    """Render a clip and write it as an mp4 file with an audio track.
+
+    Args:
+        path: file to write; an existing one is replaced.
+        clip: the clip.
+    """
+    frames = render_frames(clip, frame_times(clip, FILE_FRAMES_PER_SECOND))
+    write_media(path, frames, render_waveform(clip), FILE_FRAMES_PER_SECOND)
+
+
+def write_media(
+    path: str | Path,
+    frames: npt.NDArray[np.uint8],
+    waveform: npt.NDArray[np.float32],
+    frames_per_second: int,
+) -> None:
+    """Encode frames and samples as H.264 and AAC.
+
+    Args:
+        path: file to write.
+        frames: uint8 [T, H, W, 3], RGB.
+        waveform: float32 [n] at 16 kHz, within [-1, 1].
+        frames_per_second: of `frames`.
+    """
+    with av.open(str(path), "w", format="mp4") as container:
+        video = container.add_stream("libx264", rate=frames_per_second)
+        video.height, video.width = frames.shape[1:3]
+        video.pix_fmt = "yuv420p"
+        # One thread and no macroblock tree: the same bytes on every run.
+        video.options = {
+            "crf": "20",
+            "preset": "veryfast",
+            "threads": "1",
+            "x264-params": "no-mbtree=1:rc-lookahead=0",
+        }
+        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        audio.bit_rate = 64_000
+        for frame in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(video.encode(None))
+        samples = av.AudioFrame.from_ndarray(waveform[None, :], format="fltp", layout="mono")
+        samples.sample_rate = SAMPLE_RATE
+        samples.time_base = Fraction(1, SAMPLE_RATE)
+        samples.pts = 0
+        container.mux(audio.encode(samples))
+        container.mux(audio.encode(None))
+
+
+def read_clip(
+    path: str | Path, frames_per_second: float = FRAMES_PER_SECOND
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Read pictures at a frame rate, and the sound, of any file that PyAV can open.
+
+    Args:
+        path: the file.
+        frames_per_second: how many frames to take of each second.
+
+    Returns:
+        frames, uint8 [T, H, W, 3], RGB, with T even (the last one repeated where needed); and the
+        waveform, float32 [n] at 16 kHz, one channel, as long as the pictures, silence where the
+        file has no sound.
+
+    Raises:
+        ValueError: if the file has no pictures.
+    """
+    frames = _read_frames(path, frames_per_second)
+    waveform = _read_waveform(path)
+    length = round(len(frames) / frames_per_second * SAMPLE_RATE)
+    whole = np.zeros(length, np.float32)
+    whole[: len(waveform)] = waveform[:length]
+    return frames, whole
+
+
+def _read_frames(path: str | Path, frames_per_second: float) -> npt.NDArray[np.uint8]:
+    frames: list[npt.NDArray[np.uint8]] = []
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise ValueError(f"{path} holds no pictures. Give a file with a video stream.")
+        start: float | None = None
+        for frame in container.decode(video=0):
+            time = float(frame.time or 0.0)
+            start = time if start is None else start
+            # A frame stands for every moment from its own time on.
+            if time - start >= len(frames) / frames_per_second - 1e-3:
+                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+    if not frames:
+        raise ValueError(f"No frame of {path} could be decoded. Try to re-encode the file.")
+    if len(frames) % 2:
+        frames.append(frames[-1])
+    return np.stack(frames)
+
+
+def _read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
+    pieces: list[npt.NDArray[np.float32]] = []
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return np.zeros(0, np.float32)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        for frame in container.decode(audio=0):
+            pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(frame))
+        pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(None))
+    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)

@@ -1,0 +1,105 @@
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastav_plugin import Modality, StateError, TokenMap
+from fastav_plugin.flops import prefill_macs
+from fastav_plugin.report import LayerCost, PruningReport, make_report
+
+COST = LayerCost(hidden_size=8, intermediate_size=16, kv_size=4, query_size=8)
+
+
+def batch() -> tuple[TokenMap, list[Tensor]]:
+    """Two prompts of 8 and 5 positions, three layers, one decoded token."""
+    tokens = TokenMap.batch(
+        [TokenMap.from_spans(8, video=[(1, 4)], audio=[(4, 6)]), TokenMap.from_spans(5)]
+    )
+    full = torch.arange(9).expand(2, -1).clone()
+    full[1, :3] = -1
+    cut = torch.tensor([[0, 1, 4, 6, 7, 8], [3, 4, 5, 6, 7, 8]])
+    fine = torch.tensor([[0, 4, 6, 7, 8, -1], [3, 4, 5, 6, 7, 8]])
+    fine[0] = torch.tensor([-1, 0, 4, 6, 7, 8])
+    return tokens, [full, cut, fine]
+
+
+def report(row: int | None, **changes: Any) -> PruningReport:
+    tokens, positions = batch()
+    values: dict[str, Any] = {
+        "method": "fastav",
+        "token_map": tokens,
+        "positions": positions,
+        "cost": COST,
+        "kv_bytes": 100,
+        "dense_kv_bytes": 200,
+        "reason": None,
+        "row": row,
+    }
+    return make_report(**{**values, **changes})
+
+
+def test_one_row() -> None:
+    found = report(0)
+    assert found.tokens_per_layer == [8, 5, 4]
+    assert found.modality_per_layer == {"text": [3, 3, 3], "video": [3, 1, 0], "audio": [2, 1, 1]}
+    assert found.kept_positions(1) == [0, 1, 4, 6, 7]
+    assert found.kept_positions(-1, "audio") == [4]
+    assert found.kept_positions(0, Modality.VIDEO) == [1, 2, 3]
+    assert found.kept_positions(2, "video") == []
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "kv_size": 4, "query_size": 8}
+    pruned, dense = prefill_macs([8, 5, 4], **sizes), prefill_macs([8, 8, 8], **sizes)
+    assert found.flops_ratio == pytest.approx(pruned / dense)
+    assert found.token_map.rows == 1
+
+
+def test_padding_does_not_count() -> None:
+    found = report(1)
+    assert found.tokens_per_layer == [5, 5, 5]
+    assert found.modality_per_layer == {"text": [5, 5, 5]}
+    assert found.flops_ratio == 1
+    assert found.kept_positions(0) == [3, 4, 5, 6, 7]
+    assert report(-1).tokens_per_layer == [5, 5, 5]
+
+
+def test_all_rows() -> None:
+    found = report(None)
+    assert found.tokens_per_layer == [[8, 5, 4], [5, 5, 5]]
+    assert found.modality_per_layer["video"] == [[3, 1, 0], [0, 0, 0]]
+    assert found.flops_ratio == pytest.approx((report(0).flops_ratio + 1) / 2)
+    assert found.kept_positions(1, row=1) == [3, 4, 5, 6, 7]
+    assert found.kept_positions(1, "audio", row=0) == [4]
+
+
+@pytest.mark.parametrize("row", [2, -3])
+def test_a_row_that_is_not_there(row: int) -> None:
+    with pytest.raises(StateError, match=f"2 rows.*row={row}"):
+        report(row)
+
+
+def test_to_dict_is_json() -> None:
+    for row in (0, None):
+        found = report(row, reason="the prompt holds no media tokens")
+        data = json.loads(json.dumps(found.to_dict()))
+        assert data["tokens_per_layer"] == found.tokens_per_layer
+        assert data["reason"] == "the prompt holds no media tokens"
+        assert (data["kv_bytes"], data["dense_kv_bytes"]) == (100, 200)
+        assert data["method"] == "fastav"
+
+
+@pytest.mark.parametrize("name", ["speech", "VIDEOS", ""])
+def test_an_unknown_modality_is_a_clear_error(name: str) -> None:
+    with pytest.raises((StateError, ValueError), match="video"):
+        report(0).kept_positions(0, name)
+
+
+def test_no_tokens_at_all_does_not_divide_by_zero() -> None:
+    tokens = TokenMap.batch([TokenMap.from_spans(3)])
+    tokens = tokens.map_rows(torch.zeros_like)
+    nothing = torch.full((1, 3), -1)
+    assert report(0, token_map=tokens, positions=[nothing]).tokens_per_layer == [0]
+
+
+def test_cost_counts_grouped_heads() -> None:
+    assert COST.macs([3]) == 2 * 3 * 8 * (8 + 4) + 2 * 9 * 8 + 3 * 3 * 8 * 16
