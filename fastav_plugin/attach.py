@@ -39,8 +39,8 @@ def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
         UnsupportedError: the model cannot be pruned, or was compiled (attach, then compile).
         ConfigError: the config does not suit the model.
     """
-    refuse_compiled(model)
     head = unwrap(model)
+    refuse_compiled(model)
     config = FastAVConfig.for_model(head) if config is None else config
     if not isinstance(config, FastAVConfig):
         raise ConfigError(f"attach() takes a FastAVConfig, got {type(config).__name__}.")
@@ -54,9 +54,9 @@ def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
             binding.remove()
         raise
     binding.exchange = functools.partial(_exchange, config) if hooks else None
-    stock = getattr(type(head), "generate", None)
-    if "generate" not in head.__dict__ and stock is not None:
-        head.__dict__["generate"] = MethodType(_marked_generate(stock), head)
+    if "generate" not in binding.replaced and hasattr(head, "generate"):
+        binding.replaced["generate"] = head.__dict__.get("generate")
+        head.__dict__["generate"] = _marked(head)
     return model
 
 
@@ -70,7 +70,6 @@ def detach(model: nn.Module) -> nn.Module:
     binding = Binding.of(head)
     if binding is not None:
         binding.remove()
-        head.__dict__.pop("generate", None)
     return model
 
 
@@ -93,18 +92,21 @@ def unwrap(model: Any) -> nn.Module:
     return model if override is None else override.resolve(model)
 
 
-def _marked_generate(stock: Any) -> Any:
-    """The class's generate, with this model marked as generating while it runs."""
+def _marked(head: Any) -> MethodType:
+    """The head's generate, with the head marked as generating while it runs."""
+    own = head.__dict__.get("generate")
 
-    @functools.wraps(stock)
-    def generate(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    @functools.wraps(own or type(head).generate)
+    def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
         token = generating.set(self)
         try:
-            return stock(self, *args, **kwargs)
+            if own is not None:
+                return own(*args, **kwargs)
+            return type(self).generate(self, *args, **kwargs)
         finally:
             generating.reset(token)
 
-    return generate
+    return MethodType(generate, head)
 
 
 def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:

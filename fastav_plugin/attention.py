@@ -24,6 +24,7 @@ _RENAMING = threading.Lock()
 
 PREFIX = "fastav_"
 _NAME = "_attn_implementation_internal"
+_ORIGINAL = "_fastav_original"
 
 
 def takes_2d_masks(name: str | None) -> bool:
@@ -56,6 +57,7 @@ class RenamedAttention:
             if id(original) not in copies:
                 renamed = copy.copy(original)
                 object.__setattr__(renamed, _NAME, PREFIX + base)
+                object.__setattr__(renamed, _ORIGINAL, original)
                 copies[id(original)] = renamed
             self._originals.append(original)
             module.config = copies[id(original)]
@@ -106,7 +108,7 @@ def _observed(base: str) -> Callable[..., Any]:
                 query, key, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")
             )
         function = _base_function(base, module)
-        shown = _Shown(module, base) if takes_2d_masks(base) else module
+        shown = _Shown(module) if takes_2d_masks(base) else module
         return function(shown, query, key, value, attention_mask, **kwargs)
 
     return fastav_attention
@@ -130,10 +132,9 @@ def _base_function(base: str, module: nn.Module) -> Callable[..., Any]:
 class _Shown:
     """A module as flash attention must see it: with the stock name in its config."""
 
-    def __init__(self, module: nn.Module, base: str) -> None:
-        config = copy.copy(module.config)
-        object.__setattr__(config, _NAME, base)
-        self.__dict__.update(module=module, config=config)
+    def __init__(self, module: nn.Module) -> None:
+        original = getattr(module.config, _ORIGINAL)
+        self.__dict__.update(module=module, config=original)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["module"], name)

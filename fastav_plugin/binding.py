@@ -46,6 +46,8 @@ class Binding:
         self.attention = RenamedAttention(self.parts.attentions)
         #: Set by `attach`: the cache to take the place of one that generate made, or None.
         self.exchange: Callable[[Any], Any] | None = None
+        #: What `remove` puts back into the head's own attributes.
+        self.replaced: dict[str, Any] = {}
         self._parameters = list(inspect.signature(type(head).forward).parameters)[1:]
         self._text_parameters = list(
             inspect.signature(type(self.parts.text_model).forward).parameters
@@ -91,7 +93,14 @@ class Binding:
             handle.remove()
         self._handles = []
         self.attention.unwrap()
-        self.parts.head.__dict__.pop(ATTRIBUTE, None)
+        attributes = self.parts.head.__dict__
+        attributes.pop(ATTRIBUTE, None)
+        for name, value in self.replaced.items():
+            if value is None:
+                attributes.pop(name, None)
+            else:
+                attributes[name] = value
+        self.replaced = {}
 
     @property
     def base_attention(self) -> str:
@@ -252,10 +261,23 @@ class Binding:
                 drafted=drafted,
             ),
         )
+        if prefill.reason is None and takes_2d_masks(self.base_attention):
+            self._check_windows(length)
         state.token_map, state.reason = token_map.first(length - drafted), prefill.reason
         if prefill.reason is None and any(hook.needs_scores for hook in state.hooks):
             self.attention.wrap(self.base_attention)
         return prefill
+
+    def _check_windows(self, length: int) -> None:
+        config = self.parts.head.config
+        windows = [self.override.window(config, index) for index in range(len(self.parts.layers))]
+        narrow = min((window for window in windows if window), default=length)
+        if length > narrow:
+            raise UnsupportedError(
+                f"The prompt has {length} positions and this model a sliding window of {narrow}: "
+                "flash attention counts its window in rows, which a cut moves. Use "
+                "attn_implementation='sdpa'."
+            )
 
     def _token_map(
         self, state: State, call: dict[str, Any], rows: int, length: int, drafted: int

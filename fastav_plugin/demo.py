@@ -90,7 +90,8 @@ def run_demo(
     frames, waveform = read_clip(path)
     tick("clip written and read back")
     question = f"Which colour is the {SHAPES[clip.things[0].shape]}?"
-    model, processor = build_model(), build_processor()
+    model = build_model()
+    processor: Any = build_processor()
     inputs = prepare_inputs(processor, frames, waveform, question)
     tick("model made")
     outcomes = compare(

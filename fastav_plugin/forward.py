@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import layer_call
-from fastav_plugin.errors import HookError, StateError
+from fastav_plugin.errors import HookError, StateError, UnsupportedError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
 from fastav_plugin.kv_layer import FastAVLayer, Ticket
 from fastav_plugin.scoring import query_scores
@@ -122,7 +123,7 @@ class Prefill:
         self._scores = torch.nn.functional.pad(scores, (0, self.setting.drafted))
 
     def pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
-        """Choose, before layer 0, the rows of the entrance cut.
+        """Choose, before layer 0, the rows of the cuts at ENTRANCE and on entering layer 0.
 
         Args:
             inputs_embeds: [B, T, C].
@@ -131,7 +132,11 @@ class Prefill:
             Bool [B, T], True where a prompt row goes on; None if nothing goes.
         """
         self._entrance_picked = True
-        self._entrance = self._select(ENTRANCE, inputs_embeds)
+        first = self._select(ENTRANCE, inputs_embeds)
+        if first is not None:
+            inputs_embeds = layer_call.gather(inputs_embeds, first, 1)
+        self._select(0, inputs_embeds)
+        self._entrance = self.rows
         if self.rows is None:
             return None
         real = torch.ones_like(self.rows, dtype=torch.bool) if self.valid is None else self.valid
@@ -163,9 +168,10 @@ class Prefill:
                 self.pick_entrance(hidden_states)
             if self._entrance is not None:
                 hidden_states = layer_call.gather(hidden_states, self._entrance, 1)
-        order = self._select(layer, hidden_states)
-        if order is not None:
-            hidden_states = layer_call.gather(hidden_states, order, 1)
+        else:
+            order = self._select(layer, hidden_states)
+            if order is not None:
+                hidden_states = layer_call.gather(hidden_states, order, 1)
         kv_layer.expect(self._ticket())
         if self.rows is not None:
             self._fit(arguments, hidden_states)
@@ -306,11 +312,33 @@ class Append:
         total = kv_layer.rows + self.rows
         seen = kv_layer.visible_rows(total, self.rows)
         mask = arguments.get(layer_call.MASK)
-        if kv_layer.compacted:
+        past_window = kv_layer.logical_length + self.rows > (kv_layer.window or sys.maxsize)
+        if kv_layer.compacted and self.flash and past_window:
+            arguments[layer_call.MASK] = self._inside_window(kv_layer, seen)
+        elif kv_layer.compacted:
             arguments[layer_call.MASK] = self._pick(mask, kv_layer, seen)
         elif seen < total and isinstance(mask, Tensor):
             arguments[layer_call.MASK] = mask[..., mask.shape[-1] - seen :]
         return hidden_states
+
+    def _inside_window(self, kv_layer: FastAVLayer, seen: int) -> Tensor:
+        """Flash attention counts its window in rows; after a cut that reaches too far back.
+
+        Returns:
+            Bool [B, seen], rows whose original position one new row's window holds.
+        """
+        assert kv_layer.window is not None
+        if self.rows > 1:
+            raise UnsupportedError(
+                f"{self.rows} new rows past a sliding window of {kv_layer.window} under flash "
+                "attention: its window counts rows, which a cut moved. Use "
+                "attn_implementation='sdpa'."
+            )
+        position = kv_layer.logical_length
+        inside = kv_layer.positions > position - kv_layer.window  # padding is at -1
+        if kv_layer.valid is not None:
+            inside &= kv_layer.valid
+        return torch.nn.functional.pad(inside, (0, 1), value=True)[:, -seen:]
 
     def _pick(self, mask: Any, kv_layer: FastAVLayer, seen: int) -> Any:
         head = kv_layer.head

@@ -62,7 +62,7 @@ class PromptSize:
         if length == 0:
             raise ConfigError("A prompt needs at least one token, got none.")
         each = self.video // self.frames if self.frames else None
-        return TokenMap.from_spans(length, **spans, tokens_per_frame=each)  # type: ignore[arg-type]
+        return TokenMap.from_spans(length, **spans, tokens_per_frame=each)
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def inspect_model(
         placeholders={kind.name.lower(): i for i, kind in override.placeholders(config).items()},
         window=[override.window(config, layer) for layer in range(layers)],
         deepstack_layers=override.deepstack_layers(config),
-        scores=override.scores_allowed(config),
+        scores=override.scores_allowed(head),
         global_rule=override.global_rule,
         plans=plans,
     )
@@ -181,7 +181,9 @@ def read_config(directory: Path) -> Any:
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         first = str(error).strip().split("\n")[0]
-        raise ConfigError(f"'{directory}' holds no model that transformers can read: {first}") from error
+        raise ConfigError(
+            f"'{directory}' holds no model that transformers can read: {first}"
+        ) from error
 
 
 def model_class(config: Any) -> Any:
@@ -258,5 +260,3 @@ def plan_tokens(
             rows = hidden[:, None]  # [1, 1, K, 8]: one head, queries and keys alike
             prefill.observe(rows, rows, None, None, None)
     return counts, prefill.reason
-
-

@@ -1,4 +1,4 @@
-"""A picture of what each stage keeps of a clip: frames as mosaics of patches, sound as a waveform."""
+"""A picture of what each stage keeps of a clip: frames as mosaics, sound as a waveform."""
 
 from __future__ import annotations
 
@@ -148,9 +148,7 @@ def _label(page: _Page, top: float, stage: Stage, first: Stage) -> None:
         bar.axis("off")
 
 
-def _mosaic(
-    picture: npt.NDArray[np.uint8], kept: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.uint8]:
+def _mosaic(picture: npt.NDArray[np.uint8], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """The picture, enlarged, its dropped patches faded to grey and all patches set apart."""
     large = picture.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1).astype(np.float64)
     grey = (large @ (0.299, 0.587, 0.114))[..., None]

@@ -99,6 +99,8 @@ class ModelOverride:
         if getattr(config, "is_encoder_decoder", False):
             return "it is an encoder-decoder model; only decoder-only models can be pruned"
         text = self.text_config(config)
+        if getattr(text, "use_bidirectional_attention", False):
+            return "its text attends in both directions, so there is no last query"
         kinds = set(getattr(text, "layer_types", None) or ())
         unknown = kinds - {"full_attention", "sliding_attention"}
         if unknown:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, FastAVConfig, LayerHook, LayerHookList, LayerView, detach
-from tests.families import FAMILIES, LAYERS
+from tests.families import FAMILIES
+from tests.family_configs import LAYERS
 from tests.oracle import Run, held_rows, masked_dense, run
 from tests.prompts import Row
 
@@ -94,8 +95,13 @@ def prune(
     finally:
         detach(model)
     held = held_rows(cache, inputs["input_ids"].shape[1])
-    lengths = [layer.keys.shape[2] for layer in cache.layers]
+    lengths = kv_lengths(cache)
     return Pruned(result, held, lengths, cache.report(row=None), cache)
+
+
+def kv_lengths(cache: Any) -> list[int]:
+    """KV rows that each layer really holds."""
+    return [layer.keys.shape[2] for layer in cache.layers]
 
 
 @functools.cache

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import transformers
-from torch import Tensor, nn
+from torch import Tensor
 
 from fastav_plugin import Modality, TokenMap
 from tests import family_prompts as prompts
-from tests.prompts import (
-    AUDIO,
-    AUDIO_END,
-    AUDIO_START,
-    IMAGE,
-    PAD,
-    VIDEO,
-    VISION_END,
-    VISION_START,
-    VOCABULARY,
-    Extra,
-    Row,
-    collate,
-    lengthen,
+from tests.family_configs import (
+    HIDDEN,
+    LAYERS,
+    PATCHES,
+    PINPOINTS,
+    WINDOWED,
+    gemma_config,
+    hub,
+    llava_config,
+    omni_config,
+    qwen_config,
+    spread,
+    text_config,
 )
-
-HIDDEN = 48
-LAYERS = 6
+from tests.prompts import IMAGE, PAD, VIDEO, Extra, Row, collate, lengthen
 
 
 @dataclass(frozen=True)
@@ -110,133 +105,24 @@ def map_of(rows: list[Row]) -> TokenMap:
 
 @functools.cache
 def _model(name: str, attention: str) -> Any:
+    return build(name, attention)
+
+
+def build(name: str, attention: str = "sdpa", *, layers: int = LAYERS, seed: int = 7) -> Any:
+    """A new model of a family; `layers` are its decoder layers."""
     family = FAMILIES[name]
     config = family.config()
-    head = getattr(transformers, family.model_class)
+    text = config.get_text_config(decoder=True)
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:layers]
+    head = getattr(hub, family.model_class)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(7)
+        torch.manual_seed(seed)
         model = head._from_config(config, attn_implementation=attention)
-        _spread(model)
-    model.generation_config = transformers.GenerationConfig(pad_token_id=PAD)  # type: ignore[no-untyped-call]
+        spread(model)
+    model.generation_config = hub.GenerationConfig(pad_token_id=PAD)
     return model.eval()
-
-
-@torch.no_grad()
-def _spread(model: nn.Module) -> None:
-    """Weights large enough that attention is peaked and every dropped row is missed."""
-    for name, weight in sorted(model.named_parameters()):
-        if "norm" in name and weight.dim() == 1:
-            continue
-        if "embed_tokens" in name:
-            nn.init.normal_(weight, std=0.3)
-        elif weight.dim() >= 2:
-            nn.init.normal_(weight, std=1.5 / math.sqrt(weight[0].numel()))
-        else:
-            nn.init.normal_(weight, std=0.1)
-
-
-def _text(**changes: Any) -> dict[str, Any]:
-    return {
-        "vocab_size": VOCABULARY,
-        "hidden_size": HIDDEN,
-        "intermediate_size": 64,
-        "num_hidden_layers": LAYERS,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-        "pad_token_id": PAD,
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "tie_word_embeddings": False,
-    } | changes
-
-
-_MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]}
-_SIGHT = {"vision_start_token_id": VISION_START, "vision_end_token_id": VISION_END}
-_PATCHES = {"patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_heads": 2}
-_WINDOWED = _PATCHES | {
-    "depth": 1,
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "window_size": 16,
-    "out_hidden_size": HIDDEN,
-    "fullatt_block_indexes": [0],
-}
-_PLACEHOLDERS = {"image_token_id": IMAGE, "video_token_id": VIDEO}
-_INDEXES = {"image_token_index": IMAGE, "video_token_index": VIDEO}
-
-
-def _omni() -> Any:
-    return transformers.Qwen2_5OmniThinkerConfig(
-        text_config=_text(rope_parameters=_MROPE),
-        vision_config=_WINDOWED,
-        audio_config={
-            "num_mel_bins": 8,
-            "encoder_layers": 1,
-            "encoder_attention_heads": 2,
-            "encoder_ffn_dim": 32,
-            "d_model": 16,
-            "n_window": 8,
-            "output_dim": HIDDEN,
-        },
-        audio_token_index=AUDIO,
-        audio_start_token_id=AUDIO_START,
-        audio_end_token_id=AUDIO_END,
-        position_id_per_seconds=4,
-        **_INDEXES,
-        **_SIGHT,
-    )
-
-
-def _tower(kind: str, side: int = 16) -> dict[str, Any]:
-    tower = {
-        "model_type": kind,
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "image_size": side,
-        "patch_size": 4,
-    }
-    return tower | ({"vision_use_head": False} if kind.startswith("siglip") else {})
-
-
-def _llava(kind: str, **changes: Any) -> Any:
-    text = _text(model_type="qwen2" if kind == "LlavaOnevision" else "llama")
-    tower = "siglip_vision_model" if kind == "LlavaOnevision" else "clip_vision_model"
-    config = getattr(transformers, f"{kind}Config")
-    return config(
-        text_config=text, vision_config=_tower(tower), image_token_index=IMAGE, **changes
-    )
-
-
-_PINPOINTS = {"image_grid_pinpoints": [[16, 32], [32, 16]]}
-
-
-def _qwen(kind: str, vision: dict[str, Any], **text: Any) -> Any:
-    config = getattr(transformers, f"{kind}Config")
-    return config(
-        text_config=_text(rope_parameters=_MROPE, **text),
-        vision_config=vision,
-        **_PLACEHOLDERS,
-        **_SIGHT,
-    )
-
-
-def _gemma() -> Any:
-    return transformers.Gemma3Config(
-        text_config=_text(
-            head_dim=12,
-            query_pre_attn_scalar=12,
-            sliding_window=12,
-            layer_types=["sliding_attention", "full_attention"] * (LAYERS // 2),
-        ),
-        vision_config=_tower("siglip_vision_model", side=32),
-        mm_tokens_per_image=16,
-        image_token_index=IMAGE,
-        boi_token_index=VISION_START,
-        eoi_token_index=VISION_END,
-    )
 
 
 def _type_ids(name: str) -> Extra:
@@ -249,7 +135,7 @@ def _type_ids(name: str) -> Extra:
 
 
 _mm_types = _type_ids("mm_token_type_ids")
-_OMNI = ("Qwen2_5OmniThinkerForConditionalGeneration", _omni)
+_OMNI = ("Qwen2_5OmniThinkerForConditionalGeneration", omni_config)
 _SOUND = {"video": "all", "audio": "first 10 tokens"}
 
 _LISTED = [
@@ -268,30 +154,28 @@ _LISTED = [
     Family(
         "llava",
         "LlavaForConditionalGeneration",
-        functools.partial(_llava, "Llava", image_seq_length=16),
+        functools.partial(llava_config, "Llava", image_seq_length=16),
         prompts.llava,
         "below 24",
     ),
     Family(
         "llava_next",
         "LlavaNextForConditionalGeneration",
-        functools.partial(_llava, "LlavaNext", **_PINPOINTS),
+        functools.partial(llava_config, "LlavaNext", **PINPOINTS),
         prompts.llava_next,
         "below 40",
     ),
     Family(
         "llava_onevision",
         "LlavaOnevisionForConditionalGeneration",
-        functools.partial(
-            _llava, "LlavaOnevision", video_token_index=VIDEO, **_PINPOINTS
-        ),
+        functools.partial(llava_config, "LlavaOnevision", video_token_index=VIDEO, **PINPOINTS),
         prompts.llava_onevision,
         {"image": "first 20 tokens", "video": "first 4 frames"},
     ),
     Family(
         "llava_next_video",
         "LlavaNextVideoForConditionalGeneration",
-        functools.partial(_llava, "LlavaNextVideo", video_token_index=VIDEO, **_PINPOINTS),
+        functools.partial(llava_config, "LlavaNextVideo", video_token_index=VIDEO, **PINPOINTS),
         prompts.llava_next_video,
         "first 5 frames",
         has_frames=True,
@@ -300,9 +184,9 @@ _LISTED = [
         "qwen2_vl",
         "Qwen2VLForConditionalGeneration",
         functools.partial(
-            _qwen,
+            qwen_config,
             "Qwen2VL",
-            _PATCHES | {"depth": 1, "embed_dim": 32, "mlp_ratio": 2, "hidden_size": HIDDEN},
+            PATCHES | {"depth": 1, "embed_dim": 32, "mlp_ratio": 2, "hidden_size": HIDDEN},
         ),
         prompts.qwen_vl,
         {"image": "all", "video": "first 2 frames"},
@@ -311,7 +195,7 @@ _LISTED = [
     Family(
         "qwen2_5_vl",
         "Qwen2_5_VLForConditionalGeneration",
-        functools.partial(_qwen, "Qwen2_5_VL", _WINDOWED),
+        functools.partial(qwen_config, "Qwen2_5_VL", WINDOWED),
         prompts.qwen2_5_vl,
         "below 36",
         extra=_mm_types,
@@ -320,9 +204,9 @@ _LISTED = [
         "qwen3_vl",
         "Qwen3VLForConditionalGeneration",
         functools.partial(
-            _qwen,
+            qwen_config,
             "Qwen3VL",
-            _PATCHES
+            PATCHES
             | {
                 "depth": 2,
                 "hidden_size": 32,
@@ -340,7 +224,7 @@ _LISTED = [
     Family(
         "gemma3",
         "Gemma3ForConditionalGeneration",
-        _gemma,
+        gemma_config,
         prompts.gemma3,
         "first 40 tokens",
         extra=_type_ids("token_type_ids"),
@@ -348,7 +232,7 @@ _LISTED = [
     Family(
         "qwen2_text",
         "Qwen2ForCausalLM",
-        lambda: transformers.Qwen2Config(**_text()),
+        lambda: hub.Qwen2Config(**text_config()),
         prompts.plain_text,
         _SOUND,
         given_map=True,
@@ -356,7 +240,7 @@ _LISTED = [
     Family(
         "llama_text",
         "LlamaForCausalLM",
-        lambda: transformers.LlamaConfig(**_text()),
+        lambda: hub.LlamaConfig(**text_config()),
         prompts.plain_text,
         {"video": "first 3 frames", "audio": "first 12 tokens"},
         given_map=True,

@@ -209,9 +209,7 @@ def _stamped_clip(seed: int, times: int) -> tuple[Piece, ...]:
 
 
 def qwen3_vl() -> Rows:
-    long = row(
-        *_framed(1, _picture(1, 8, 8)), words(2, 3), *_stamped_clip(2, 4), words(3, 5)
-    )
+    long = row(*_framed(1, _picture(1, 8, 8)), words(2, 3), *_stamped_clip(2, 4), words(3, 5))
     return long, row(words(4, 4), *_stamped_clip(3, 2), words(5, 4)), _NONE
 
 

@@ -20,7 +20,8 @@ from tests.cases import (
     pruned,
     rows_of,
 )
-from tests.families import FAMILIES, LAYERS
+from tests.families import FAMILIES
+from tests.family_configs import LAYERS
 from tests.oracle import STEPS, decoder_layers, dense_scores, run
 from tests.prompts import Row
 
@@ -91,9 +92,7 @@ def globally_kept(item: Row, alive: list[int], config: FastAVConfig) -> list[int
 @each_shape
 @each_attention
 @each_family
-def test_layers_hold_what_the_rules_say(
-    name: str, attention: str, shape: str, method: str
-) -> None:
+def test_layers_hold_what_the_rules_say(name: str, attention: str, shape: str, method: str) -> None:
     result = pruned(name, attention, shape, method)
     config = config_of(name, method)
     widths = [0] * LAYERS
@@ -123,9 +122,7 @@ def test_layers_hold_what_the_rules_say(
 @each_attention
 @pytest.mark.parametrize("method", ["fastav", "fastav+divprune"])
 @each_family
-def test_fine_cut_keeps_the_top_scores(
-    name: str, method: str, attention: str, shape: str
-) -> None:
+def test_fine_cut_keeps_the_top_scores(name: str, method: str, attention: str, shape: str) -> None:
     """By attention recomputed with eager on the masked-dense run; ties keep the lowest row."""
     family = FAMILIES[name]
     result = pruned(name, attention, shape, method)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli.bench import bench
+from fastav_plugin.cli import bench, demo, generate, inspect, models
 from fastav_plugin.cli.console import Group
-from fastav_plugin.cli.demo import demo
-from fastav_plugin.cli.generate import generate
-from fastav_plugin.cli.inspect import inspect
-from fastav_plugin.cli.models import models
 
 app = typer.Typer(
     name="fastav",
@@ -23,8 +20,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="FastAV and DivPrune token pruning inside an unmodified Hugging Face generate().",
 )
-for command in (demo, generate, inspect, models, bench):
-    app.command()(command)
+app.command("demo")(demo.run)
+app.command("generate")(generate.run)
+app.command("inspect")(inspect.run)
+app.command("models")(models.run)
+app.command("bench")(bench.run)
 
 
 def _print_version(wanted: bool) -> None:
@@ -51,7 +51,8 @@ def main() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()
+    disable_bars: Callable[[], None] = transformers_logging.disable_progress_bar
+    disable_bars()
     app()
 
 

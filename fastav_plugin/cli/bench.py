@@ -22,7 +22,7 @@ from fastav_plugin.cli.options import (
 from fastav_plugin.inspection import PromptSize
 
 
-def bench(
+def run(
     shape: Annotated[
         str, typer.Option(help="tiny, qwen2-0.5b, qwen2-1.5b or qwen2-7b.")
     ] = "qwen2-0.5b",
@@ -71,8 +71,8 @@ def bench(
         return
     title = (
         f"{shape}, {dtype}, batch 1, {found['prompt']['tokens']} tokens "
-        f"({video} video, {audio} audio), {found['threads']} threads, "
-        f"median of {repeats} (interquartile range)"
+        f"({video} video, {audio} audio), "
+        f"threads: {found['threads']}, median of {repeats} (interquartile range)"
     )
     columns = ["case", "first token", "of dense", "in theory", "pruner", "logits"]
     print_table(columns, [_row(case) for case in cases], title=title, left=(0, 5))

@@ -29,8 +29,9 @@ class Group(TyperGroup):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; FastAVError and wrong usage become one line."""
         standalone = kwargs.pop("standalone_mode", True)
+        kwargs["standalone_mode"] = False
         try:
-            status = super().main(*args, standalone_mode=False, **kwargs)
+            status = super().main(*args, **kwargs)
         except FastAVError as error:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
                 traceback.print_exc()
@@ -74,7 +75,13 @@ def print_table(
         left: columns of text; the others are numbers, aligned to the right.
         wrap: columns that may be broken into lines where the terminal is narrow.
     """
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=None)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        show_header=any(columns),
+    )
     for index, name in enumerate(columns):
         table.add_column(
             name,
@@ -106,13 +113,15 @@ def progress(title: str, total: int) -> Iterator[Tick]:
     Yields:
         What to call with a short description after each of `total` steps.
     """
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
     with bar:
         task = bar.add_task(title, total=total)

@@ -13,7 +13,7 @@ from fastav_plugin.cli.outcomes import print_outcomes
 from fastav_plugin.demo import NOTICE, run_demo, steps
 
 
-def demo(
+def run(
     output: Annotated[
         Path, typer.Option(help="Folder for clip.mp4, report.json and pruning.png.")
     ] = Path("demo"),

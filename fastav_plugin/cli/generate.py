@@ -33,7 +33,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
 
 
-def generate(
+def run(
     model: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="Folder of a checkpoint.")
     ],
@@ -108,7 +108,8 @@ def load(directory: Path, dtype: str = "auto", device: str = "cpu") -> tuple[Any
     """
     config = read_config(directory)
     try:
-        processor = AutoProcessor.from_pretrained(directory, local_files_only=True)
+        processors: Any = AutoProcessor
+        processor = processors.from_pretrained(directory, local_files_only=True)
         if not hasattr(processor, "tokenizer"):
             raise UnsupportedError(
                 f"'{directory}' holds a {type(processor).__name__} and no processor of media."

@@ -25,7 +25,7 @@ from fastav_plugin.inspection import Inspection, PromptSize, inspect_model
 DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
 
 
-def inspect(
+def run(
     model: ModelFolder,
     method: Methods = None,
     text: Annotated[int, typer.Option(min=0, help="Text tokens.")] = 50,
@@ -46,9 +46,7 @@ def inspect(
 
     Example: fastav inspect ./Qwen2.5-Omni-7B --text 50 --video 676 --audio 1496
     """
-    overrides = Ratios(
-        rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()
-    ).overrides()
+    overrides = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides()
     prompt = PromptSize(text, image, video, audio, frames)
     methods = [name for name in (method or DEFAULT_METHODS) if name != "dense"]
     try:
@@ -81,22 +79,26 @@ def _print(found: Inspection) -> None:
         "placeholders": ", ".join(f"{name} {i}" for name, i in found.placeholders.items())
         or "none: give a TokenMap",
         "default rule": str(found.global_rule),
-        "scores": "can be read" if found.scores else "cannot be read: positional hooks and DivPrune",
+        "scores": "can be read" if found.scores else "cannot be read: no fine cut",
     }
     if found.deepstack_layers:
         facts["deepstack"] = f"layers 0..{found.deepstack_layers - 1}: no cut inside"
     print_table(["", ""], [[name, value] for name, value in facts.items()], left=(0, 1))
     plans = [plan for plan in found.plans if plan.refusal is None]
-    columns = ["layers", *(f"{plan.method}: tokens" for plan in plans)]
-    columns += [f"{plan.method}: per layer" for plan in plans]
+    columns = ["layers"]
+    for plan in plans:
+        columns += [plan.method, "FLOPs"]
     rows = []
     for first, last in _common_ranges([plan.tokens_per_layer for plan in plans]):
-        name = f"{first}" if first == last else f"{first}-{last}"
-        counts = [str(plan.tokens_per_layer[first]) for plan in plans]
-        rows.append([name, *counts, *(flops(plan.macs_per_layer[first]) for plan in plans)])
-    totals = [flops(sum(plan.macs_per_layer)) for plan in plans]
-    rows.append(["all", *(percent(plan.flops_ratio) for plan in plans), *totals])
-    print_table(columns, rows)
+        row = [f"{first}" if first == last else f"{first}-{last}"]
+        for plan in plans:
+            row += [str(plan.tokens_per_layer[first]), flops(plan.macs_per_layer[first])]
+        rows.append(row)
+    total = ["all"]
+    for plan in plans:
+        total += [percent(plan.flops_ratio), flops(sum(plan.macs_per_layer))]
+    title = "\nTokens that each layer sees, and its FLOPs"
+    print_table(columns, [*rows, total], title=title)
     for plan in found.plans:
         if plan.refusal is not None:
             note(f"{plan.method}: refused. {plan.refusal}")

@@ -7,11 +7,11 @@ from typing import Any
 
 from fastav_plugin.cli.console import print_json, print_table
 from fastav_plugin.cli.options import JsonFlag
-from fastav_plugin.hooks import METHODS, find_hook
+from fastav_plugin.hooks.base import HOOKS, METHODS
 from fastav_plugin.model_overrides.registry import OVERRIDES
 
 
-def models(json: JsonFlag = False) -> None:
+def run(json: JsonFlag = False) -> None:
     """List the model families with an override, and the pruning methods.
 
     Any other transformers decoder is tried by a probe on a tiny copy of it.
@@ -27,19 +27,17 @@ def models(json: JsonFlag = False) -> None:
         }
         for name, override in sorted(OVERRIDES.items())
     ]
-    methods = [
-        {
-            "method": name,
-            "hooks": list(hooks),
-            "about": " + ".join(_first_line(find_hook(hook)) for hook in hooks) or "Keep all.",
-        }
-        for name, hooks in METHODS.items()
-    ]
+    hooks = [{"hook": name, "about": _first_line(HOOKS[name])} for name in sorted(HOOKS)]
+    # A hook is a method of its own too; the names that people use come first.
+    named = sorted(METHODS.items(), key=lambda item: (item[0] in HOOKS, item[0]))
+    methods = [{"method": name, "hooks": list(parts)} for name, parts in named]
     if json:
-        print_json({"families": families, "methods": methods})
+        print_json({"families": families, "methods": methods, "hooks": hooks})
         return
     _table("Families", families, ("model_type", "override", "about"))
-    _table("Methods, which may be joined by '+'", methods, ("method", "about"))
+    rows = [{"method": row["method"], "hooks": " then ".join(row["hooks"])} for row in methods]
+    _table("\nMethods, which may be joined by '+'", rows, ("method", "hooks"))
+    _table("\nHooks", hooks, ("hook", "about"))
 
 
 def _first_line(thing: Any) -> str:

@@ -325,6 +325,7 @@ def test_a_deep_copy_of_an_attached_model(pruning: FastAVConfig) -> None:
     assert same(out, expected) or same(out, stock), "neither pruned like the original nor dense"
     assert same(run(twin, inputs, FastAVCache(pruning)), expected)
     detach(twin)
+    assert not any(module._forward_pre_hooks for module in twin.modules())
     assert same(run(twin, inputs), stock)
     assert same(run(model, inputs), expected), "detaching the copy must not touch the original"
     attach(twin, pruning)

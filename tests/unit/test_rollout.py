@@ -143,9 +143,9 @@ def test_errors() -> None:
     for alpha in (-0.1, 1.1, float("nan")):
         with pytest.raises(ConfigError, match="alpha"):
             rollout_row(row, queries, keys, alpha)
-    with pytest.raises(ConfigError, match="2 layers of queries and 1 of keys"):
+    with pytest.raises(ConfigError, match="2 layers of queries and 1 of keys|do not fit"):
         rollout_row(row, queries, keys[:1])
-    with pytest.raises(ConfigError, match="6 entries|7 entries"):
+    with pytest.raises(ConfigError, match="do not fit"):
         rollout_row(torch.ones(7), queries, keys)
 
 

@@ -1,0 +1,172 @@
+"""The files that make wheels, editable installs and uninstalled trees agree."""
+
+import ast
+import configparser
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "fastav_plugin"
+ROOMS = ("hooks", "model_overrides")
+
+TOP_LEVEL = {
+    ".ci",
+    ".gitignore",
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "constraints.txt",
+    "deploy",
+    "fastav_plugin",
+    "hooks",
+    "model_overrides",
+    "pyproject.toml",
+    "setup.cfg",
+    "tests",
+}
+
+
+@pytest.fixture(scope="module")
+def setup() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def lines(parser: configparser.ConfigParser, section: str, option: str) -> list[str]:
+    return [line.strip() for line in parser[section][option].splitlines() if line.strip()]
+
+
+def test_the_list_of_packages_is_complete(setup: configparser.ConfigParser) -> None:
+    found = {
+        ".".join(Path(folder).relative_to(ROOT).parts)
+        for folder, _, files in os.walk(PACKAGE, followlinks=True)
+        if "__init__.py" in files
+    }
+    assert set(lines(setup, "options", "packages")) == found
+
+
+def test_folders_with_modules_are_packages() -> None:
+    for folder, _, files in os.walk(PACKAGE, followlinks=True):
+        if any(name.endswith(".py") for name in files):
+            assert "__init__.py" in files, folder
+
+
+def test_the_rooms_are_mapped(setup: configparser.ConfigParser) -> None:
+    mapping = dict(line.split(" = ") for line in lines(setup, "options", "package_dir"))
+    assert mapping == {
+        "fastav_plugin": "fastav_plugin",
+        **{f"fastav_plugin.{room}": room for room in ROOMS},
+    }
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_links_are_relative(room: str) -> None:
+    link = PACKAGE / room
+    assert link.is_symlink()
+    assert os.readlink(link) == f"../{room}"
+    assert link.resolve() == ROOT / room
+    assert not (ROOT / room).is_symlink()
+
+
+def test_one_file_is_one_module() -> None:
+    import fastav_plugin.hooks.base
+    import fastav_plugin.model_overrides.base
+
+    assert "hooks" not in sys.modules
+    assert "model_overrides" not in sys.modules
+
+
+def test_the_version_is_a_literal(setup: configparser.ConfigParser) -> None:
+    """setup.cfg reads it from the source; anything else would import torch to build."""
+    assert setup["metadata"]["version"] == "attr: fastav_plugin.__version__"
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    values = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and [ast.unparse(target) for target in node.targets] == ["__version__"]
+    ]
+    assert len(values) == 1
+    assert isinstance(values[0], ast.Constant)
+    parts = str(values[0].value).split(".")
+    assert len(parts) == 3
+    assert all(part.isdigit() for part in parts)
+
+
+def test_dependencies(setup: configparser.ConfigParser) -> None:
+    def names(found: list[str]) -> list[str]:
+        return [line.split(">")[0].split("=")[0] for line in found]
+
+    core = names(lines(setup, "options", "install_requires"))
+    assert core == ["rich", "safetensors", "torch", "transformers", "typer"]
+    extras = {name: names(lines(setup, "options.extras_require", name)) for name in
+              setup["options.extras_require"]}
+    assert set(extras) >= {"media", "viz", "flash", "dev"}
+    assert {"av", "pillow", "torchvision", "soundfile"} <= set(extras["media"])
+    assert extras["viz"] == ["matplotlib"]
+    assert setup["options"]["python_requires"] == ">=3.11"
+
+
+def test_the_command_line_is_an_entry_point(setup: configparser.ConfigParser) -> None:
+    assert lines(setup, "options.entry_points", "console_scripts") == [
+        "fastav = fastav_plugin.cli:main"
+    ]
+    from fastav_plugin.cli import main
+
+    assert callable(main)
+
+
+def test_types_are_shipped(setup: configparser.ConfigParser) -> None:
+    assert (PACKAGE / "py.typed").exists()
+    assert "py.typed" in setup["options.package_data"]["fastav_plugin"]
+
+
+def test_licence() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text()[:400]
+
+
+def test_pyproject_bans_the_second_name() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    banned = settings["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
+    assert set(banned) == set(ROOMS)
+    assert settings["build-system"]["build-backend"] == "setuptools.build_meta"
+
+
+def test_the_top_level_is_fixed() -> None:
+    done = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    found = {line.split("/")[0] for line in done.stdout.splitlines()}
+    assert found <= TOP_LEVEL
+
+
+WITHOUT_EXTRAS = """
+import importlib, pkgutil, sys
+for name in ("av", "matplotlib", "soundfile", "flash_attn", "peft", "accelerate"):
+    sys.modules[name] = None
+import fastav_plugin
+for module in pkgutil.walk_packages(fastav_plugin.__path__, "fastav_plugin."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print("imported")
+"""
+
+
+def test_every_module_imports_without_extras() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_EXTRAS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "imported", done.stderr[-2000:]

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    MambaConfig,
+    PreTrainedConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3VLConfig,
+    T5Config,
+)
+from typer.testing import Result
+
+from fastav_plugin import FastAVCache, FastAVConfig
+from fastav_plugin.inspection import PromptSize, plan_tokens
+
+RULE = ("--rule", "video=all, audio=first 10 tokens")
+
+
+def _save(config: PreTrainedConfig, architecture: str, folder: Path) -> Path:
+    config.architectures = [architecture]
+    config.save_pretrained(folder)
+    return folder
+
+
+def _qwen2(folder: Path, layers: int = 28) -> Path:
+    config = Qwen2Config(
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=layers,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+    )
+    return _save(config, "Qwen2ForCausalLM", folder)
+
+
+def test_the_papers_schedule_from_config_json_alone(
+    invoke_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    found = invoke_json("inspect", _qwen2(tmp_path), "--method", "fastav", *RULE)
+    assert found["supported"]
+    dense, fastav = found["plans"]
+    assert dense["tokens_per_layer"] == [2222] * 28
+    assert fastav["tokens_per_layer"] == [2222] * 14 + [
+        *(736, 598, 488, 400, 330, 274, 229, 193, 164, 141, 122, 107, 95, 86)
+    ]
+    assert fastav["flops_ratio"] == pytest.approx(0.56, abs=0.005)
+    total = sum(dense["macs_per_layer"])
+    assert sum(fastav["macs_per_layer"]) / total == pytest.approx(fastav["flops_ratio"])
+
+
+def test_the_testbed_model(invoke: Callable[..., Result], checkpoint: Path) -> None:
+    result = invoke("inspect", checkpoint, "--frames", 4, "--rule", "video=first 2 frames")
+    assert result.exit_code == 0
+    assert "QwenOmniOverride" in result.stdout
+    assert "video 6" in result.stdout
+    assert "fastav+divprune" in result.stdout
+
+
+def test_a_small_prompt_is_not_cut(invoke: Callable[..., Result], checkpoint: Path) -> None:
+    result = invoke("inspect", checkpoint, "--video", 9, "--audio", 0, "-m", "fastav")
+    assert result.exit_code == 0
+    assert "fastav: nothing is cut, because" in result.stderr
+
+
+def test_a_refused_model(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    folder = _save(T5Config(), "T5ForConditionalGeneration", tmp_path)
+    result = invoke("inspect", folder, "--json")
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert (found["supported"], "encoder-decoder" in found["reason"]) == (False, True)
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_layers_that_cannot_be_cut(fail: Callable[..., str], tmp_path: Path) -> None:
+    folder = _save(MambaConfig(num_hidden_layers=2), "MambaForCausalLM", tmp_path)
+    assert "MambaForCausalLM cannot be pruned" in fail("inspect", folder)
+
+
+def test_a_method_refused_by_one_model(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    config = Qwen3VLConfig()
+    folder = _save(config, "Qwen3VLForConditionalGeneration", tmp_path)
+    result = invoke("inspect", folder, "--set", "global_layer=1", "-m", "fastav", "-m", "divprune")
+    assert result.exit_code == 0
+    assert "deepstack" in result.stdout
+    assert "fastav: refused." in result.stderr
+    alone = invoke("inspect", folder, "--set", "global_layer=1", "-m", "fastav")
+    assert alone.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "not a valid JSON"), ("{}", "model_type"), ('{"model_type": "phi9"}', "phi9")],
+)
+def test_an_unreadable_configuration(
+    fail: Callable[..., str], tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "config.json").write_text(text)
+    assert message in fail("inspect", tmp_path)
+
+
+def test_an_architecture_nobody_has(fail: Callable[..., str], tmp_path: Path) -> None:
+    folder = _save(GPT2Config(), "NoSuchModel", tmp_path)
+    assert "'NoSuchModel'" in fail("inspect", folder)
+
+
+def test_wrong_settings(fail: Callable[..., str], checkpoint: Path) -> None:
+    assert "Did you mean 'hooks'" in fail("inspect", checkpoint, "--set", "hoks=1")
+    assert "fine_drop_ratio" in fail("inspect", checkpoint, "--drop-ratio", 1.2)
+    assert "Unknown method 'fastavv'" in fail("inspect", checkpoint, "-m", "fastavv")
+    assert "equal frames" in fail("inspect", checkpoint, "--frames", 7)
+    assert "at least one token" in fail(
+        "inspect", checkpoint, "--text", 0, "--video", 0, "--audio", 0
+    )
+
+
+@pytest.mark.parametrize("method", ["fastav", "divprune", "fastav+divprune", "none"])
+def test_the_dry_run_counts_as_a_real_run(method: str) -> None:
+    config = Qwen2Config(
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=64,
+        eos_token_id=None,
+    )
+    model = Qwen2ForCausalLM(config)
+    torch.nn.Module.eval(model)
+    settings = FastAVConfig.for_model(model, method=method, global_rule="below 150")
+    tokens = PromptSize(text=20, image=30, video=80, audio=90).token_map()
+    cache = FastAVCache(settings, tokens)
+    input_ids = torch.randint(1, 64, (1, tokens.length), generator=torch.manual_seed(0))
+    with torch.no_grad():
+        model(input_ids, past_key_values=cache)
+    counts, reason = plan_tokens(settings, tokens, 6)
+    assert counts == cache.report().tokens_per_layer
+    assert (reason is None) == (method != "none")
