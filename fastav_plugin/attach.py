@@ -8,15 +8,15 @@ from types import MethodType
 from typing import Any
 
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, QuantizedCache, StaticCache
 
-from fastav_plugin.binding import Binding, generating, refuse_compiled
+from fastav_plugin.binding import Binding, check_config, generating, refuse_compiled
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
-from fastav_plugin.model_overrides.base import ModelOverride
-from fastav_plugin.model_overrides.registry import find_override, override_for_config
+from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +115,8 @@ def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
     Raises:
         UnsupportedError: generate made a kind of cache that cannot be pruned.
     """
+    if past is None:
+        logger.info("fastav: this generate() has no cache (use_cache=False) and runs unpruned.")
     if not isinstance(past, Cache) or past.get_seq_length() > 0:
         return None
     if getattr(past, "_is_user_defined", False):
@@ -136,17 +138,21 @@ def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
 
 def _resolve(model: Any, config: FastAVConfig) -> FastAVConfig:
     """Fill in a model family's defaults and check names, for `FastAVConfig.for_model`."""
-    method_hooks(config)
+    hooks = method_hooks(config)
     if isinstance(model, nn.Module):
-        override: ModelOverride | None = find_override(unwrap(model))
-    else:
-        override = override_for_config(model)
-        reason = None if override is None else override.refusal(model)
+        head: Any = unwrap(model)
+        override, model_config = find_override(head), head.config
+    elif isinstance(model, PreTrainedConfig):
+        override, model_config = override_for_config(model) or GENERIC, model
+        reason = override.refusal(model)
         if reason is not None:
             raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")
-    if override is not None and config.global_rule is None and config.calibration is None:
-        config = config.replace(global_rule=override.global_rule)
-    return config
+    else:
+        raise UnsupportedError(
+            f"Expected a model or its configuration, got {type(model).__name__}."
+        )
+    check_config(override, model_config, config, hooks)
+    return config if config.global_rule else config.replace(global_rule=override.global_rule)
 
 
 set_model_resolver(_resolve)

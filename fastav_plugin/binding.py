@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from fastav_plugin import layer_call
 from fastav_plugin.attention import RenamedAttention, takes_2d_masks
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
+from fastav_plugin.errors import ConfigError, StateError, TokenMapError, UnsupportedError
 from fastav_plugin.forward import Append, Prefill, Setting
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.hooks.base import LayerHookList
@@ -24,7 +24,7 @@ from fastav_plugin.model_overrides.registry import find_override
 from fastav_plugin.state import State, state_of
 from fastav_plugin.tokens import TokenMap
 
-#: Attribute of a bound head that holds its Binding.
+#: Attribute of a bound head, and of its text model, that holds the Binding.
 ATTRIBUTE = "_fastav_binding"
 
 #: The model inside whose generate() this context runs, set by `attach`'s generate.
@@ -55,9 +55,9 @@ class Binding:
         self._handles: list[RemovableHandle] = []
 
     @classmethod
-    def of(cls, head: nn.Module) -> Binding | None:
-        """The binding of a head, or None."""
-        return head.__dict__.get(ATTRIBUTE)
+    def of(cls, module: nn.Module) -> Binding | None:
+        """The binding of a head or of its text model, or None."""
+        return module.__dict__.get(ATTRIBUTE)
 
     @classmethod
     def make(cls, head: nn.Module) -> Binding:
@@ -71,6 +71,15 @@ class Binding:
             return existing
         refuse_compiled(head)
         binding = cls(head, find_override(head))
+        # The decoder may be bound through another module around it; one pair of hooks is enough.
+        other = cls.of(binding.parts.text_model)
+        if other is not None and other.exchange is not None:
+            raise StateError(
+                f"The decoder of {type(head).__name__} is attached through "
+                f"{type(other.parts.head).__name__}. Call that model, or detach it first."
+            )
+        if other is not None:
+            other.remove()
         binding.install()
         return binding
 
@@ -85,7 +94,9 @@ class Binding:
         ]
         for module, hook in hooks:
             self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
-        self.parts.head.__dict__[ATTRIBUTE] = self
+        head, text_model = self.parts.head, self.parts.text_model
+        self._handles.append(head.register_forward_hook(self._leave_head, with_kwargs=True))
+        head.__dict__[ATTRIBUTE] = text_model.__dict__[ATTRIBUTE] = self
 
     def remove(self) -> None:
         """Take every hook and renamed config away; safe to call twice."""
@@ -93,6 +104,7 @@ class Binding:
             handle.remove()
         self._handles = []
         self.attention.unwrap()
+        self.parts.text_model.__dict__.pop(ATTRIBUTE, None)
         attributes = self.parts.head.__dict__
         attributes.pop(ATTRIBUTE, None)
         for name, value in self.replaced.items():
@@ -114,28 +126,14 @@ class Binding:
         Raises:
             ConfigError, HookError, UnsupportedError: with the setting at fault.
         """
-        head_config = self.parts.head.config
+        check_config(self.override, self.parts.head.config, config, hooks)
         layers = len(self.parts.layers)
-        places = hooks.places(layers)
-        deepstack = self.override.deepstack_layers(head_config)
-        early = sorted(place for place in places if 0 < place < deepstack)
-        if early:
-            raise ConfigError(
-                f"This model adds visual features after each of its first {deepstack} layers, so "
-                f"a cut on entering layer {early[0]} would misplace them. Cut at layer "
-                f"{deepstack} or later, or before layer 0."
-            )
         if any(hook.needs_scores and hook.layers(layers) for hook in hooks):
             if not self.override.scores_allowed(self.parts.head):
                 raise UnsupportedError(
                     f"{type(self.parts.head).__name__} picks its attention by name, so its scores "
                     "cannot be read. Use positional hooks or DivPrune (method='divprune')."
                 )
-        if config.positions == "renumbered" and _has_mrope(self.override.text_config(head_config)):
-            raise ConfigError(
-                "positions='renumbered' needs one-dimensional rotary positions; this model's are "
-                "multi-dimensional. Use positions='original'."
-            )
 
     def adopt(self, state: State) -> None:
         """Tie a fresh cache to this model.
@@ -177,6 +175,15 @@ class Binding:
         self.open_head(state, named)
         return (), named
 
+    def first_call(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """What the hooks would have done in the very call in which they were installed."""
+        changed = self.enter_head(module, args, kwargs)
+        if module is self.parts.text_model:
+            changed = self._enter_text_model(module, *(changed or (args, kwargs)))
+        return changed  # type: ignore[no-any-return]
+
     def open_head(self, state: State, named: dict[str, Any]) -> None:
         """Take note of the head's call, and refuse what cannot be pruned.
 
@@ -203,8 +210,15 @@ class Binding:
             )
         if state.length == 0:
             self.override.check_request(self.parts.head, named)
-        state.forward = None
-        state.call = named
+        state.open(named)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _leave_head(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        state = state_of(kwargs.get(layer_call.CACHE))
+        if state is not None and state.binding is self:
+            state.close()
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _enter_text_model(
@@ -285,7 +299,9 @@ class Binding:
         mask = call.get("attention_mask")
         mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
         if state.given is not None:
-            return state.given.fit(rows, length, drafted)
+            given = state.given.fit(rows, length, drafted)
+            _check_padding(given, mask)
+            return given
         input_ids = call.get("input_ids")
         if input_ids is None:
             # Embeddings only: nothing says where media are, so nothing is cut.
@@ -317,6 +333,18 @@ class _LayerEntry:
         return (hidden_states, *args[1:]), arguments
 
 
+def _check_padding(given: TokenMap, mask: Tensor | None) -> None:
+    real = torch.ones_like(given.valid) if mask is None else mask.to(given.valid.device) != 0
+    if real.shape != given.valid.shape:
+        return
+    wrong = (real != given.valid).any(dim=1)
+    if bool(wrong.any()):
+        raise TokenMapError(
+            f"In batch row {int(wrong.long().argmax())} the TokenMap's padding differs from "
+            "attention_mask's. Build it with TokenMap.batch(maps, padding_side='left')."
+        )
+
+
 def _shift_positions(state: State, named: dict[str, Any], past: int, source: Tensor) -> None:
     """Continue renumbered positions where the survivors of the prompt end."""
     if state.shift is None:
@@ -341,6 +369,31 @@ def _cut_deepstack(named: dict[str, Any], kept: Tensor, prefill: Prefill) -> Non
     embeds = named.get("deepstack_visual_embeds")
     if embeds is not None:
         named["deepstack_visual_embeds"] = [item[survivors.to(item.device)] for item in embeds]
+
+
+def check_config(
+    override: ModelOverride, model_config: Any, config: FastAVConfig, hooks: LayerHookList
+) -> None:
+    """Refuse what a model's configuration alone shows to be impossible.
+
+    Raises:
+        ConfigError, HookError: with the setting at fault.
+    """
+    text_config = override.text_config(model_config)
+    places = hooks.places(text_config.num_hidden_layers)
+    deepstack = override.deepstack_layers(model_config)
+    early = sorted(place for place in places if 0 < place < deepstack)
+    if early:
+        raise ConfigError(
+            f"This model adds visual features after each of its first {deepstack} layers, so a cut "
+            f"on entering layer {early[0]} would misplace them. Cut at layer {deepstack} or later, "
+            "or before layer 0."
+        )
+    if config.positions == "renumbered" and _has_mrope(text_config):
+        raise ConfigError(
+            "positions='renumbered' needs one-dimensional rotary positions; this model's are "
+            "multi-dimensional. Use positions='original'."
+        )
 
 
 def _has_mrope(text_config: Any) -> bool:

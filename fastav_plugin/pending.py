@@ -66,8 +66,8 @@ class Pending:
         if cache is None or not any(value is cache for value in (kwargs.get(CACHE), *args)):
             return None
         already_bound = Binding.of(module) is not None
-        binding = Binding.make(module)
         self.close()
+        binding = Binding.make(module)
         if already_bound:
             return None  # its own hook comes next in this very call
-        return binding.enter_head(module, args, kwargs)  # type: ignore[no-any-return]
+        return binding.first_call(module, args, kwargs)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
 from typing_extensions import override
 
 from fastav_plugin import layer_call
@@ -51,6 +52,7 @@ _ALWAYS = {
     "num_local_experts": 4,
     "n_routed_experts": 4,
     "num_experts_per_tok": 2,
+    "sliding_window": 16,
     "n_group": 1,
     "topk_group": 1,
 }
@@ -207,8 +209,10 @@ def _compare(tiny: nn.Module, override: ModelOverride, place: int) -> str | None
     positions = [layer.positions[0] for layer in cache.layers]
     if len(positions[-1]) >= LENGTH + 2:
         return "a cut dropped nothing"
-    with _hidden(tiny, positions):
-        dense = _outputs(tiny, None)
+    windows = [override.window(tiny.config, index) for index in range(len(positions))]
+    with _hidden(tiny, positions, windows):
+        # Layers of a cache without a config keep all rows; the masks do what windows would.
+        dense = _outputs(tiny, DynamicCache())
     worst = max(float((a - b).abs().max()) for a, b in zip(cut, dense, strict=True))
     if not worst <= TOLERANCE:
         return f"a cut changed its output by {worst:.1e} against hiding the same rows"
@@ -257,7 +261,9 @@ def _recorded(tiny: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str,
 
 
 @contextmanager
-def _hidden(tiny: nn.Module, positions: list[Tensor]) -> Iterator[None]:
+def _hidden(
+    tiny: nn.Module, positions: list[Tensor], windows: list[int | None]
+) -> Iterator[None]:
     """Dense runs in which each layer sees only the rows at its positions."""
 
     def hide(index: int) -> Any:
@@ -266,8 +272,8 @@ def _hidden(tiny: nn.Module, positions: list[Tensor]) -> Iterator[None]:
             past = kwargs[layer_call.CACHE].get_seq_length(index)
             queries = torch.arange(past, past + hidden_states.shape[1])
             columns = torch.arange(past + hidden_states.shape[1])
-            window = getattr(module.self_attn, "sliding_window", None)
             visible = columns <= queries[:, None]
+            window = windows[index]
             if window:
                 visible &= columns > queries[:, None] - window
             visible &= torch.isin(columns, positions[index]) | (columns == queries[:, None])

@@ -34,6 +34,7 @@ class State:
         shift: int64 [B], what renumbering takes off later positions.
         forward: the forward pass going on.
         call: keywords of the head's call going on.
+        opened_at: length at which a forward was begun that has not ended.
     """
 
     config: FastAVConfig
@@ -46,21 +47,29 @@ class State:
     shift: Tensor | None = None
     forward: Prefill | Append | None = None
     call: dict[str, Any] | None = None
+    opened_at: int | None = None
 
     @property
     def length(self) -> int:
-        """Rows the model has brought so far, cut or not.
+        """Rows the model has brought so far, cut or not."""
+        return self.layers[0].logical_length if self.layers else 0
+
+    def open(self, call: dict[str, Any]) -> None:
+        """Begin a forward.
 
         Raises:
-            StateError: a forward was interrupted, so layers disagree.
+            StateError: the last one was interrupted after it had appended rows.
         """
-        lengths = {layer.logical_length for layer in self.layers} or {0}
-        if len(lengths) > 1:
+        if self.opened_at is not None and self.length != self.opened_at:
             raise StateError(
-                "A forward pass with this FastAVCache was interrupted, so its layers hold "
-                f"different lengths ({sorted(lengths)}). Call cache.reset() or make a new one."
+                "The last forward pass with this FastAVCache was interrupted, so its layers "
+                "disagree. Call cache.reset() or make a new one."
             )
-        return lengths.pop()
+        self.forward, self.call, self.opened_at = None, call, self.length
+
+    def close(self) -> None:
+        """End a forward that went through."""
+        self.call = self.opened_at = None
 
     def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move everything that is kept per batch row: layers, TokenMap, position shift."""
@@ -74,7 +83,7 @@ class State:
     def clear(self) -> None:
         """Back to a cache that has seen no model."""
         self.binding = self.token_map = self.reason = self.shift = None
-        self.forward = self.call = None
+        self.forward = self.call = self.opened_at = None
         self.layers.clear()
 
 

@@ -33,8 +33,8 @@ def keep_top(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
 class FinePruning(LayerHook):
     """Drop a share of the alive media rows on entering each layer after the global cut.
 
-    Each batch row keeps `floor((1 - drop_ratio) * n)` of its n alive media rows: those with the
-    highest scores of the layer just left.
+    Each batch row keeps `floor((1 - drop_ratio) * n)` of its n alive media rows, at least one:
+    those with the highest scores of the layer just left.
 
     Args:
         drop_ratio: FastAV's P, in [0, 1).
@@ -70,5 +70,5 @@ class FinePruning(LayerHook):
         assert view.scores is not None
         media = view.media
         # float64 on purpose: the count must be the one that Python's floats give.
-        counts = ((1 - self.drop_ratio) * media.sum(dim=1).double()).floor().long()
+        counts = ((1 - self.drop_ratio) * media.sum(dim=1).double()).floor().long().clamp(min=1)
         return ~media | keep_top(view.scores, media, counts)

@@ -16,8 +16,8 @@ Verdict = tuple[str | None, bool]
 
 _probe: Callable[[nn.Module], Verdict] | None = None
 
-#: Verdicts by class of the text model: a probe is run once.
-_verdicts: dict[type[nn.Module], Verdict] = {}
+#: Verdicts by class of the text model and kinds of its layers: a probe is run once for each.
+_verdicts: dict[tuple[type[nn.Module], frozenset[str]], Verdict] = {}
 
 
 def set_probe(probe: Callable[[nn.Module], Verdict]) -> None:
@@ -45,7 +45,9 @@ class GenericOverride(ModelOverride):
         return scores and super().scores_allowed(head)
 
     def _verdict(self, model: nn.Module) -> Verdict:
-        kind = type(self.find_text_model(model))
+        text_model = self.find_text_model(model)
+        kinds = getattr(text_model.config, "layer_types", None) or ("full_attention",)
+        kind = (type(text_model), frozenset(kinds))
         if kind not in _verdicts:
             assert _probe is not None
             _verdicts[kind] = _probe(model)

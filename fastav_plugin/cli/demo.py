@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 
 from fastav_plugin.cli.console import note, print_json, progress
@@ -18,15 +19,15 @@ def run(
         Path, typer.Option(help="Folder for clip.mp4, report.json and pruning.png.")
     ] = Path("demo"),
     repeats: Annotated[int, typer.Option(min=1, help="Timed prefills of each method.")] = 5,
-    threads: Threads = None,
+    threads: Threads = 1,
     json: JsonFlag = False,
 ) -> None:
     """Prune a real mp4 with sound inside a small Qwen2.5-Omni thinker of random weights.
 
+    One thread is the quickest for a model this small.
+
     Example: fastav demo --output demo
     """
-    import torch
-
     if threads is not None:
         torch.set_num_threads(threads)
     with progress("demo", steps(repeats)) as tick:

@@ -76,8 +76,6 @@ def test_the_links_are_relative(room: str) -> None:
 
 
 def test_one_file_is_one_module() -> None:
-    import fastav_plugin.hooks.base
-    import fastav_plugin.model_overrides.base
 
     assert "hooks" not in sys.modules
     assert "model_overrides" not in sys.modules
@@ -106,8 +104,10 @@ def test_dependencies(setup: configparser.ConfigParser) -> None:
 
     core = names(lines(setup, "options", "install_requires"))
     assert core == ["rich", "safetensors", "torch", "transformers", "typer"]
-    extras = {name: names(lines(setup, "options.extras_require", name)) for name in
-              setup["options.extras_require"]}
+    extras = {
+        name: names(lines(setup, "options.extras_require", name))
+        for name in setup["options.extras_require"]
+    }
     assert set(extras) >= {"media", "viz", "flash", "dev"}
     assert {"av", "pillow", "torchvision", "soundfile"} <= set(extras["media"])
     assert extras["viz"] == ["matplotlib"]

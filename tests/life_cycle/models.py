@@ -20,7 +20,7 @@ COUNTS = [30, 30, 24, 20]
 
 def qwen2(seed: int = 0, attention: str = "sdpa", **changes: Any) -> Any:
     """A tiny Qwen2 with weights large enough that every row matters."""
-    sizes = {
+    sizes: dict[str, Any] = {
         "vocab_size": 80,
         "hidden_size": 32,
         "intermediate_size": 48,
@@ -31,8 +31,9 @@ def qwen2(seed: int = 0, attention: str = "sdpa", **changes: Any) -> Any:
         "max_position_embeddings": 512,
     }
     torch.manual_seed(seed)
-    config = Qwen2Config(**{**sizes, **changes}, attn_implementation=attention)
-    model = Qwen2ForCausalLM(config).eval()
+    sizes |= {**changes, "attn_implementation": attention}
+    model: Any = Qwen2ForCausalLM(Qwen2Config(**sizes))
+    model.eval()
     model.generation_config.pad_token_id = 0
     model.generation_config.eos_token_id = None
     return model
@@ -55,8 +56,8 @@ def config(**changes: Any) -> FastAVConfig:
     return FastAVConfig(**{"global_rule": rule, "min_media_tokens": 1, **changes})
 
 
-def cache(**changes: Any) -> FastAVCache:
-    """A fresh cache for that prompt."""
+def cache(**changes: Any) -> Any:
+    """A fresh FastAVCache for that prompt; Any, because its layers are FastAVLayers."""
     return FastAVCache(config(**changes), tokens())
 
 

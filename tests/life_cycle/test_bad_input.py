@@ -187,9 +187,7 @@ def test_training(witness: Witness) -> None:
 
 def test_logits_to_keep_as_an_index(witness: Witness) -> None:
     with pytest.raises(UnsupportedError, match="logits_to_keep"):
-        witness.model(
-            input_ids=IDS, past_key_values=cache(), logits_to_keep=torch.tensor([3, 29])
-        )
+        witness.model(input_ids=IDS, past_key_values=cache(), logits_to_keep=torch.tensor([3, 29]))
 
 
 @pytest.mark.parametrize("given", ["mask", "map"])
@@ -287,7 +285,8 @@ def test_a_hook_that_drops_everything_keeps_a_usable_model(witness: Witness, pla
     assert torch.isfinite(out.logits[0]).all()
     report = past.report()
     assert report.modality_per_layer["text"] == [7] * 4
-    media = [a + v for a, v in zip(*[report.modality_per_layer[k] for k in ("audio", "video")])]
+    kinds = report.modality_per_layer
+    media = [a + v for a, v in zip(kinds["audio"], kinds["video"], strict=True)]
     assert media[max(place, 0) :] == [1] * (4 - max(place, 0))
 
 
@@ -346,17 +345,18 @@ def tiny(kind: str, **settings: Any) -> Any:
 
 def encoder_decoder() -> Any:
     torch.manual_seed(0)
-    settings = transformers.T5Config(
-        vocab_size=80,
-        d_model=16,
-        d_kv=8,
-        d_ff=16,
-        num_layers=1,
-        num_heads=2,
-        decoder_start_token_id=0,
-        eos_token_id=None,
-    )
-    return transformers.T5ForConditionalGeneration(settings).eval()
+    sizes: dict[str, Any] = {
+        "vocab_size": 80,
+        "d_model": 16,
+        "d_kv": 8,
+        "d_ff": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "decoder_start_token_id": 0,
+        "eos_token_id": None,
+    }
+    model: Any = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes))
+    return model.eval()
 
 
 def linear_attention() -> Any:
@@ -453,7 +453,6 @@ def test_a_cache_and_a_cache_implementation(witness: Witness, implementation: st
     """transformers' own refusal."""
     with pytest.raises(ValueError, match="cache_implementation"):
         generate(witness.model, IDS, cache(), cache_implementation=implementation)
-
 
 
 def test_not_a_transformers_model() -> None:

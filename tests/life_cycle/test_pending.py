@@ -254,8 +254,9 @@ def test_the_users_hooks_on_the_model_run_as_often_as_in_a_dense_run() -> None:
 def test_a_model_that_cannot_be_pruned_leaves_nothing_behind() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    sizes = {"n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 80, "n_positions": 64}
-    model = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=None, eos_token_id=None)).eval()
+    sizes: dict[str, Any] = {"n_layer": 2, "n_embd": 16, "n_head": 2, "vocab_size": 80}
+    model: Any = GPT2LMHeadModel(GPT2Config(**sizes, bos_token_id=None, eos_token_id=None))
+    model.eval()
     before = snapshot(model)
     stock = generate(model, IDS)
     past = cache()

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def test_two_threads_on_one_fresh_model() -> None:
     expected = [request(qwen2(), number) for number in range(3)]
     for _ in range(ROUNDS):
         model = qwen2()  # fresh, so that both threads search, bind and rename at once
-        found = together(*[lambda n=number: request(model, n) for number in range(3)])
+        found = together(*[partial(request, model, number) for number in range(3)])
         assert all(same(one, two) for one, two in zip(found, expected, strict=True))
         detach(model)
         assert not any(module._forward_pre_hooks for module in model.modules())
@@ -60,7 +61,7 @@ def test_dense_and_pruned_at_once_on_one_model() -> None:
     stock, pruned = generate(qwen2(), PROMPTS[0]), request(qwen2(), 1)
     for _ in range(ROUNDS):
         model = qwen2()
-        dense, cut = together(lambda: generate(model, PROMPTS[0]), lambda: request(model, 1))
+        dense, cut = together(partial(generate, model, PROMPTS[0]), partial(request, model, 1))
         assert same(dense, stock)
         assert same(cut, pruned)
 
@@ -72,7 +73,7 @@ def test_instances_of_one_class() -> None:
     expected = [request(model, number) for number, model in enumerate(models())]
     for _ in range(ROUNDS):
         one, two = models()
-        found = together(lambda: request(one, 0), lambda: request(two, 1))
+        found = together(partial(request, one, 0), partial(request, two, 1))
         assert all(same(a, b) for a, b in zip(found, expected, strict=True))
 
 

@@ -113,7 +113,7 @@ def test_frozen_and_keyword_only() -> None:
     with pytest.raises(AttributeError):
         config.method = "none"  # type: ignore[misc]
     with pytest.raises(TypeError):
-        FastAVConfig("none")  # type: ignore[misc]
+        FastAVConfig("none")  # type: ignore[call-arg]
 
 
 def test_a_rule_mapping_given_by_the_caller_is_not_shared() -> None:
@@ -249,7 +249,9 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("method", ["fastavv", "fastav+", "+", "fastav+nothing", "FastAV", " fastav"])
+@pytest.mark.parametrize(
+    "method", ["fastavv", "fastav+", "+", "fastav+nothing", "FastAV", " fastav"]
+)
 def test_an_unknown_method_names_the_known_ones(method: str) -> None:
     with pytest.raises(ConfigError, match="Unknown method.*divprune.*fastav"):
         method_hooks(FastAVConfig(method=method))

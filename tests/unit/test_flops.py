@@ -1,10 +1,10 @@
 """The published numbers, from token counts alone and from a real tiny model's schedule."""
 
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, TokenMap
@@ -25,7 +25,7 @@ def percent(counts: list[int], length: int) -> float:
 
 
 @cache
-def tiny_model() -> nn.Module:
+def tiny_model() -> Any:
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=64,
@@ -36,13 +36,14 @@ def tiny_model() -> nn.Module:
         num_key_value_heads=1,
         max_position_embeddings=4096,
     )
-    return Qwen2ForCausalLM(config).eval()
+    model: Any = Qwen2ForCausalLM(config)
+    return model.eval()
 
 
 def schedule(tokens: TokenMap, config: FastAVConfig) -> list[int]:
     """Tokens in each layer of a real prefill."""
     ids = torch.arange(tokens.length)[None] % 64
-    past = FastAVCache(config, tokens)
+    past: Any = FastAVCache(config, tokens)
     with torch.inference_mode():
         tiny_model()(input_ids=ids, past_key_values=past, logits_to_keep=1)
     counts: list[int] = past.report().tokens_per_layer
@@ -152,7 +153,5 @@ def test_divprune_under_its_papers_formula(
     visual: list[int], text: list[int], shape: tuple[int, int, int], ratio: float, expected: float
 ) -> None:
     hidden, mlp, layers = shape
-    got = divprune_percent(
-        visual, text, hidden=hidden, mlp=mlp, layers=layers, removed=1 - ratio
-    )
+    got = divprune_percent(visual, text, hidden=hidden, mlp=mlp, layers=layers, removed=1 - ratio)
     assert got == pytest.approx(expected, abs=0.1)

@@ -57,7 +57,8 @@ def test_register_makes_a_hook_and_a_method() -> None:
     assert find_hook("every_other") is EveryOther
     assert register_hook(EveryOther) is EveryOther  # again is fine
     found = hooks_of(FastAVConfig(method="every_other+divprune"))
-    assert [type(hook) for hook in found] == [EveryOther, DivPrune]
+    kinds: list[Any] = [EveryOther, DivPrune]
+    assert [type(hook) for hook in found] == kinds
     assert EveryOther(3, step=5).to_dict() == {"name": "every_other", "first": 3, "step": 5}
     again = LayerHookList.from_list([EveryOther(3, step=5).to_dict()])[0]
     assert isinstance(again, EveryOther)

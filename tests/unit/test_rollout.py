@@ -176,7 +176,9 @@ def test_head_counts_that_do_not_fit() -> None:
     alpha=st.floats(0, 1),
     pads=st.integers(0, 40),
 )
-def test_property(length: int, groups: int, share: int, count: int, alpha: float, pads: int) -> None:
+def test_property(
+    length: int, groups: int, share: int, count: int, alpha: float, pads: int
+) -> None:
     queries, keys = layers(count, 2, groups * share, groups, length, size=4)
     valid = torch.arange(length) >= torch.tensor([[min(pads, length - 1)], [0]])
     row = torch.rand(2, length) * valid
