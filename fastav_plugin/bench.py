@@ -37,6 +37,10 @@ SHAPES: dict[str, tuple[int, int, int, int, int, int, bool]] = {
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
 
 
+def _nothing() -> None:
+    """Leave the model as it is; pass no cache."""
+
+
 @dataclass
 class Case:
     """One way to run the same prompt, and what was measured of it.
@@ -54,8 +58,8 @@ class Case:
     """
 
     name: str
-    prepare: Callable[[], Any] = lambda: None
-    cache: Callable[[], Any] = lambda: None
+    prepare: Callable[[], Any] = field(default_factory=lambda: _nothing)
+    cache: Callable[[], Any] = field(default_factory=lambda: _nothing)
     pruned: bool = False
     seconds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)

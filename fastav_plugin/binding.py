@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -23,6 +24,9 @@ from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
 from fastav_plugin.state import State, state_of
 from fastav_plugin.tokens import TokenMap
+
+#: Two threads may give a model its first FastAVCache together.
+_MAKING = threading.RLock()
 
 #: Attribute of a bound head, and of its text model, that holds the Binding.
 ATTRIBUTE = "_fastav_binding"
@@ -66,9 +70,11 @@ class Binding:
         Raises:
             UnsupportedError: the model cannot be pruned, or was compiled.
         """
-        existing = cls.of(head)
-        if existing is not None:
-            return existing
+        with _MAKING:
+            return cls.of(head) or cls._make(head)
+
+    @classmethod
+    def _make(cls, head: nn.Module) -> Binding:
         refuse_compiled(head)
         binding = cls(head, find_override(head))
         # The decoder may be bound through another module around it; one pair of hooks is enough.
@@ -278,6 +284,8 @@ class Binding:
         if prefill.reason is None and takes_2d_masks(self.base_attention):
             self._check_windows(length)
         state.token_map, state.reason = token_map.first(length - drafted), prefill.reason
+        if state.given is None and call.get("input_ids") is None:
+            state.reason = "the prompt came as embeddings: pass a TokenMap to FastAVCache"
         if prefill.reason is None and any(hook.needs_scores for hook in state.hooks):
             self.attention.wrap(self.base_attention)
         return prefill
@@ -304,7 +312,7 @@ class Binding:
             return given
         input_ids = call.get("input_ids")
         if input_ids is None:
-            # Embeddings only: nothing says where media are, so nothing is cut.
+            # Nothing says where the media are, so nothing is cut.
             input_ids = torch.full((rows, length), -1, dtype=torch.int64)
         return self.override.token_map(self.parts.head.config, input_ids, mask, call)
 

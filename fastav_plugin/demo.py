@@ -76,18 +76,19 @@ def run_demo(
     Raises:
         UnsupportedError: PyAV or matplotlib is not installed.
     """
-    try:
-        from fastav_plugin.testbed.media import read_clip, write_clip
-    except ImportError as error:
-        raise UnsupportedError(f"The demo writes and reads an mp4 file. {REMEDY}") from error
     from fastav_plugin.testbed.model import build_model, build_processor, prepare_inputs
     from fastav_plugin.testbed.world import SHAPES, sample_clip
 
     output.mkdir(parents=True, exist_ok=True)
     clip = sample_clip(CLIP_SEED)
     path = output / "clip.mp4"
-    write_clip(path, clip)
-    frames, waveform = read_clip(path)
+    try:
+        from fastav_plugin.testbed.media import read_clip, write_clip
+
+        write_clip(path, clip)
+        frames, waveform = read_clip(path)
+    except ImportError as error:
+        raise UnsupportedError(f"The demo writes and reads an mp4 file. {REMEDY}") from error
     tick("clip written and read back")
     question = f"Which colour is the {SHAPES[clip.things[0].shape]}?"
     model = build_model()

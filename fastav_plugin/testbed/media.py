@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import numpy.typing as npt
 
@@ -41,6 +40,8 @@ def write_media(
         waveform: float32 [n] at 16 kHz, within [-1, 1].
         frames_per_second: of `frames`.
     """
+    import av
+
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=frames_per_second)
         video.height, video.width = frames.shape[1:3]
@@ -91,6 +92,8 @@ def read_clip(
 
 
 def _read_frames(path: str | Path, frames_per_second: float) -> npt.NDArray[np.uint8]:
+    import av
+
     frames: list[npt.NDArray[np.uint8]] = []
     with av.open(str(path)) as container:
         if not container.streams.video:
@@ -110,6 +113,8 @@ def _read_frames(path: str | Path, frames_per_second: float) -> npt.NDArray[np.u
 
 
 def _read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
+    import av
+
     pieces: list[npt.NDArray[np.float32]] = []
     with av.open(str(path)) as container:
         if not container.streams.audio:

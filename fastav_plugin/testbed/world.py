@@ -152,7 +152,7 @@ def sample_clip(seed: int, difficulty: Difficulty | None = None) -> Clip:
         seed=seed,
         seconds=difficulty.seconds,
         things=_place_things(rng, shapes, colours, difficulty.seconds),
-        events=tuple(_place_event(rng, sound, difficulty.seconds) for sound in sounds),
+        events=_place_events(rng, sounds, difficulty.seconds),
     )
 
 
@@ -213,10 +213,19 @@ def _regions(rng: np.random.Generator, count: int) -> list[tuple[_Pixels, _Pixel
     return [(corners[i], corners[i] + size) for i in rng.permutation(len(corners))[:count]]
 
 
-def _place_event(rng: np.random.Generator, sound: int, seconds: int) -> Event:
-    half = seconds / 2
-    length = max(_SHORTEST_SOUND, float(rng.uniform(0.15, 0.8)) * min(half, 3.0))
-    onset = float(rng.uniform(0, half - length)) + half * int(rng.integers(2))
+def _place_events(rng: np.random.Generator, sounds: list[int], seconds: int) -> tuple[Event, ...]:
+    """Put sounds into halves of the clip, two of them more often into different ones."""
+    halves = [int(rng.integers(2))] * len(sounds)
+    if rng.random() < 0.7:
+        halves[1:] = [1 - halves[0]] * len(halves[1:])
+    return tuple(
+        _place_event(rng, sound, seconds, half) for sound, half in zip(sounds, halves, strict=True)
+    )
+
+
+def _place_event(rng: np.random.Generator, sound: int, seconds: int, half: int) -> Event:
+    length = max(_SHORTEST_SOUND, float(rng.uniform(0.15, 0.8)) * min(seconds / 2, 3.0))
+    onset = float(rng.uniform(0, seconds / 2 - length)) + seconds / 2 * half
     return Event(
         sound=sound,
         onset=onset,
