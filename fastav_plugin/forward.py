@@ -268,9 +268,12 @@ class Prefill:
                 x, rows, self.valid, flash=self.setting.flash, device=like.device
             ),
         )
-        # Flash attention would read the gaps as packed sequences; rotary embeddings are made.
-        if arguments.get(layer_call.POSITIONS) is not None:
-            arguments[layer_call.POSITIONS] = None
+        flash = self.setting.flash
+        self._once(
+            arguments,
+            layer_call.POSITIONS,
+            lambda x: None if flash else layer_call.cut_positions(x, rotary),
+        )
 
     def _once(self, arguments: dict[str, Any], name: str, cut: Callable[[Any], Any]) -> None:
         """Cut an argument once per cut, though the model's loop brings it to every layer."""

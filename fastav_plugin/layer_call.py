@@ -57,6 +57,16 @@ def cut_rotary(embeddings: Any, rows: Tensor) -> Any:
     raise UnsupportedError(f"Cannot cut position embeddings of type {type(embeddings).__name__}.")
 
 
+def cut_positions(positions: Tensor | None, rows: Tensor) -> Tensor | None:
+    """Position ids of the rows: [B or 1, T], or [n, B or 1, T] where positions have n parts.
+
+    Not for flash attention, which reads gaps in them as packed sequences: it gets None.
+    """
+    if positions is None or positions.dim() == 2:
+        return None if positions is None else gather(positions, rows, 1)
+    return torch.stack([gather(part, rows, 1) for part in positions])
+
+
 def cut_mask(
     mask: Any, rows: Tensor, valid: Tensor | None, *, flash: bool, device: torch.device
 ) -> Any:

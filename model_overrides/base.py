@@ -87,7 +87,8 @@ class ModelOverride:
         candidates: list[nn.Module] = [decoder, *head.modules()]
         for candidate in candidates:
             layers = getattr(candidate, "layers", None)
-            if isinstance(layers, nn.ModuleList) and layers and hasattr(layers[0], "self_attn"):
+            found = isinstance(layers, nn.ModuleList) and layers and hasattr(candidate, "config")
+            if found and hasattr(layers[0], "self_attn"):
                 return candidate
         raise UnsupportedError(
             f"Found no decoder layers in {type(head).__name__}. "

@@ -9,10 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastav_plugin import FastAVCache, FastAVConfig, LayerHook, LayerHookList, LayerView, detach
-from tests.families import FAMILIES
+from fastav_plugin import (
+    FastAVCache,
+    FastAVConfig,
+    LayerHook,
+    LayerHookList,
+    LayerView,
+    Modality,
+    detach,
+)
+from tests.families import KNOWN
 from tests.family_configs import LAYERS
-from tests.oracle import Run, held_rows, masked_dense, run
+from tests.oracle import Run, dense_scores, held_rows, masked_dense, run
 from tests.prompts import Row
 
 ATTENTIONS = ("sdpa", "eager")
@@ -55,12 +63,12 @@ class KeepAll(LayerHook):
 
 def config_of(name: str, method: str, **changes: Any) -> FastAVConfig:
     """The matrix's config of one method; small prompts are cut as well."""
-    settings = {"global_rule": FAMILIES[name].rule, "min_media_tokens": 1}
+    settings = {"global_rule": KNOWN[name].rule, "min_media_tokens": 1}
     return FastAVConfig(**({"method": method} | settings | METHODS.get(method, {}) | changes))
 
 
 def rows_of(name: str, shape: str) -> list[Row]:
-    found: list[Row] = getattr(FAMILIES[name], shape)()
+    found: list[Row] = getattr(KNOWN[name], shape)()
     return found
 
 
@@ -86,7 +94,7 @@ def prune(
     name: str, attention: str, rows: list[Row], config: FastAVConfig, **options: Any
 ) -> Pruned:
     """Generate with a fresh FastAVCache on a model that knew nothing of it."""
-    family = FAMILIES[name]
+    family = KNOWN[name]
     model = family.model(attention)
     cache = FastAVCache(config, family.token_map(rows))
     inputs = family.batch(rows)
@@ -112,7 +120,7 @@ def pruned(name: str, attention: str, shape: str, method: str) -> Pruned:
 @functools.cache
 def stock(name: str, attention: str, shape: str) -> Run:
     """The untouched model, greedy."""
-    family = FAMILIES[name]
+    family = KNOWN[name]
     model = family.model(attention)
     detach(model)
     return run(model, family.batch(rows_of(name, shape)))
@@ -120,7 +128,7 @@ def stock(name: str, attention: str, shape: str) -> Run:
 
 def reference(name: str, attention: str, rows: list[Row], of: Pruned) -> Run:
     """The masked-dense run that a pruned run must equal."""
-    family = FAMILIES[name]
+    family = KNOWN[name]
     model = family.model(attention)
     detach(model)
     return masked_dense(model, family.batch(rows), of.held, of.run.tokens)
@@ -132,7 +140,7 @@ def keep_all_config(name: str, how: str) -> FastAVConfig:
         return config_of(name, "none")
     if how == "hooks":
         # Qwen3-VL adds features after its first layers, where nothing may be cut.
-        early = 2 if name == "qwen3_vl" else 0
+        early = 2 if name in ("qwen3_vl", "qwen3_vl_moe", "qwen3_omni") else 0
         hooks = LayerHookList([KeepAll(early=early), KeepAll(scored=True, early=early)])
         return config_of(name, "none", hooks=hooks)
     return config_of(
@@ -147,3 +155,36 @@ def keep_all_config(name: str, how: str) -> FastAVConfig:
 
 def assert_close(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=TOLERANCE)
+
+
+def held_of(result: Pruned, index: int, item: Row) -> list[list[int]]:
+    """Per layer the rows held of one prompt, counted from its first token."""
+    found = []
+    for layer in result.held:
+        assert not layer[index, : layer.shape[1] - len(item)].any()
+        found.append(layer[index, layer.shape[1] - len(item) :].nonzero().flatten().tolist())
+    return found
+
+
+def media_in(item: Row, rows: list[int]) -> list[int]:
+    return [row for row in rows if item.kinds[row] > Modality.TEXT]
+
+
+def check_fine_cut(name: str, items: list[Row], result: Pruned) -> None:
+    """Every fine cut of the matrix keeps the rows that eager attention scores best."""
+    family = KNOWN[name]
+    model = family.model("eager")
+    detach(model)
+    scores = dense_scores(model, family.batch(items), result.held)
+    cuts = 0
+    for index, item in enumerate(items):
+        held = held_of(result, index, item)
+        for layer in range(GLOBAL + 1, LAYERS):
+            alive = media_in(item, held[layer - 1])
+            kept = media_in(item, held[layer])
+            offset = scores[0].shape[1] - len(item)
+            paid = scores[layer - 1][index, offset:].tolist()
+            best = sorted(alive, key=lambda row: (-paid[row], row))[: len(kept)]
+            assert kept == sorted(best)
+            cuts += len(alive) - len(kept)
+    assert cuts > 0

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from fastav_plugin import Modality, TokenMap
 from tests import family_prompts as prompts
@@ -26,7 +25,7 @@ from tests.family_configs import (
     spread,
     text_config,
 )
-from tests.prompts import IMAGE, PAD, VIDEO, Extra, Row, collate, lengthen
+from tests.prompts import PAD, VIDEO, Extra, Row, collate, lengthen, type_ids
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def _model(name: str, attention: str) -> Any:
 
 def build(name: str, attention: str = "sdpa", *, layers: int = LAYERS, seed: int = 7) -> Any:
     """A new model of a family; `layers` are its decoder layers."""
-    family = FAMILIES[name]
+    family = KNOWN[name]
     config = family.config()
     text = config.get_text_config(decoder=True)
     text.num_hidden_layers = layers
@@ -125,16 +124,7 @@ def build(name: str, attention: str = "sdpa", *, layers: int = LAYERS, seed: int
     return model.eval()
 
 
-def _type_ids(name: str) -> Extra:
-    """Token types as the processors make them: 1 image, 2 video."""
-
-    def extra(ids: Tensor) -> dict[str, Tensor]:
-        return {name: (ids == IMAGE).long() + 2 * (ids == VIDEO).long()}
-
-    return extra
-
-
-_mm_types = _type_ids("mm_token_type_ids")
+_mm_types = type_ids("mm_token_type_ids")
 _OMNI = ("Qwen2_5OmniThinkerForConditionalGeneration", omni_config)
 _SOUND = {"video": "all", "audio": "first 10 tokens"}
 
@@ -227,7 +217,7 @@ _LISTED = [
         gemma_config,
         prompts.gemma3,
         "first 40 tokens",
-        extra=_type_ids("token_type_ids"),
+        extra=type_ids("token_type_ids"),
     ),
     Family(
         "qwen2_text",
@@ -248,3 +238,6 @@ _LISTED = [
 ]
 
 FAMILIES = {family.name: family for family in _LISTED}
+
+#: Every family the tests know: the matrix's, and those that other modules add.
+KNOWN: dict[str, Family] = dict(FAMILIES)

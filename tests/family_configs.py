@@ -60,8 +60,8 @@ def text_config(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-_MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]}
-_SIGHT = {"vision_start_token_id": VISION_START, "vision_end_token_id": VISION_END}
+MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2]}
+SIGHT = {"vision_start_token_id": VISION_START, "vision_end_token_id": VISION_END}
 PATCHES = {"patch_size": 4, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_heads": 2}
 WINDOWED = PATCHES | {
     "depth": 1,
@@ -77,7 +77,7 @@ _INDEXES = {"image_token_index": IMAGE, "video_token_index": VIDEO}
 
 def omni_config() -> Any:
     return hub.Qwen2_5OmniThinkerConfig(
-        text_config=text_config(rope_parameters=_MROPE),
+        text_config=text_config(rope_parameters=MROPE),
         vision_config=WINDOWED,
         audio_config={
             "num_mel_bins": 8,
@@ -93,12 +93,12 @@ def omni_config() -> Any:
         audio_end_token_id=AUDIO_END,
         position_id_per_seconds=4,
         **_INDEXES,
-        **_SIGHT,
+        **SIGHT,
     )
 
 
-def _tower(kind: str, side: int = 16) -> dict[str, Any]:
-    tower = {
+def tower(kind: str, side: int = 16) -> dict[str, Any]:
+    sizes = {
         "model_type": kind,
         "hidden_size": 32,
         "intermediate_size": 32,
@@ -107,14 +107,14 @@ def _tower(kind: str, side: int = 16) -> dict[str, Any]:
         "image_size": side,
         "patch_size": 4,
     }
-    return tower | ({"vision_use_head": False} if kind.startswith("siglip") else {})
+    return sizes | ({"vision_use_head": False} if kind.startswith("siglip") else {})
 
 
 def llava_config(kind: str, **changes: Any) -> Any:
     text = text_config(model_type="qwen2" if kind == "LlavaOnevision" else "llama")
-    tower = "siglip_vision_model" if kind == "LlavaOnevision" else "clip_vision_model"
+    eyes = "siglip_vision_model" if kind == "LlavaOnevision" else "clip_vision_model"
     config = getattr(hub, f"{kind}Config")
-    return config(text_config=text, vision_config=_tower(tower), image_token_index=IMAGE, **changes)
+    return config(text_config=text, vision_config=tower(eyes), image_token_index=IMAGE, **changes)
 
 
 PINPOINTS = {"image_grid_pinpoints": [[16, 32], [32, 16]]}
@@ -123,10 +123,10 @@ PINPOINTS = {"image_grid_pinpoints": [[16, 32], [32, 16]]}
 def qwen_config(kind: str, vision: dict[str, Any], **text: Any) -> Any:
     config = getattr(hub, f"{kind}Config")
     return config(
-        text_config=text_config(rope_parameters=_MROPE, **text),
+        text_config=text_config(rope_parameters=MROPE, **text),
         vision_config=vision,
         **_PLACEHOLDERS,
-        **_SIGHT,
+        **SIGHT,
     )
 
 
@@ -138,7 +138,7 @@ def gemma_config() -> Any:
             sliding_window=WINDOW,
             layer_types=["sliding_attention", "full_attention"] * (LAYERS // 2),
         ),
-        vision_config=_tower("siglip_vision_model", side=32),
+        vision_config=tower("siglip_vision_model", side=32),
         mm_tokens_per_image=16,
         image_token_index=IMAGE,
         boi_token_index=VISION_START,

@@ -36,7 +36,7 @@ def _framed(seed: int, media: Piece) -> tuple[Piece, ...]:
     return (words(seed, 6), special(VISION_START), media, special(VISION_END), words(seed + 1, 5))
 
 
-def _picture(seed: int, height: int, width: int) -> Piece:
+def picture(seed: int, height: int, width: int) -> Piece:
     return tokens(
         IMAGE,
         [-1] * (height * width // 4),
@@ -76,8 +76,8 @@ def _sound(seed: int, count: int) -> tuple[Piece, ...]:
 
 
 def omni_image() -> Rows:
-    long = row(*_framed(1, _picture(1, 8, 8)), *_framed(3, _picture(2, 4, 8)))
-    return long, row(*_framed(5, _picture(3, 8, 4))), _NONE
+    long = row(*_framed(1, picture(1, 8, 8)), *_framed(3, picture(2, 4, 8)))
+    return long, row(*_framed(5, picture(3, 8, 4))), _NONE
 
 
 def omni_video() -> Rows:
@@ -125,7 +125,7 @@ def omni_interleaved() -> Rows:
 
 def omni_all() -> Rows:
     long = row(
-        *_framed(1, _picture(1, 4, 8)),
+        *_framed(1, picture(1, 4, 8)),
         *_framed(3, _omni_clip(2, 3, 4, 4)),
         *_sound(3, 15),
         words(5, 4),
@@ -188,13 +188,13 @@ def llava_next_video() -> Rows:
 
 
 def qwen_vl() -> Rows:
-    long = row(*_framed(1, _picture(1, 4, 8)), *_framed(3, _clip(2, 4, 4, 8)))
+    long = row(*_framed(1, picture(1, 4, 8)), *_framed(3, _clip(2, 4, 4, 8)))
     return long, row(*_framed(5, _clip(3, 3, 4, 4))), _NONE
 
 
 def qwen2_5_vl() -> Rows:
-    long = row(*_framed(1, _picture(1, 8, 8)), *_framed(3, _clip(2, 3, 4, 8)))
-    return long, row(*_framed(5, _picture(3, 8, 4))), _NONE
+    long = row(*_framed(1, picture(1, 8, 8)), *_framed(3, _clip(2, 3, 4, 8)))
+    return long, row(*_framed(5, picture(3, 8, 4))), _NONE
 
 
 def _stamped_clip(seed: int, times: int) -> tuple[Piece, ...]:
@@ -209,7 +209,7 @@ def _stamped_clip(seed: int, times: int) -> tuple[Piece, ...]:
 
 
 def qwen3_vl() -> Rows:
-    long = row(*_framed(1, _picture(1, 8, 8)), words(2, 3), *_stamped_clip(2, 4), words(3, 5))
+    long = row(*_framed(1, picture(1, 8, 8)), words(2, 3), *_stamped_clip(2, 4), words(3, 5))
     return long, row(words(4, 4), *_stamped_clip(3, 2), words(5, 4)), _NONE
 
 

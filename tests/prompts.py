@@ -100,6 +100,15 @@ def lengthen(shorter: Row, length: int) -> Row:
 Extra = Callable[[Tensor], dict[str, Tensor]]
 
 
+def type_ids(name: str) -> Extra:
+    """Token types as the processors make them: 1 image, 2 video."""
+
+    def extra(ids: Tensor) -> dict[str, Tensor]:
+        return {name: (ids == IMAGE).long() + 2 * (ids == VIDEO).long()}
+
+    return extra
+
+
 def collate(rows: Iterable[Row], extra: Extra | None = None, **constant: Any) -> dict[str, Any]:
     """Left-padded model inputs of several prompts.
 

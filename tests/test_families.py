@@ -29,7 +29,7 @@ each_method = pytest.mark.parametrize("method", METHODS)
 
 
 @pytest.mark.parametrize("how", ["none", "hooks", "ratios"])
-@each_shape
+@pytest.mark.parametrize("shape", ["single", "ragged", "level"])
 @each_attention
 @each_family
 def test_keep_all_is_bit_identical(name: str, attention: str, shape: str, how: str) -> None:
@@ -74,7 +74,7 @@ def test_row_alone_equals_row_in_batch(name: str, attention: str, method: str) -
                 assert layer[index, -len(item) :].tolist() == mine[0].tolist()
 
 
-@each_shape
+@pytest.mark.parametrize("shape", ["single", "ragged"])
 @each_family
 def test_a_bound_model_without_the_cache_is_stock(name: str, shape: str) -> None:
     """Bound by an earlier request, or attached with method "none": not one bit differs."""

@@ -14,15 +14,17 @@ from tests.cases import (
     GLOBAL,
     METHODS,
     SHAPES,
-    Pruned,
+    check_fine_cut,
     config_of,
+    held_of,
+    media_in,
     prune,
     pruned,
     rows_of,
 )
 from tests.families import FAMILIES
 from tests.family_configs import LAYERS
-from tests.oracle import STEPS, decoder_layers, dense_scores, run
+from tests.oracle import STEPS, decoder_layers, run
 from tests.prompts import Row
 
 each_family = pytest.mark.parametrize("name", FAMILIES)
@@ -31,19 +33,6 @@ each_shape = pytest.mark.parametrize("shape", SHAPES)
 each_method = pytest.mark.parametrize("method", METHODS)
 
 MEDIA = {"image": Modality.IMAGE, "video": Modality.VIDEO, "audio": Modality.AUDIO}
-
-
-def held_of(result: Pruned, index: int, item: Row) -> list[list[int]]:
-    """Per layer the rows held of one prompt, counted from its first token."""
-    found = []
-    for layer in result.held:
-        assert not layer[index, : layer.shape[1] - len(item)].any()
-        found.append(layer[index, layer.shape[1] - len(item) :].nonzero().flatten().tolist())
-    return found
-
-
-def media_in(item: Row, rows: list[int]) -> list[int]:
-    return [row for row in rows if item.kinds[row] > Modality.TEXT]
 
 
 def entrance_count(item: Row, config: FastAVConfig) -> int:
@@ -124,24 +113,7 @@ def test_layers_hold_what_the_rules_say(name: str, attention: str, shape: str, m
 @each_family
 def test_fine_cut_keeps_the_top_scores(name: str, method: str, attention: str, shape: str) -> None:
     """By attention recomputed with eager on the masked-dense run; ties keep the lowest row."""
-    family = FAMILIES[name]
-    result = pruned(name, attention, shape, method)
-    items = rows_of(name, shape)
-    model = family.model("eager")
-    detach(model)
-    scores = dense_scores(model, family.batch(items), result.held)
-    cuts = 0
-    for index, item in enumerate(items):
-        held = held_of(result, index, item)
-        for layer in range(GLOBAL + 1, LAYERS):
-            alive = media_in(item, held[layer - 1])
-            kept = media_in(item, held[layer])
-            offset = scores[0].shape[1] - len(item)
-            paid = scores[layer - 1][index, offset:].tolist()
-            best = sorted(alive, key=lambda row: (-paid[row], row))[: len(kept)]
-            assert kept == sorted(best)
-            cuts += len(alive) - len(kept)
-    assert cuts > 0
+    check_fine_cut(name, rows_of(name, shape), pruned(name, attention, shape, method))
 
 
 def _embeddings(name: str, items: list[Row]) -> Tensor:

@@ -11,7 +11,8 @@ PACKAGE = "fastav_plugin"
 TIERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "model_overrides.tgi"),
     ("demo",),
-    ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media"),
+    ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
+    + ("evaluation_file", "evaluation_summary", "bootstrap"),
     ("testbed",),
     ("",),
     ("attach", "probe"),

@@ -355,6 +355,8 @@ def test_explicit_hooks() -> None:
     assert past.report().method == "hooks"
 
 
+# PEFT reads a name that transformers has deprecated.
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 @pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
 def test_a_model_wrapped_by_peft(pruning: FastAVConfig) -> None:
     import peft

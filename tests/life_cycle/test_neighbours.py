@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from fastav_plugin import FastAVCache, Modality, attach, detach
+from fastav_plugin import FastAVCache, Modality, TokenMap, attach, detach
 from fastav_plugin.model_overrides import ModelOverride
 from fastav_plugin.model_overrides.registry import OVERRIDES
 from tests.life_cycle.models import (
@@ -171,13 +171,13 @@ def test_nothing_of_the_request_is_kept_but_its_rows() -> None:
     assert past.report().tokens_per_layer == COUNTS
 
 
-class Syncs(TorchDispatchMode):
+class Syncs(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operators that would wait for a device, where our own code asks for them."""
 
     WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "is_nonzero")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -196,9 +196,18 @@ class Syncs(TorchDispatchMode):
 
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_decode_never_waits_for_the_device(padded: bool, attention: str) -> None:
-    from fastav_plugin import TokenMap
+def test_decode_never_waits_for_the_device(
+    padded: bool, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[str] = []
+    stock = torch.Tensor.tolist
 
+    def tolist(tensor: torch.Tensor) -> Any:
+        # On the CPU a list is made without an operator that a mode could see.
+        listed.append(sys._getframe(1).f_globals.get("__name__", ""))
+        return stock(tensor)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", tolist)
     model = qwen2(attention=attention)
     ids, mask = prompt(batch=2), torch.ones(2, LENGTH, dtype=torch.int64)
     maps = TokenMap.batch([tokens(), tokens()])
@@ -208,6 +217,7 @@ def test_decode_never_waits_for_the_device(padded: bool, attention: str) -> None
     past = FastAVCache(config(), maps)
     with torch.inference_mode():
         model(input_ids=ids, attention_mask=mask, past_key_values=past)
+        listed.clear()
         for step in range(3):
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
             with Syncs() as syncs:
@@ -217,6 +227,7 @@ def test_decode_never_waits_for_the_device(padded: bool, attention: str) -> None
                     past_key_values=past,
                 )
             assert syncs.found == []
+            assert not [name for name in listed if name.startswith("fastav_plugin")]
 
 
 def test_the_watch_on_waiting_sees_prefill() -> None:

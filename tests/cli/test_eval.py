@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from fastav_plugin import FastAVConfig
+from fastav_plugin.cli import evaluate
+from fastav_plugin.testbed.tasks import TASKS
+
+Invoke = Callable[..., Result]
+QUARTER = '{"method": "divprune", "visual_keep_ratio": 0.25, "audio_keep_ratio": 0.25}'
+FEW = ("--questions", 6, "--limit", 2)
+
+
+def timeless(found: dict[str, Any]) -> dict[str, Any]:
+    for part in found["sets"]:
+        for row in part["rows"]:
+            assert row.pop("prefill_seconds") > 0
+    return found
+
+
+def test_json(invoke_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    command = ("eval", "--suite", "testbed", "--model", checkpoint, "--questions", 6)
+    command = (
+        *command,
+        "--limit",
+        3,
+        "--method",
+        "divprune",
+        "--config",
+        f"quarter={QUARTER}",
+        "--all",
+    )
+    path = tmp_path / "answers.jsonl"
+    found = timeless(invoke_json(*command, "--resume", path))
+    assert found["settings"]["quarter"]["visual_keep_ratio"] == 0.25
+    assert [part["held_out"] for part in found["sets"]] == ["clips", "combinations"]
+    for part in found["sets"]:
+        assert part["questions"] == 3
+        assert [row["setting"] for row in part["rows"]] == ["dense", "divprune", "quarter"]
+        assert set(part["rows"][0]["tasks"]) < set(TASKS)
+    assert len(path.read_text().splitlines()) == 7
+    path.write_bytes(path.read_bytes()[:-600])  # killed in the middle of a line
+    assert len(path.read_text().splitlines()) == 7
+    assert timeless(invoke_json(*command, "--output", path)) == found
+    assert len(path.read_text().splitlines()) == 7
+    other = timeless(invoke_json(*command, "--resume", path, "--seed", 1))
+    assert other["bootstrap"]["seed"] == 1
+
+
+def test_the_tables_and_the_saved_settings(
+    invoke: Invoke, checkpoint: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    FastAVConfig(visual_keep_ratio=0.25, audio_keep_ratio=0.5).save_pretrained(folder)
+    result = invoke(
+        "eval", "--model", folder, *FEW, "--combinations", "--rule", "audio=first 10 tokens"
+    )
+    assert result.exit_code == 0, result.output
+    assert "Held-out combinations: 2 questions about" in result.stdout
+    for name in ("dense", *evaluate.DEFAULT_METHODS, "chance"):
+        assert f" {name} " in result.stdout
+    assert "25.0 %" in result.stdout  # the model's own visual share
+    assert "50.0 %" in result.stdout
+
+
+def test_a_setting_that_cuts_nothing_is_named(invoke: Invoke, checkpoint: Path) -> None:
+    result = invoke("eval", "--model", checkpoint, *FEW, "--method", "none")
+    assert result.exit_code == 0, result.output
+    assert "none: nothing was cut in 2 questions." in result.stderr
+
+
+def test_dense_alone(invoke_json: Callable[..., Any], checkpoint: Path) -> None:
+    found = invoke_json("eval", "--model", checkpoint, *FEW, "--method", "dense")
+    assert [row["setting"] for row in found["sets"][0]["rows"]] == ["dense"]
+
+
+def test_another_model_or_settings_are_one_line(
+    fail: Callable[..., str], invoke: Invoke, checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "answers.jsonl"
+    command = ("eval", "--model", checkpoint, *FEW, "--resume", path)
+    assert invoke(*command, "--method", "divprune").exit_code == 0
+    before = path.read_bytes()
+    line = fail(*command, "--method", "divprune", "--keep-ratio", 0.25)
+    assert "settings differ" in line
+    assert path.read_bytes() == before
+    content = before.decode().replace(json.loads(before.splitlines()[0])["model"], "0")
+    path.write_text(content)
+    assert "model differ" in fail(*command, "--method", "divprune")
+
+
+def test_wrong_options(
+    fail: Callable[..., str],
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = ("eval", "--model", checkpoint)
+    assert "Known: testbed" in fail(*command, "--suite", "avqa")
+    assert "takes NAME=JSON" in fail(*command, "--config", "quarter")
+    assert "no JSON object" in fail(*command, "--config", "quarter={0.25}")
+    assert "Cannot read the config file" in fail(*command, "--config", "quarter=missing.json")
+    assert "Did you mean" in fail(*command, "--config", 'quarter={"keep": 1}')
+    assert "Two settings are named" in fail(*command, "-m", "fastav", "--config", "fastav={}")
+    assert "Two settings are named" in fail(*command, "--config", "dense={}")
+    assert "Unknown method" in fail(*command, "--method", "magic")
+    assert "cannot be used here" in fail(*command, "--device", "abacus")
+    monkeypatch.setattr(evaluate, "MODEL_PATH", tmp_path)
+    assert "fastav_plugin.testbed.train" in fail("eval")
+
+
+def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
+    from fastav_plugin.inspection import read_config
+
+    FastAVConfig(method="divprune", audio_keep_ratio=0.25).save_pretrained(tmp_path)
+    config = read_config(checkpoint)
+    found = evaluate.make_settings(config, named=[f"a={tmp_path}", f"b={QUARTER}"])
+    assert found["a"].audio_keep_ratio == 0.25
+    assert found["b"].visual_keep_ratio == 0.25
+    assert list(evaluate.make_settings(config)) == list(evaluate.DEFAULT_METHODS)
+
+
+def test_help_has_an_example(invoke: Invoke) -> None:
+    result = invoke("eval", "--help")
+    assert result.exit_code == 0
+    assert "Example: fastav eval" in result.stdout
+    assert "--json" in result.stdout

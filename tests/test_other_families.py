@@ -1,0 +1,55 @@
+"""Models without an override of their own: the generic one, on media prompts and on text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.cases import (
+    assert_close,
+    check_fine_cut,
+    config_of,
+    keep_all_config,
+    prune,
+    reference,
+    rows_of,
+    stock,
+)
+from tests.other_families import OTHERS, TEXT_MODELS
+
+#: Without torch's own attention for them.
+EAGER_ONLY = {"gemma2_text"}
+
+
+def _cases() -> Iterator[tuple[str, str, str]]:
+    for name in OTHERS:
+        media = name.removesuffix("_text") not in TEXT_MODELS
+        for attention, shape in (("sdpa", "ragged"), ("eager", "level"), ("sdpa", "lopsided")):
+            if attention == "sdpa" and name in EAGER_ONLY:
+                attention = "eager"
+            if media or shape != "lopsided":
+                yield name, attention, shape
+
+
+each_case = pytest.mark.parametrize(("name", "attention", "shape"), list(_cases()))
+
+
+@pytest.mark.parametrize("method", ["fastav", "divprune"])
+@each_case
+def test_pruned_equals_masked_dense(name: str, attention: str, shape: str, method: str) -> None:
+    items = rows_of(name, shape)
+    result = prune(name, attention, items, config_of(name, method))
+    assert int(result.held[-1][0].sum()) < len(items[0])
+    assert_close(result.run.logits, reference(name, attention, items, result).logits)
+    if method == "fastav":
+        check_fine_cut(name, items, result)
+
+
+@pytest.mark.parametrize("how", ["none", "hooks", "ratios"])
+@each_case
+def test_keep_all(name: str, attention: str, shape: str, how: str) -> None:
+    """Bit-identical."""
+    kept = prune(name, attention, rows_of(name, shape), keep_all_config(name, how))
+    assert torch.equal(kept.run.logits, stock(name, attention, shape).logits)
