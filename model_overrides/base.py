@@ -87,8 +87,9 @@ class ModelOverride:
         candidates: list[nn.Module] = [decoder, *head.modules()]
         for candidate in candidates:
             layers = getattr(candidate, "layers", None)
-            found = isinstance(layers, nn.ModuleList) and layers and hasattr(candidate, "config")
-            if found and hasattr(layers[0], "self_attn"):
+            if not isinstance(layers, nn.ModuleList) or not hasattr(candidate, "config"):
+                continue
+            if layers and hasattr(layers[0], "self_attn"):
                 return candidate
         raise UnsupportedError(
             f"Found no decoder layers in {type(head).__name__}. "

@@ -19,7 +19,8 @@ from transformers import LogitsProcessor
 
 from tests.prompts import SUPPRESSED
 
-STEPS = 6
+#: Prefill and four decode steps.
+STEPS = 5
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,8 @@ def _prune(model: Any, items: list[Row], config: FastAVConfig, **options: Any) -
 @pytest.mark.parametrize(
     ("attention", "shape"), [("sdpa", "single"), ("sdpa", "level"), ("eager", "ragged")]
 )
-# Below the prompt; reached while generating; never reached.
-@pytest.mark.parametrize("window", [9, 40, 72, 500])
+# Below the prompt; reached while generating.
+@pytest.mark.parametrize("window", [9, 40, 72])
 @each_config
 @each_kind
 def test_windows_see_original_positions(

@@ -17,7 +17,7 @@ from fastav_plugin.cli.options import Ratios, parse_rule
 from fastav_plugin.errors import ConfigError
 
 Invoke = Callable[..., Result]
-COMMANDS = ("demo", "generate", "inspect", "models", "bench")
+COMMANDS = ("demo", "generate", "inspect", "models", "bench", "eval")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -26,17 +26,8 @@ def timeless(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_json(invoke_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
-    command = ("eval", "--suite", "testbed", "--model", checkpoint, "--questions", 6)
-    command = (
-        *command,
-        "--limit",
-        3,
-        "--method",
-        "divprune",
-        "--config",
-        f"quarter={QUARTER}",
-        "--all",
-    )
+    command = ["eval", "--suite", "testbed", "--model", checkpoint, "--questions", 6]
+    command += ["--limit", 3, "--method", "divprune", "--config", f"quarter={QUARTER}", "--all"]
     path = tmp_path / "answers.jsonl"
     found = timeless(invoke_json(*command, "--resume", path))
     assert found["settings"]["quarter"]["visual_keep_ratio"] == 0.25
@@ -126,10 +117,3 @@ def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
     assert found["a"].audio_keep_ratio == 0.25
     assert found["b"].visual_keep_ratio == 0.25
     assert list(evaluate.make_settings(config)) == list(evaluate.DEFAULT_METHODS)
-
-
-def test_help_has_an_example(invoke: Invoke) -> None:
-    result = invoke("eval", "--help")
-    assert result.exit_code == 0
-    assert "Example: fastav eval" in result.stdout
-    assert "--json" in result.stdout

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 
 from fastav_plugin import FastAVCache, Modality, TokenMap, attach, detach
 from fastav_plugin.model_overrides import ModelOverride
@@ -93,6 +93,25 @@ def test_a_direct_call_inside_generate_is_dense(attached: Any) -> None:
     assert all(torch.equal(answer, stock) for answer in answers)
 
 
+def direct_call_is_dense(model: Any) -> torch.Tensor:
+    """A direct call fills the empty cache it was given; returns its logits."""
+    mine = DynamicCache(config=model.config)
+    with torch.inference_mode():
+        out = model(input_ids=video_prompt(3), past_key_values=mine)
+        stock = qwen2()(input_ids=video_prompt(3))
+    assert out.past_key_values is mine
+    assert mine.get_seq_length() == LENGTH
+    assert torch.equal(out.logits, stock.logits)
+    return out.logits  # type: ignore[no-any-return]
+
+
+def test_a_direct_call_with_an_empty_cache_inside_generate_is_dense(attached: Any) -> None:
+    """A logits processor that keeps a cache of its own, as guidance does."""
+    processors, answers = nested(lambda: direct_call_is_dense(attached))
+    assert same(run(attached, logits_processor=processors), run(attached))
+    assert len(answers) == 5
+
+
 def test_another_model_inside_generate() -> None:
     model, other = qwen2(), qwen2(seed=2, num_hidden_layers=6)
     expected, inner = generate(model, IDS, cache()), generate(other, IDS, cache(), new=2)
@@ -129,9 +148,9 @@ def test_a_failed_generate_takes_its_mark_away(attached: Any) -> None:
     expected = run(attached)
     with pytest.raises(Stop):
         run(attached, logits_processor=nested(fail)[0])
-    stock = qwen2()(input_ids=video_prompt()).logits
-    assert torch.equal(attached(input_ids=video_prompt()).logits, stock)
+    direct_call_is_dense(attached)
     assert same(run(attached), expected)
+    direct_call_is_dense(attached)
 
 
 def test_the_signature_of_generate_stays(attached: Any) -> None:
