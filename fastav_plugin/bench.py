@@ -179,11 +179,14 @@ def run_bench(plan: Plan, tick: Callable[[str], None] = lambda name: None) -> li
         if case.pruned:
             case.theory = cache.report().flops_ratio
         tick(f"warm-up, {case.name}")
-    for _ in range(plan.repeats):
-        for case in cases:
+    for round_index in range(plan.repeats):
+        # Each round begins with another case, so that none always follows the same one.
+        first = round_index % len(cases)
+        for case in [*cases[first:], *cases[:first]]:
             _run(model, input_ids, case)
-            case.ratios.append(case.seconds[-1] / dense.seconds[-1])
             tick(case.name)
+        for case in cases:
+            case.ratios.append(case.seconds[-1] / dense.seconds[-1])
     for case in cases:
         del case.seconds[0]
         if case.pruned:

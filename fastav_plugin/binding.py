@@ -175,8 +175,9 @@ class Binding:
                 return None
             replacement = self.exchange(past)
             state = state_of(replacement)
-            if state is None:
+            if state is None or find_generate_call(past) is None:
                 return None
+            state.replaces = past
             named = {**named, layer_call.CACHE: replacement}
         self.open_head(state, named)
         return (), named
@@ -259,7 +260,8 @@ class Binding:
 
     def _open_prefill(self, state: State, call: dict[str, Any], source: Tensor) -> Prefill:
         rows, length = source.shape[:2]
-        generate = find_generate_call()
+        generate = find_generate_call(call[layer_call.CACHE], state.replaces)
+        state.replaces = None
         if generate is not None and generate.prefill_chunk_size is not None:
             raise UnsupportedError(
                 f"prefill_chunk_size={generate.prefill_chunk_size}: a prompt that comes in chunks "

@@ -29,16 +29,24 @@ class GenerateCall:
     drafted: int = 0
 
 
-def find_generate_call() -> GenerateCall | None:
-    """The innermost generate() around the caller; None for a direct call of the model."""
+def find_generate_call(*caches: Any) -> GenerateCall | None:
+    """The innermost generate() that decodes with one of the given caches.
+
+    Returns:
+        None for a direct call of the model, also for one made from inside another generate().
+    """
     prefill = GenerationMixin._prefill.__code__
     assisted = GenerationMixin._assisted_decoding.__code__
     for frame in _frames():
-        if frame.f_code is prefill:
-            config = frame.f_locals.get("generation_config")
-            return GenerateCall(prefill_chunk_size=getattr(config, "prefill_chunk_size", None))
-        if frame.f_code is assisted:
-            return GenerateCall(drafted=int(frame.f_locals.get("candidate_length", 0)))
+        if frame.f_code is not prefill and frame.f_code is not assisted:
+            continue
+        variables = frame.f_locals
+        own = (variables.get("model_kwargs") or {}).get("past_key_values")
+        if own is None or not any(own is cache for cache in caches):
+            continue
+        config = variables.get("generation_config")
+        drafted = variables.get("candidate_length", 0) if frame.f_code is assisted else 0
+        return GenerateCall(getattr(config, "prefill_chunk_size", None), int(drafted))
     return None
 
 

@@ -34,6 +34,7 @@ class State:
         shift: int64 [B], what renumbering takes off later positions.
         forward: the forward pass going on.
         call: keywords of the head's call going on.
+        replaces: the cache of generate's own whose place this one took.
         opened_at: length at which a forward was begun that has not ended.
     """
 
@@ -47,6 +48,7 @@ class State:
     shift: Tensor | None = None
     forward: Prefill | Append | None = None
     call: dict[str, Any] | None = None
+    replaces: Any = None
     opened_at: int | None = None
 
     @property
@@ -83,7 +85,7 @@ class State:
     def clear(self) -> None:
         """Back to a cache that has seen no model."""
         self.binding = self.token_map = self.reason = self.shift = None
-        self.forward = self.call = self.opened_at = None
+        self.forward = self.call = self.opened_at = self.replaces = None
         self.layers.clear()
 
 

@@ -98,7 +98,7 @@ def draw_pruning(
     row = side * frames.shape[1] / frames.shape[2] + 0.06 + wave
     width = label + strip + 0.3
     height = head + len(stages) * row + (len(stages) - 1) * row_gap + foot
-    figure = Figure(figsize=(width, height), dpi=130, facecolor=_PAPER)
+    figure = Figure(figsize=(width, height), dpi=110, facecolor=_PAPER)
     page = _Page(figure, width, height)
     page.text(0.3, 0.36, title, size=16, weight="bold")
     page.text(0.3, 0.68, subtitle, size=10, color=_FAINT)

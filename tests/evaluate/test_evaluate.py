@@ -26,7 +26,12 @@ from fastav_plugin.evaluation_file import EvaluationFile, Record
 from fastav_plugin.evaluation_summary import summarise
 from fastav_plugin.testbed.evaluate import answer_items
 from fastav_plugin.testbed.media import read_clip, write_clip
-from fastav_plugin.testbed.model import build_model, build_processor, prepare_inputs
+from fastav_plugin.testbed.model import (
+    MODEL_PATH,
+    build_model,
+    build_processor,
+    prepare_inputs,
+)
 from fastav_plugin.testbed.tasks import TASKS
 
 RULE = {"video": "first 64 tokens", "audio": "first 50 tokens"}
@@ -226,3 +231,21 @@ def test_settings_saved_with_a_model(tmp_path: Path) -> None:
     found = saved_overrides(tmp_path)
     assert found["visual_keep_ratio"] == 0.25
     assert "method" not in found
+
+
+@pytest.mark.skipif(not (MODEL_PATH / "config.json").exists(), reason="no trained model here")
+def test_the_settings_shipped_with_the_model_cut_something(processor: Any) -> None:
+    from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+    trained: Any = Qwen2_5OmniThinkerForConditionalGeneration
+    model = trained.from_pretrained(MODEL_PATH, dtype=torch.float32)
+    overrides = saved_overrides(MODEL_PATH)
+    configs = {
+        method: FastAVConfig.for_model(model, method=method, **overrides)
+        for method in ("fastav", "divprune", "fastav+divprune")
+    }
+    question = questions_of([CLIPS], 6, 1)
+    [record] = answer_questions(model, processor, question, configs, EvaluationFile(None, {}))
+    for name in configs:
+        assert record.answers[name].reason is None
+        assert record.answers[name].flops_ratio < 0.9

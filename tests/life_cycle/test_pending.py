@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach, detach
+from tests.life_cycle.media import omni, run
 from tests.life_cycle.models import (
     COUNTS,
     LENGTH,
@@ -281,8 +282,6 @@ def test_after_a_refusal_the_cache_still_finds_a_good_model(expected: Any) -> No
 
 
 def test_omni_runs_its_towers_first() -> None:
-    from tests.life_cycle.test_attach import omni, run
-
     model, inputs = omni()
     ran: list[str] = []
     handles = [
