@@ -148,8 +148,10 @@ def inspect_model(
     cost = override.cost(config)
     plans = [_plan("dense", tokens, layers, cost, None)]
     for method in methods:
-        wanted = FastAVConfig.for_model(head, method=method, **overrides)
+        # A mistake in the settings is raised; what this model alone cannot do is reported.
+        method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
         try:
+            wanted = FastAVConfig.for_model(head, method=method, **overrides)
             attach(model, wanted)
             plans.append(_plan(method, tokens, layers, cost, wanted))
         except FastAVError as error:

@@ -152,7 +152,7 @@ def _mosaic(picture: npt.NDArray[np.uint8], kept: npt.NDArray[np.bool_]) -> npt.
     """The picture, enlarged, its dropped patches faded to grey and all patches set apart."""
     large = picture.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1).astype(np.float64)
     grey = (large @ (0.299, 0.587, 0.114))[..., None]
-    faded = 222 + 0.22 * (grey - 110)
+    faded = 212 + 0.2 * (grey - 110)
     rows = np.arange(large.shape[0]) * kept.shape[0] // large.shape[0]
     columns = np.arange(large.shape[1]) * kept.shape[1] // large.shape[1]
     mask = kept[rows][:, columns][..., None]

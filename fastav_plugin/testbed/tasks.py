@@ -6,7 +6,7 @@ questions), "match" (its matching question), "colour", "sound" and "order" (perc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def held_out_items(
         difficulty: the full difficulty when None.
     """
     base = difficulty or Difficulty()
-    chosen = Difficulty(base.seconds, base.things, base.sounds, held_out=combinations)
+    chosen = replace(base, held_out=combinations)
     items: list[Item] = []
     open_tasks = dict.fromkeys(TASKS, per_task)
     seed = 0

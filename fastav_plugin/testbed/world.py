@@ -117,12 +117,14 @@ class Difficulty:
         sounds: most sounds heard in one clip, 1 or 2.
         held_out: False draws clips without any held-out combination, True draws clips with at
             least one.
+        apart: share of the clips with two sounds that have them in different halves.
     """
 
     seconds: int = CLIP_SECONDS
     things: int = 3
     sounds: int = 2
     held_out: bool = field(default=False, kw_only=True)
+    apart: float = field(default=0.7, kw_only=True)
 
 
 def is_held_out(shape: int, colour: int, sound: int) -> bool:
@@ -152,7 +154,7 @@ def sample_clip(seed: int, difficulty: Difficulty | None = None) -> Clip:
         seed=seed,
         seconds=difficulty.seconds,
         things=_place_things(rng, shapes, colours, difficulty.seconds),
-        events=_place_events(rng, sounds, difficulty.seconds),
+        events=_place_events(rng, sounds, difficulty),
     )
 
 
@@ -213,13 +215,16 @@ def _regions(rng: np.random.Generator, count: int) -> list[tuple[_Pixels, _Pixel
     return [(corners[i], corners[i] + size) for i in rng.permutation(len(corners))[:count]]
 
 
-def _place_events(rng: np.random.Generator, sounds: list[int], seconds: int) -> tuple[Event, ...]:
-    """Put sounds into halves of the clip, two of them more often into different ones."""
+def _place_events(
+    rng: np.random.Generator, sounds: list[int], difficulty: Difficulty
+) -> tuple[Event, ...]:
+    """Put sounds into halves of the clip."""
     halves = [int(rng.integers(2))] * len(sounds)
-    if rng.random() < 0.7:
+    if rng.random() < difficulty.apart:
         halves[1:] = [1 - halves[0]] * len(halves[1:])
     return tuple(
-        _place_event(rng, sound, seconds, half) for sound, half in zip(sounds, halves, strict=True)
+        _place_event(rng, sound, difficulty.seconds, half)
+        for sound, half in zip(sounds, halves, strict=True)
     )
 
 

@@ -59,7 +59,8 @@ def test_every_python_block_runs(
 def test_every_command_has_the_options_shown(invoke: Callable[..., Result]) -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("fastav ")]
-    assert len(commands) == 5
+    shown_commands = {command for _, command, *_ in commands}
+    assert shown_commands >= {"demo", "generate", "inspect", "models", "bench"}
     for _, command, *arguments in commands:
         shown = invoke(command, "--help").stdout
         for option in arguments:
