@@ -11,12 +11,13 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, QuantizedCache, StaticCache
 
-from fastav_plugin.binding import Binding, check_config, generating, refuse_compiled
+from fastav_plugin.binding import Binding, generating
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
+from fastav_plugin.refusals import check_config, refuse_compiled
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from fastav_plugin.attach import attach, detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.forward import Prefill
 from fastav_plugin.inspection import PromptSize
+from fastav_plugin.prefill import Prefill
 from fastav_plugin.tokens import TokenMap
 
 #: VideoLLaMA2's rule of the FastAV paper.

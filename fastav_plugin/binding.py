@@ -9,21 +9,23 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from fastav_plugin import layer_call
+from fastav_plugin.append import Append
 from fastav_plugin.attention import RenamedAttention, takes_2d_masks
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError, StateError, TokenMapError, UnsupportedError
-from fastav_plugin.forward import Append, Prefill, Setting
+from fastav_plugin.errors import StateError, UnsupportedError
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
+from fastav_plugin.opening import base_attention, cut_deepstack, open_prefill, shift_positions
+from fastav_plugin.prefill import Prefill
+from fastav_plugin.refusals import check_config, refuse_compiled
 from fastav_plugin.state import State, state_of
-from fastav_plugin.tokens import TokenMap
 
 #: Two threads may give a model its first FastAVCache together.
 _MAKING = threading.RLock()
@@ -123,8 +125,7 @@ class Binding:
     @property
     def base_attention(self) -> str:
         """Name of the attention implementation the user chose."""
-        config: Any = self.parts.text_model.config
-        return str(config._attn_implementation)
+        return base_attention(self.parts)
 
     def check(self, config: FastAVConfig, hooks: LayerHookList) -> None:
         """Refuse a config this model cannot follow, before any forward.
@@ -247,77 +248,18 @@ class Binding:
         past = state.length
         if past:
             state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
-            _shift_positions(state, named, past, source)
+            shift_positions(state, named, past, source)
             return (), named
-        prefill = self._open_prefill(state, call, source)
+        prefill = open_prefill(state, call, source, self.parts, self.override)
+        if prefill.needs_scores:
+            self.attention.wrap(self.base_attention)
         state.forward = prefill
         if named.get("inputs_embeds") is not None and prefill.reason is None:
             kept = prefill.pick_entrance(named["inputs_embeds"])
             state.shift = prefill.shift
             if kept is not None:
-                _cut_deepstack(named, kept, prefill)
+                cut_deepstack(named, kept, prefill)
         return (), named
-
-    def _open_prefill(self, state: State, call: dict[str, Any], source: Tensor) -> Prefill:
-        rows, length = source.shape[:2]
-        generate = find_generate_call(call[layer_call.CACHE], state.replaces)
-        state.replaces = None
-        if generate is not None and generate.prefill_chunk_size is not None:
-            raise UnsupportedError(
-                f"prefill_chunk_size={generate.prefill_chunk_size}: a prompt that comes in chunks "
-                "cannot be pruned, because a cut needs all of it. Leave prefill_chunk_size unset."
-            )
-        kept = call.get("logits_to_keep", 0)
-        drafted = max(0, kept - 1, 0 if generate is None else generate.drafted)
-        drafted = min(drafted, length - 1)
-        token_map = self._token_map(state, call, rows, length, drafted).to(source.device)
-        config = state.config
-        prefill = Prefill(
-            state.hooks,
-            token_map,
-            Setting(
-                num_layers=len(self.parts.layers),
-                flash=takes_2d_masks(self.base_attention),
-                min_media_tokens=config.min_media_tokens,
-                renumbered=config.positions == "renumbered",
-                drafted=drafted,
-            ),
-        )
-        if prefill.reason is None and takes_2d_masks(self.base_attention):
-            self._check_windows(length)
-        state.token_map, state.reason = token_map.first(length - drafted), prefill.reason
-        if state.given is None and call.get("input_ids") is None:
-            state.reason = "the prompt came as embeddings: pass a TokenMap to FastAVCache"
-        if prefill.reason is None and any(hook.needs_scores for hook in state.hooks):
-            self.attention.wrap(self.base_attention)
-        return prefill
-
-    def _check_windows(self, length: int) -> None:
-        config = self.parts.head.config
-        windows = [self.override.window(config, index) for index in range(len(self.parts.layers))]
-        narrow = min((window for window in windows if window), default=length)
-        if length > narrow:
-            raise UnsupportedError(
-                f"The prompt has {length} positions and this model a sliding window of {narrow}: "
-                "flash attention counts its window in rows, which a cut moves. Use "
-                "attn_implementation='sdpa'."
-            )
-
-    def _token_map(
-        self, state: State, call: dict[str, Any], rows: int, length: int, drafted: int
-    ) -> TokenMap:
-        mask = call.get("attention_mask")
-        mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
-        if state.given is not None:
-            given = state.given.fit(rows, length, drafted)
-            _check_padding(given, mask)
-            return given
-        input_ids = call.get("input_ids")
-        if input_ids is None:
-            # Nothing says where the media are, so nothing is cut.
-            input_ids = torch.full((rows, length), -1, dtype=torch.int64)
-        return self.override.token_map(self.parts.head.config, input_ids, mask, call)
-
 
 class _LayerEntry:
     """Forward pre-hook of one decoder layer."""
@@ -341,93 +283,3 @@ class _LayerEntry:
         if self.index == 0 and isinstance(state.forward, Prefill):
             state.shift = state.forward.shift
         return (hidden_states, *args[1:]), arguments
-
-
-def _check_padding(given: TokenMap, mask: Tensor | None) -> None:
-    real = torch.ones_like(given.valid) if mask is None else mask.to(given.valid.device) != 0
-    if real.shape != given.valid.shape:
-        return
-    wrong = (real != given.valid).any(dim=1)
-    if bool(wrong.any()):
-        raise TokenMapError(
-            f"In batch row {int(wrong.long().argmax())} the TokenMap's padding differs from "
-            "attention_mask's. Build it with TokenMap.batch(maps, padding_side='left')."
-        )
-
-
-def _shift_positions(state: State, named: dict[str, Any], past: int, source: Tensor) -> None:
-    """Continue renumbered positions where the survivors of the prompt end."""
-    if state.shift is None:
-        return
-    positions = named.get(layer_call.POSITIONS)
-    if positions is None:
-        positions = torch.arange(past, past + source.shape[1], device=source.device)[None]
-    named[layer_call.POSITIONS] = positions - state.shift.to(positions.device)[:, None]
-
-
-def _cut_deepstack(named: dict[str, Any], kept: Tensor, prefill: Prefill) -> None:
-    """Shorten what the text model's loop adds by row, as the entrance cut will shorten the rows."""
-    visual = named.get("visual_pos_masks")
-    if visual is None:
-        return
-    kept = kept.to(visual.device)
-    rows, valid = prefill.rows, prefill.valid
-    assert rows is not None
-    survivors = kept[visual]
-    masks = visual.gather(1, rows.to(visual.device))
-    named["visual_pos_masks"] = masks if valid is None else masks & valid.to(visual.device)
-    embeds = named.get("deepstack_visual_embeds")
-    if embeds is not None:
-        named["deepstack_visual_embeds"] = [item[survivors.to(item.device)] for item in embeds]
-
-
-def check_config(
-    override: ModelOverride, model_config: Any, config: FastAVConfig, hooks: LayerHookList
-) -> None:
-    """Refuse what a model's configuration alone shows to be impossible.
-
-    Raises:
-        ConfigError, HookError: with the setting at fault.
-    """
-    text_config = override.text_config(model_config)
-    places = hooks.places(text_config.num_hidden_layers)
-    deepstack = override.deepstack_layers(model_config)
-    early = sorted(place for place in places if 0 < place < deepstack)
-    if early:
-        raise ConfigError(
-            f"This model adds visual features after each of its first {deepstack} layers, so a cut "
-            f"on entering layer {early[0]} would misplace them. Cut at layer {deepstack} or later, "
-            "or before layer 0."
-        )
-    if config.positions == "renumbered" and _has_mrope(text_config):
-        raise ConfigError(
-            "positions='renumbered' needs one-dimensional rotary positions; this model's are "
-            "multi-dimensional. Use positions='original'."
-        )
-
-
-def _has_mrope(text_config: Any) -> bool:
-    rope = getattr(text_config, "rope_parameters", None) or getattr(
-        text_config, "rope_scaling", None
-    )
-    return isinstance(rope, dict) and "mrope_section" in rope
-
-
-def refuse_compiled(head: nn.Module) -> None:
-    """Raise if any part of the model was compiled: dynamo would skip hooks added now.
-
-    Raises:
-        UnsupportedError: "attach, then compile".
-    """
-    for module in head.modules():
-        compiled = (
-            getattr(module, "_compiled_call_impl", None) is not None
-            or hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")
-            or hasattr(module, "_orig_mod")
-        )
-        if compiled:
-            raise UnsupportedError(
-                f"{type(module).__name__} was compiled before attach, so its hooks would be "
-                "skipped. Attach, then compile: load the model anew, call "
-                "fastav_plugin.attach(model, config), then torch.compile."
-            )

@@ -16,10 +16,10 @@ from fastav_plugin import layer_call
 from fastav_plugin.attach import attach, detach, unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
-from fastav_plugin.forward import Prefill, Setting
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides import find_override
+from fastav_plugin.prefill import Prefill, Setting
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from fastav_plugin.append import Append
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import StateError
-from fastav_plugin.forward import Append, Prefill
 from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.kv_layer import FastAVLayer
+from fastav_plugin.prefill import Prefill
 from fastav_plugin.tokens import TokenMap
 
 if TYPE_CHECKING:

@@ -19,8 +19,10 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cache",),
     ("pending",),
     ("binding",),
-    ("state",),
-    ("forward", "attention"),
+    ("opening",),
+    ("state", "refusals"),
+    ("prefill", "append", "attention"),
+    ("alive",),
     ("hooks", "layer_call"),
     ("kv_layer", "model_overrides"),
     # `generate_call` reads frames of transformers and knows nothing of this package.

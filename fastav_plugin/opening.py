@@ -1,0 +1,145 @@
+"""What the text model is called with: the prompt read, and its arguments by row fitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastav_plugin import layer_call
+from fastav_plugin.attention import takes_2d_masks
+from fastav_plugin.errors import TokenMapError, UnsupportedError
+from fastav_plugin.generate_call import find_generate_call
+from fastav_plugin.model_overrides.base import ModelOverride, Parts
+from fastav_plugin.prefill import Prefill, Setting
+from fastav_plugin.state import State
+from fastav_plugin.tokens import TokenMap
+
+
+def open_prefill(
+    state: State, call: dict[str, Any], source: Tensor, parts: Parts, override: ModelOverride
+) -> Prefill:
+    """Begin the prefill of a request, and note in its state what the prompt is.
+
+    Args:
+        state: of the request's cache.
+        call: keywords of the head's call.
+        source: what the text model is called with, [B, T] ids or [B, T, C] embeddings.
+        parts: the bound model.
+        override: knowledge about its family.
+
+    Raises:
+        UnsupportedError: a chunked prompt, or one wider than a sliding window under flash.
+        TokenMapError: the caller's TokenMap is of another prompt.
+        StateError: the prompt is padded on the right.
+    """
+    rows, length = source.shape[:2]
+    generate = find_generate_call(call[layer_call.CACHE], state.replaces)
+    state.replaces = None
+    if generate is not None and generate.prefill_chunk_size is not None:
+        raise UnsupportedError(
+            f"prefill_chunk_size={generate.prefill_chunk_size}: a prompt that comes in chunks "
+            "cannot be pruned, because a cut needs all of it. Leave prefill_chunk_size unset."
+        )
+    kept = call.get("logits_to_keep", 0)
+    drafted = max(0, kept - 1, 0 if generate is None else generate.drafted)
+    drafted = min(drafted, length - 1)
+    token_map = _token_map(state, call, (rows, length, drafted), parts, override)
+    flash = takes_2d_masks(base_attention(parts))
+    prefill = Prefill(
+        state.hooks,
+        token_map.to(source.device),
+        Setting(
+            num_layers=len(parts.layers),
+            flash=flash,
+            min_media_tokens=state.config.min_media_tokens,
+            renumbered=state.config.positions == "renumbered",
+            drafted=drafted,
+        ),
+    )
+    if prefill.reason is None and flash:
+        _check_windows(length, parts, override)
+    state.token_map = prefill.token_map.first(length - drafted)
+    state.reason = prefill.reason
+    if state.given is None and call.get("input_ids") is None:
+        state.reason = "the prompt came as embeddings: pass a TokenMap to FastAVCache"
+    return prefill
+
+
+def base_attention(parts: Parts) -> str:
+    """Name of the attention implementation the user chose for the decoder."""
+    config: Any = parts.text_model.config
+    return str(config._attn_implementation)
+
+
+def _check_windows(length: int, parts: Parts, override: ModelOverride) -> None:
+    config = parts.head.config
+    windows = [override.window(config, index) for index in range(len(parts.layers))]
+    narrow = min((window for window in windows if window), default=length)
+    if length > narrow:
+        raise UnsupportedError(
+            f"The prompt has {length} positions and this model a sliding window of {narrow}: "
+            "flash attention counts its window in rows, which a cut moves. Use "
+            "attn_implementation='sdpa'."
+        )
+
+
+def _token_map(
+    state: State,
+    call: dict[str, Any],
+    shape: tuple[int, int, int],
+    parts: Parts,
+    override: ModelOverride,
+) -> TokenMap:
+    """The caller's map, or the override's; `shape` is rows, positions and drafted positions."""
+    rows, length, drafted = shape
+    mask = call.get("attention_mask")
+    mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    if state.given is not None:
+        given = state.given.fit(rows, length, drafted)
+        _check_padding(given, mask)
+        return given
+    input_ids = call.get("input_ids")
+    if input_ids is None:
+        # Nothing says where the media are, so nothing is cut.
+        input_ids = torch.full((rows, length), -1, dtype=torch.int64)
+    return override.token_map(parts.head.config, input_ids, mask, call)
+
+
+def _check_padding(given: TokenMap, mask: Tensor | None) -> None:
+    real = torch.ones_like(given.valid) if mask is None else mask.to(given.valid.device) != 0
+    if real.shape != given.valid.shape:
+        return
+    wrong = (real != given.valid).any(dim=1)
+    if bool(wrong.any()):
+        raise TokenMapError(
+            f"In batch row {int(wrong.long().argmax())} the TokenMap's padding differs from "
+            "attention_mask's. Build it with TokenMap.batch(maps, padding_side='left')."
+        )
+
+
+def shift_positions(state: State, named: dict[str, Any], past: int, source: Tensor) -> None:
+    """Continue renumbered positions where the survivors of the prompt end."""
+    if state.shift is None:
+        return
+    positions = named.get(layer_call.POSITIONS)
+    if positions is None:
+        positions = torch.arange(past, past + source.shape[1], device=source.device)[None]
+    named[layer_call.POSITIONS] = positions - state.shift.to(positions.device)[:, None]
+
+
+def cut_deepstack(named: dict[str, Any], kept: Tensor, prefill: Prefill) -> None:
+    """Shorten what the text model's loop adds by row, as the entrance cut will shorten the rows."""
+    visual = named.get("visual_pos_masks")
+    if visual is None:
+        return
+    kept = kept.to(visual.device)
+    rows, valid = prefill.alive.rows, prefill.alive.valid
+    assert rows is not None
+    survivors = kept[visual]
+    masks = visual.gather(1, rows.to(visual.device))
+    named["visual_pos_masks"] = masks if valid is None else masks & valid.to(visual.device)
+    embeds = named.get("deepstack_visual_embeds")
+    if embeds is not None:
+        named["deepstack_visual_embeds"] = [item[survivors.to(item.device)] for item in embeds]
