@@ -1,4 +1,4 @@
-# make demo   set up .venv if needed, then prune a real clip: table, demo/report.json, demo/pruning.png
+# make demo   set up .venv if needed, then ask about three clips: tables, demo/report.json, demo/*.png
 # make test   set up .venv if needed, then ruff, mypy and the tests with their coverage gate
 # make        set up .venv only
 

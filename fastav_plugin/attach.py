@@ -99,6 +99,7 @@ def _marked(head: Any) -> MethodType:
 
     @functools.wraps(own or type(head).generate)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _refuse_no_cache(self, kwargs)
         token = generating.set(self)
         try:
             if own is not None:
@@ -110,14 +111,24 @@ def _marked(head: Any) -> MethodType:
     return MethodType(generate, head)
 
 
+def _refuse_no_cache(head: Any, kwargs: dict[str, Any]) -> None:
+    """Without a cache there is nothing to exchange, so an attached model would run dense."""
+    binding = Binding.of(head)
+    settings = kwargs.get("generation_config") or getattr(head, "generation_config", None)
+    use_cache = kwargs.get("use_cache", getattr(settings, "use_cache", None))
+    if binding is not None and binding.exchange is not None and use_cache is False:
+        raise UnsupportedError(
+            "use_cache=False leaves an attached model nothing to prune. Leave it out, or "
+            "detach(model)."
+        )
+
+
 def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
     """The cache to take the place of one that generate() made; None to leave it.
 
     Raises:
         UnsupportedError: generate made a kind of cache that cannot be pruned.
     """
-    if past is None:
-        logger.info("fastav: this generate() has no cache (use_cache=False) and runs unpruned.")
     if not isinstance(past, Cache) or past.get_seq_length() > 0:
         return None
     if getattr(past, "_is_user_defined", False):

@@ -72,6 +72,18 @@ class FastAVConfig:
     calibration: str | None = None
     hooks: Any = None
 
+    def __new__(cls, **values: Any) -> FastAVConfig:
+        """Refuse unknown names with the nearest known one, before the dataclass would."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in values:
+            if key not in known:
+                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
+                raise ConfigError(
+                    f"Unknown setting {key!r}. Did you mean {near[0]!r}? "
+                    f"Known: {', '.join(known)}."
+                )
+        return super().__new__(cls)
+
     def __post_init__(self) -> None:
         if not isinstance(self.method, str) or not self.method:
             raise ConfigError(f"`method` must be a name such as 'fastav', got {self.method!r}.")
@@ -159,14 +171,6 @@ class FastAVConfig:
         Raises:
             ConfigError: a key that is no field; the message names the nearest one.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-                raise ConfigError(
-                    f"Unknown setting {key!r}. Did you mean {near[0]!r}? "
-                    f"Known: {', '.join(known)}."
-                )
         return cls(**values)
 
     def save_pretrained(self, directory: str | Path) -> None:

@@ -159,7 +159,16 @@ def _video_arguments(processor: Any, media: Media) -> dict[str, Any]:
         width=media.frames.shape[2],
         frames_indices=list(range(count)),
     )
-    options = {"do_sample_frames": False, "video_metadata": [metadata], "fps": float(media.fps)}
+    options: dict[str, Any] = {
+        "do_sample_frames": False,
+        "video_metadata": [metadata],
+        "fps": float(media.fps),
+    }
+    # A processor class may have a size of its own that goes before the checkpoint's.
+    size = getattr(processor.video_processor, "size", None)
+    edges = {name: getattr(size, name, None) for name in ("shortest_edge", "longest_edge")}
+    if all(edges.values()):
+        options["size"] = edges
     frames = torch.from_numpy(media.frames).permute(0, 3, 1, 2)  # [T, 3, H, W]
     return {"videos": [frames], "videos_kwargs": options}
 

@@ -5,6 +5,7 @@ Modalities are masks over positions, never ranges: several families interleave a
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -77,16 +78,17 @@ class TokenMap:
         Raises:
             TokenMapError: a span outside [0, length), empty, or overlapping another.
         """
-        if length < 1 or (tokens_per_frame is not None and tokens_per_frame < 1):
+        frame_size = 1 if tokens_per_frame is None else tokens_per_frame
+        if not isinstance(length, int) or min(length, frame_size) < 1:
             raise TokenMapError(
-                f"`length` and `tokens_per_frame` must be at least 1, got {length} and "
-                f"{tokens_per_frame}."
+                f"`length` and `tokens_per_frame` must be integers of at least 1, got {length!r} "
+                f"and {tokens_per_frame!r}."
             )
         modality = torch.full((1, length), int(Modality.TEXT), dtype=torch.uint8)
         segment = torch.full((1, length), -1, dtype=torch.int64)
         frame = torch.full((1, length), -1, dtype=torch.int64)
         named = [(Modality.IMAGE, image), (Modality.VIDEO, video), (Modality.AUDIO, audio)]
-        spans = sorted((start, stop, kind) for kind, spans in named for start, stop in spans)
+        spans = sorted((*span, kind) for kind, spans in named for span in _pairs(kind, spans))
         frames = 0
         end = 0
         for index, (start, stop, kind) in enumerate(spans):
@@ -115,8 +117,8 @@ class TokenMap:
         """
         if padding_side not in ("left", "right"):
             raise TokenMapError(f"`padding_side` must be 'left' or 'right', got {padding_side!r}.")
-        if not maps:
-            raise TokenMapError("`TokenMap.batch` needs at least one map.")
+        if not maps or not all(isinstance(item, TokenMap) for item in maps):
+            raise TokenMapError("`TokenMap.batch` takes a list of at least one TokenMap.")
         length = max(item.length for item in maps)
         return cls._stack([item._pad(length - item.length, padding_side) for item in maps])
 
@@ -239,6 +241,19 @@ class TokenMap:
             pad(self.segment, pads, value=-1),
             pad(self.frame, pads, value=-1),
         )
+
+
+def _pairs(kind: Modality, spans: Spans) -> list[tuple[int, int]]:
+    """The spans of one medium, each a pair of integers."""
+    try:
+        pairs = [(operator.index(start), operator.index(stop)) for start, stop in spans]
+    except (TypeError, ValueError) as error:
+        name = kind.name.lower()
+        raise TokenMapError(
+            f"`{name}` takes a list of (start, stop) pairs of integers such as [(14, 690)], got "
+            f"{spans!r}."
+        ) from error
+    return pairs
 
 
 def _runs(modality: Tensor) -> Tensor:

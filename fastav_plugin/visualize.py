@@ -41,6 +41,20 @@ class Stage:
     audio: npt.NDArray[np.bool_]
 
 
+def check_drawing() -> None:
+    """Do nothing where pictures can be drawn.
+
+    Raises:
+        UnsupportedError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UnsupportedError(
+            "Drawing needs matplotlib. Install it with: pip install 'fastav-plugin[viz]'"
+        ) from error
+
+
 def make_stage(
     report: PruningReport, layer: int, title: str, note: str, grid: tuple[int, int, int]
 ) -> Stage:
@@ -85,12 +99,9 @@ def draw_pruning(
     Raises:
         UnsupportedError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UnsupportedError(
-            "Drawing needs matplotlib. Install it with: pip install 'fastav-plugin[viz]'"
-        ) from error
+    check_drawing()
+    from matplotlib.figure import Figure
+
     shown = _spread(len(frames))
     label, side, gap, wave = 2.35, 1.32, 0.07, 0.5
     strip = len(shown) * side + (len(shown) - 1) * gap

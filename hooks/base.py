@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -209,13 +209,15 @@ def method_hooks(config: FastAVConfig) -> LayerHookList:
         )
     if config.hooks is not None:
         return LayerHookList.from_list(config.hooks)
-    make: Callable[[str], LayerHook] = lambda name: find_hook(name).from_config(config)  # noqa: E731
     hooks = LayerHookList()
-    for part in config.method.split("+"):
+    parts = config.method.split("+")
+    for part in parts:
         if part not in METHODS:
             raise ConfigError(
                 f"Unknown method {part!r}. Known: {', '.join(sorted(METHODS))}, "
                 "joined by '+' where several are wanted."
             )
-        hooks.extend(make(name) for name in METHODS[part])
+        hooks.extend(find_hook(name).from_config(config) for name in METHODS[part])
+    if len(set(parts)) < len(parts):
+        raise ConfigError(f"`method` names a method twice: {config.method!r}.")
     return hooks

@@ -10,9 +10,9 @@ PACKAGE = "fastav_plugin"
 #: The longest matching prefix decides; the package itself is what users import.
 TIERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "model_overrides.tgi"),
-    ("demo",),
+    ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
-    + ("evaluation_file", "evaluation_summary", "bootstrap"),
+    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip"),
     ("testbed",),
     ("",),
     ("attach", "probe"),

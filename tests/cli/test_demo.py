@@ -1,85 +1,246 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from collections.abc import Callable
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
-from typer.testing import Result
+from rich.console import Console
+from typer.testing import CliRunner, Result
 
-from fastav_plugin.demo import METHODS, steps
+from fastav_plugin import FastAVConfig
+from fastav_plugin.cli import app
+from fastav_plugin.cli import demo as command
+from fastav_plugin.cli.demo_tables import _cell, print_answers, print_verdict
+from fastav_plugin.comparison import Outcome
+from fastav_plugin.demo import Asked, Clip, Demo, run_demo, steps
+from fastav_plugin.demo_picture import make_stages
+from fastav_plugin.own_clip import KNOWN
+from fastav_plugin.testbed.model import MODEL_PATH, build_model, build_processor
+from fastav_plugin.testbed.samples import SAMPLES
+
+Invoke = Callable[..., Result]
+Fail = Callable[..., str]
+COLOUR = ("--question", "Which colour is the circle?")
+FEW = ("--repeats", 1)
 
 
 @pytest.fixture(scope="module")
-def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("demo") / "made"
-
-
-def test_the_demonstration_end_to_end(invoke: Callable[..., Result], output: Path) -> None:
-    result = invoke("demo", "--output", output, "--repeats", 1, "--json")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """What `fastav demo` prints with the shipped model, and its folder."""
+    if not (MODEL_PATH / "model.safetensors").exists():
+        pytest.skip("the trained model is not part of this checkout")
+    output = tmp_path_factory.mktemp("demo") / "made"
+    result = CliRunner().invoke(app, ["demo", "--output", str(output), "--repeats", "1"])
     assert result.exit_code == 0, result.output
-    found = json.loads(result.stdout)
-    written = json.loads((output / "report.json").read_text())
-    assert written == {key: value for key, value in found.items() if key != "output"}
-    assert "answers mean nothing" in found["notice"]
-    dense, *pruned = found["outcomes"]
-    assert [outcome["method"] for outcome in pruned] == list(METHODS)
+    return result, output
+
+
+def test_the_trained_model_answers(shown: tuple[Result, Path]) -> None:
+    found = json.loads((shown[1] / "report.json").read_text())
+    assert found["judged_by"] == "right answer"
+    asked = [question for sample in SAMPLES for question in sample.questions()]
+    assert [row["question"] for row in found["questions"]] == [one.text for one in asked]
+    assert [row["right"] for row in found["questions"]] == [one.answer for one in asked]
+    dense, *pruned = found["totals"]
+    assert [total["method"] for total in pruned] == list(command.METHODS)
     assert dense["flops_ratio"] == 1
-    prompt = dense["tokens_per_layer"][0]
-    assert prompt > 300
-    for outcome in pruned:
-        assert outcome["reason"] is None
-        assert outcome["flops_ratio"] < 0.7
-        assert outcome["kv_bytes"] < dense["kv_bytes"]
-        assert outcome["tokens_per_layer"][-1] < prompt
-        last = [counts[-1] for counts in outcome["modality_per_layer"].values()]
-        assert sum(last) == outcome["tokens_per_layer"][-1]
-    for kind in ("video", "audio"):  # DivPrune halves both before layer 0
-        halved, whole = (outcome["modality_per_layer"][kind][0] for outcome in (pruned[1], dense))
-        assert halved * 2 == whole
-    with av.open(str(output / "clip.mp4")) as container:
-        assert container.streams.video and container.streams.audio
+    assert dense["right"] >= len(asked) - 1
+    for total in pruned:
+        assert total["right"] >= 0.75 * len(asked)
+        assert total["flops_ratio"] < 0.95
+        assert total["kv_bytes"] < dense["kv_bytes"]
+        assert total["tokens_per_layer"][-1] < dense["tokens_per_layer"][-1]
 
 
-def test_the_picture_greys_what_was_dropped(output: Path) -> None:
-    with av.open(str(output / "pruning.png")) as container:
-        picture = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
-    assert picture.shape[1] > 1000
-    colourful = (picture.max(axis=2) - picture.min(axis=2)) > 60
-    rows = np.array_split(colourful[150:], 4)  # prompt, entrance, global cut, last layer
-    amounts = [int(row.sum()) for row in rows]
-    assert amounts == sorted(amounts, reverse=True)
-    assert amounts[0] > 2 * amounts[-1] > 0
+def test_every_answer_is_judged(shown: tuple[Result, Path]) -> None:
+    found = json.loads((shown[1] / "report.json").read_text())
+    for index, total in enumerate(found["totals"]):
+        own = [(row["right"], row["outcomes"][index]) for row in found["questions"]]
+        assert all(one["is_right"] == (one["answer"].split()[0] == right) for right, one in own)
+        assert total["right"] == sum(one["is_right"] for _, one in own)
+        assert all(one["method"] == total["method"] for _, one in own)
 
 
-def test_the_table(invoke: Callable[..., Result], tmp_path: Path) -> None:
-    result = invoke("demo", "--output", tmp_path, "--repeats", 1)
+def test_the_tables(shown: tuple[Result, Path]) -> None:
+    lines = shown[0].stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "✓ yes" in shown[0].stdout
+    for sample in SAMPLES:
+        assert any(line.strip() == sample.path.name for line in lines)
+    assert any("layer 4" in line for line in lines)
+    assert lines[-1].startswith("Right: dense 1")
+    assert all(f"{method} " in lines[-1] for method in ("dense", *command.METHODS))
+    assert "not what a 7B model would answer" in shown[0].stderr
+
+
+def test_the_pictures_grey_what_was_dropped(shown: tuple[Result, Path]) -> None:
+    for sample in SAMPLES:
+        with av.open(str(shown[1] / f"{sample.name}.png")) as container:
+            picture = next(container.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+        assert picture.shape[1] > 1000
+        colourful = (picture.max(axis=2) - picture.min(axis=2)) > 30
+        halves = np.array_split(colourful[150:], 2)
+        assert halves[0].sum() > 1.2 * halves[1].sum() > 0
+
+
+def test_a_clip_of_ones_own(
+    invoke_json: Callable[..., Any], checkpoint: Path, clip: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint, folder)
+    FastAVConfig(visual_keep_ratio=0.25, audio_keep_ratio=0.5).save_pretrained(folder)
+    arguments = ("--model", folder, "--video", clip, *COLOUR, *FEW, "--output", tmp_path / "made")
+    found = invoke_json("demo", *arguments, "--keep-ratio", 0.75)
+    assert found["judged_by"] == "dense answer"
+    assert KNOWN in found["notes"]
+    assert any("lasts 2 s; the model knows clips of 8" in text for text in found["notes"])
+    assert found["settings"]["divprune"]["visual_keep_ratio"] == 0.75
+    assert found["settings"]["divprune"]["audio_keep_ratio"] == 0.5
+    (row,) = found["questions"]
+    assert (row["clip"], row["right"]) == ("clip.mp4", None)
+    for outcome in row["outcomes"]:
+        assert outcome["is_as_dense"] == (outcome["answer"] == row["outcomes"][0]["answer"])
+    halved, whole = (row["outcomes"][i]["modality_per_layer"]["audio"][0] for i in (2, 0))
+    assert halved * 2 == whole
+    assert found["files"] == ["report.json", "clip.png"]
+    assert (tmp_path / "made" / "clip.png").exists()
+
+
+def test_a_clip_that_is_too_short_to_cut(
+    invoke: Invoke, checkpoint: Path, clip: Path, tmp_path: Path
+) -> None:
+    arguments = ("--model", checkpoint, "--video", clip, *COLOUR, *FEW, "--output", tmp_path)
+    short = ("--method", "divprune", "--set", "min_media_tokens=1000")
+    result = invoke("demo", *arguments, *short)
     assert result.exit_code == 0, result.output
-    assert all(method in result.stdout for method in ("dense", *METHODS))
-    assert "layer 4" in result.stdout
-    assert "answers mean nothing" in result.stderr
+    assert "divprune: nothing was cut, because" in result.stderr
+    assert "As dense: divprune 1 of 1" in result.stdout
+
+
+def test_dense_alone_draws_nothing(
+    invoke: Invoke, checkpoint: Path, clip: Path, tmp_path: Path
+) -> None:
+    arguments = ("--model", checkpoint, "--video", clip, *COLOUR, *FEW, "--output", tmp_path)
+    assert invoke("demo", *arguments, "--method", "dense").exit_code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
+def _asked(right: str | None, *answers: str) -> Asked:
+    names = ("dense", "fastav", "divprune")
+    outcomes = [
+        Outcome(name, answer, [9, 9], seconds=[1.0])
+        for name, answer in zip(names, answers, strict=False)
+    ]
+    for outcome in outcomes:
+        outcome.macs = 5
+    return Asked("a.mp4", "Which sound is heard?", right, outcomes)
+
+
+def test_right_and_wrong_are_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    demo = Demo([_asked("hum", "hum", "hiss", "hum yes")], {}, 1, [], [])
+    print_answers(demo)
+    print_verdict(demo)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("✓ hum", "✗ hiss", "✓ hum yes"))
+    assert "Right: dense 1 of 1, fastav 0 of 1, divprune 1 of 1" in printed
+    own = Demo([_asked(None, "hum", "hiss", "hum")], {}, 1, [], [])
+    print_answers(own)
+    print_verdict(own)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in (" hum ", "≠ hiss", "= hum"))
+    assert "As dense: fastav 0 of 1, divprune 1 of 1" in printed
+
+
+@pytest.mark.parametrize(
+    ("right", "marks"), [("hum", ["+ hum", "x hiss"]), (None, ["hum", "! hiss"])]
+)
+def test_marks_survive_an_ascii_terminal(right: str | None, marks: list[str]) -> None:
+    console = Console(file=TextIOWrapper(BytesIO(), encoding="ascii"))
+    asked = _asked(right, "hum", "hiss")
+    assert [_cell(console, asked, one).plain for one in asked.outcomes] == marks
+
+
+def test_a_missing_model_is_one_line_with_the_remedy(
+    fail: Fail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command, "MODEL_PATH", tmp_path)
+    line = fail("demo", "--output", tmp_path / "made")
+    assert "not part of this installation" in line
+    assert "fastav_plugin.testbed.train" in line
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_missing_clip_is_one_line_with_the_remedy(
+    fail: Fail, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fastav_plugin.testbed.samples.CLIPS_PATH", tmp_path)
+    line = fail("demo", "--model", checkpoint, "--output", tmp_path)
+    assert "'matching.mp4' is not part of this installation" in line
+    assert "--video" in line
+
+
+def test_questions_that_are_refused(fail: Fail, checkpoint: Path, clip: Path) -> None:
+    arguments = ("demo", "--model", checkpoint, "--video", clip, "--question")
+    line = fail(*arguments, "Which colour is the dog?")
+    assert "does not know the word 'dog'" in line
+    assert KNOWN in line
+    line = fail(*arguments, "Is the red circle visible?")
+    assert "never asked questions like 'Is the red circle visible?'" in line
+    assert "--video" in fail("demo", *COLOUR)
+
+
+def test_a_file_that_is_no_clip(fail: Fail, checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / "noise.mp4"
+    path.write_bytes(b"noise" * 100)
+    line = fail("demo", "--model", checkpoint, "--video", path)
+    assert "Cannot read the media file" in line
 
 
 @pytest.mark.parametrize(("module", "extra"), [("av", "media"), ("matplotlib.figure", "viz")])
+@pytest.mark.parametrize("own", [False, True])
 def test_a_missing_extra_is_one_line_with_the_remedy(
-    fail: Callable[..., str],
+    fail: Fail,
+    checkpoint: Path,
+    clip: Path,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     module: str,
     extra: str,
+    own: bool,
 ) -> None:
-    import sys
-
+    monkeypatch.setattr("fastav_plugin.demo.SAMPLES", SAMPLES[:1])
     monkeypatch.delitem(sys.modules, "fastav_plugin.testbed.media", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
-    line = fail("demo", "--output", tmp_path, "--repeats", 1)
+    arguments = ("--video", clip, *COLOUR) if own else ()
+    line = fail("demo", "--model", checkpoint, "--output", tmp_path, *FEW, *arguments)
     assert f"pip install 'fastav-plugin[{extra}]'" in line
 
 
-def test_steps_are_counted() -> None:
-    from fastav_plugin.demo import run_demo
-
-    assert steps(5) == 27
-    assert run_demo.__doc__
+def test_steps_are_counted_and_stages_drop(tmp_path: Path) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3), np.uint8)
+    waveform = np.zeros(4 * 16_000, np.float32)
+    clips = [Clip("a b.mp4", frames, waveform, [("Which sound is heard?", "hum")])]
+    model = build_model()
+    rule = {"video": "first 2 frames", "audio": "first 30 tokens"}
+    config = FastAVConfig.for_model(model, method="fastav+divprune", global_rule=rule)
+    ticks: list[str] = []
+    demo = run_demo(
+        model, build_processor(), clips, [config], tmp_path, repeats=1, tick=ticks.append
+    )
+    assert len(ticks) == steps(clips, 1, 1)
+    assert demo.files == [tmp_path / "report.json", tmp_path / "a_b.png"]
+    report = demo.asked[0].outcomes[1].report
+    assert report is not None
+    assert [stage.title for stage in make_stages(report, demo.cut, (4, 4, 4))] == [
+        "Prompt",
+        "Entrance",
+        "Global cut",
+        "Last layer",
+    ]

@@ -265,3 +265,13 @@ def test_methods_are_made_of_the_hooks_of_the_design() -> None:
     assert kinds("fastav") == [GlobalPruning, FinePruning]
     assert kinds("divprune") == [DivPrune]
     assert kinds("fastav+divprune") == [GlobalPruning, FinePruning, DivPrune]
+
+
+def test_a_method_is_not_applied_twice() -> None:
+    with pytest.raises(ConfigError, match=r"twice: 'fastav\+fastav'"):
+        method_hooks(FastAVConfig(method="fastav+fastav"))
+
+
+def test_the_constructor_names_the_nearest_setting() -> None:
+    with pytest.raises(ConfigError, match="'fine_dropp'.*'fine_drop_ratio'"):
+        FastAVConfig(fine_dropp=0.2)  # type: ignore[call-arg]

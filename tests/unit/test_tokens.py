@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
@@ -173,3 +175,14 @@ def test_segments_are_the_unbroken_runs(ids: list[int]) -> None:
         run += place == 0 or ids[place - 1] != token
         expected.append(run)
     assert segment == expected
+
+
+@pytest.mark.parametrize("spans", [(2, 9), [(2.5, 9)], [(1, 2, 3)], 7])
+def test_spans_that_are_no_pairs_of_integers(spans: Any) -> None:
+    with pytest.raises(TokenMapError, match="pairs of integers"):
+        TokenMap.from_spans(50, video=spans)
+
+
+def test_a_batch_of_something_else() -> None:
+    with pytest.raises(TokenMapError, match="at least one TokenMap"):
+        TokenMap.batch([1])  # type: ignore[list-item]
