@@ -273,11 +273,11 @@ def run_demo(
 def _describe(config: FastAVConfig) -> str:
     """The settings in words."""
     rules = ", ".join(f"{kind} {rule}" for kind, rule in config.rules().items() if kind != "image")
-    audio = "all" if config.audio_keep_ratio is None else f"{config.audio_keep_ratio:.0%}"
+    audio = 1.0 if config.audio_keep_ratio is None else config.audio_keep_ratio
     return (
-        f"Settings: FastAV's global cut keeps {rules}; each fine cut drops "
-        f"{config.fine_drop_ratio:.0%}; DivPrune keeps {config.visual_keep_ratio:.0%} of the "
-        f"video and {audio} of the audio."
+        f"Settings: FastAV's global cut keeps {rules or 'all'}; each fine cut drops "
+        f"{100 * config.fine_drop_ratio:.0f} %; DivPrune keeps "
+        f"{100 * config.visual_keep_ratio:.0f} % of the video and {100 * audio:.0f} % of the audio."
     )
 
 

@@ -47,7 +47,7 @@ def draw_outcome(
         seconds=seconds,
         title=title,
         subtitle=(
-            f"{outcome.method}: {outcome.flops_ratio:.0%} of the dense prefill's FLOPs. "
+            f"{outcome.method}: {100 * outcome.flops_ratio:.0f} % of the dense prefill's FLOPs. "
             "Colour: tokens that go on. Grey: tokens dropped."
         ),
     )

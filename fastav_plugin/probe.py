@@ -22,7 +22,7 @@ from fastav_plugin import layer_call
 from fastav_plugin.binding import Binding
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import FastAVError
+from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.generic import set_probe
@@ -101,15 +101,20 @@ def probe(model: nn.Module) -> tuple[str | None, bool]:
             scores = reason is None and _scores_are_honest(tiny, override)
     except FastAVError as error:
         return str(error), False
-    except Exception as error:  # any failure of a model never seen before is a verdict
-        return f"{type(error).__name__}: {error}", False
+    except Exception as error:
+        # A model never seen before may fail anywhere; it may also be memory, so no verdict is kept.
+        raise UnsupportedError(
+            f"The probe of {type(text_model).__name__} failed: {type(error).__name__}: {error}. "
+            "Add an override with register_override()."
+        ) from error
     return reason, scores
 
 
 @contextmanager
 def _quiet_random() -> Iterator[None]:
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    """Leave the process's random state alone, and do not depend on its default device."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
         yield
 
 
@@ -120,8 +125,7 @@ def _tiny_copy(text_model: nn.Module) -> nn.Module:
         try:
             config = _shrunk(text_model.config, sizes)
             build: Any = type(text_model)
-            tiny: nn.Module = build._from_config(config)
-            tiny = tiny.float().eval()
+            tiny: nn.Module = build._from_config(config, dtype=torch.float32).eval()
             tiny(inputs_embeds=_embeddings(tiny), use_cache=False)
             return tiny
         except Exception as error:  # the next sizes may do
@@ -162,7 +166,8 @@ def _embeddings(tiny: nn.Module, steps: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(1 + steps)
     length = 1 if steps else LENGTH
     config: Any = tiny.config
-    return torch.randn((1, length, config.hidden_size), generator=generator)
+    shape = (1, length, config.hidden_size)
+    return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
 def _outputs(tiny: nn.Module, cache: Any) -> list[Tensor]:
@@ -277,7 +282,8 @@ def _hidden(
             if window:
                 visible &= columns > queries[:, None] - window
             visible &= torch.isin(columns, positions[index]) | (columns == queries[:, None])
-            mask = torch.zeros(visible.shape).masked_fill(~visible, torch.finfo(torch.float32).min)
+            mask = torch.zeros(visible.shape, dtype=torch.float32)
+            mask.masked_fill_(~visible, torch.finfo(torch.float32).min)
             return args, {**kwargs, layer_call.MASK: mask[None, None]}
 
         return hook

@@ -51,9 +51,9 @@ _SLOW_TO_LEARN = ("colour", "match")
 _ORDER = ("order", "order", "match")
 CURRICULUM = (
     Stage("towers", Difficulty(2, 3, 2), 900, 24, 2e-3, enough=0.97, towers_only=True),
-    Stage("short", Difficulty(2, 3, 2), 1000, 24, 1.5e-3, enough=0.94, focus=_SLOW_TO_LEARN),
+    Stage("short", Difficulty(2, 3, 2), 600, 24, 1.5e-3, enough=0.94, focus=_SLOW_TO_LEARN),
     Stage("longer", Difficulty(4, 3, 2), 300, 16, 1e-3, enough=0.95, focus=_SLOW_TO_LEARN),
-    Stage("long", Difficulty(8, 3, 2, apart=1.0), 500, 16, 1e-3, enough=0.97, focus=_ORDER),
+    Stage("long", Difficulty(8, 3, 2, apart=1.0), 550, 16, 1e-3, enough=0.97, focus=_ORDER),
     Stage("last", Difficulty(8, 3, 2), 600, 16, 1e-3, enough=1.1, decay=True, focus=_ORDER),
 )
 

@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, detach
+from fastav_plugin.probe import probe
 from tests.families import map_of
 from tests.family_prompts import plain_text
 from tests.oracle import held_rows, masked_dense, run
@@ -122,3 +123,24 @@ def test_others_are_refused_with_a_reason(kind: str) -> None:
     with pytest.raises(UnsupportedError):
         run(model, collate(rows), FastAVCache(CONFIGS["divprune"], map_of(rows)))
     assert torch.equal(run(model, collate(rows)).logits, stock.logits)
+
+
+@pytest.mark.parametrize("setting", ["dtype", "device"])
+def test_the_probe_does_not_depend_on_process_defaults(setting: str) -> None:
+    """A verdict made under odd defaults would stay for the life of the process."""
+    config = transformers.Qwen3Config(
+        num_hidden_layers=4, hidden_size=32, num_attention_heads=4, num_key_value_heads=2
+    )
+    model = transformers.Qwen3Model(config)
+    state = torch.random.get_rng_state()
+    try:
+        if setting == "dtype":
+            torch.set_default_dtype(torch.bfloat16)
+        else:
+            torch.set_default_device("meta")
+        verdict = probe(model)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert verdict == (None, True)
+    assert torch.equal(state, torch.random.get_rng_state())
