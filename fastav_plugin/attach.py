@@ -164,7 +164,9 @@ def _resolve(model: Any, config: FastAVConfig) -> FastAVConfig:
             f"Expected a model or its configuration, got {type(model).__name__}."
         )
     check_config(override, model_config, config, hooks)
-    return config if config.global_rule else config.replace(global_rule=override.global_rule)
+    if config.global_rule is None:
+        config = config.replace(global_rule=override.global_rule)
+    return config
 
 
 set_model_resolver(_resolve)

@@ -18,7 +18,7 @@ from fastav_plugin.attention import RenamedAttention, takes_2d_masks
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import StateError, UnsupportedError
 from fastav_plugin.generate_call import find_generate_call
-from fastav_plugin.hooks.base import LayerHookList
+from fastav_plugin.hooks.base import LayerHookList, method_hooks
 from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
@@ -138,8 +138,9 @@ class Binding:
         if any(hook.needs_scores and hook.layers(layers) for hook in hooks):
             if not self.override.scores_allowed(self.parts.head):
                 raise UnsupportedError(
-                    f"{type(self.parts.head).__name__} picks its attention by name, so its scores "
-                    "cannot be read. Use positional hooks or DivPrune (method='divprune')."
+                    f"The attention scores of {type(self.parts.head).__name__} cannot be read: its "
+                    "attention is picked by name, or is more than a softmax over the keys. Use "
+                    "positional hooks or DivPrune (method='divprune')."
                 )
 
     def adopt(self, state: State) -> None:
@@ -155,6 +156,9 @@ class Binding:
                 f"This FastAVCache is in use with another {type(state.binding.parts.head).__name__}"
                 f"; {type(self.parts.head).__name__} needs a FastAVCache of its own."
             )
+        if state.config.global_rule is None:
+            state.config = state.config.replace(global_rule=self.override.global_rule)
+            state.hooks = method_hooks(state.config)
         self.check(state.config, state.hooks)
         config = self.parts.head.config
         state.layers[:] = [

@@ -7,6 +7,7 @@ they are read from generate's own frames, once per prefill.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ class GenerateCall:
     Attributes:
         prefill_chunk_size: rows per chunk, or None for an undivided prefill.
         drafted: candidate tokens that assisted decoding or prompt lookup appended.
+        expansion: batch rows made of each prompt, for beams or several returned sequences.
     """
 
     prefill_chunk_size: int | None = None
     drafted: int = 0
+    expansion: int = 1
 
 
 def find_generate_call(*caches: Any) -> GenerateCall | None:
@@ -37,8 +40,10 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
     """
     prefill = GenerationMixin._prefill.__code__
     assisted = GenerationMixin._assisted_decoding.__code__
+    # The outermost one is what a loop given as `custom_generate` has around it.
+    loops = (prefill, assisted, inspect.unwrap(GenerationMixin.generate).__code__)
     for frame in _frames():
-        if frame.f_code is not prefill and frame.f_code is not assisted:
+        if frame.f_code not in loops:
             continue
         variables = frame.f_locals
         own = (variables.get("model_kwargs") or {}).get("past_key_values")
@@ -46,7 +51,10 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
             continue
         config = variables.get("generation_config")
         drafted = variables.get("candidate_length", 0) if frame.f_code is assisted else 0
-        return GenerateCall(getattr(config, "prefill_chunk_size", None), int(drafted))
+        copies = [getattr(config, name, 1) or 1 for name in ("num_beams", "num_return_sequences")]
+        return GenerateCall(
+            getattr(config, "prefill_chunk_size", None), int(drafted), int(max(copies))
+        )
     return None
 
 

@@ -11,6 +11,7 @@ import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig
+from transformers.models.auto import modeling_auto
 
 from fastav_plugin import layer_call
 from fastav_plugin.attach import attach, detach, unwrap
@@ -188,6 +189,10 @@ def read_config(directory: Path) -> Any:
         ) from error
 
 
+_MULTIMODAL = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+_TEXT = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
 def model_class(config: Any) -> Any:
     """The transformers class that a configuration names.
 
@@ -195,7 +200,10 @@ def model_class(config: Any) -> Any:
         UnsupportedError: none, or one that transformers does not have.
     """
     names = getattr(config, "architectures", None) or []
-    for name in names:
+    # A config.json may name the class of an older release; its model_type stays.
+    kind = getattr(config, "model_type", "")
+    current = [table.get(kind) for table in (_MULTIMODAL, _TEXT)]
+    for name in (*names, *(name for name in current if isinstance(name, str))):
         found = getattr(transformers, name, None)
         if found is not None:
             return found

@@ -45,6 +45,9 @@ def open_prefill(
     kept = call.get("logits_to_keep", 0)
     drafted = max(0, kept - 1, 0 if generate is None else generate.drafted)
     drafted = min(drafted, length - 1)
+    if state.given is not None:
+        expansion = 1 if generate is None else generate.expansion
+        _check_rows(state.given.rows, rows, expansion)
     token_map = _token_map(state, call, (rows, length, drafted), parts, override)
     flash = takes_2d_masks(base_attention(parts))
     prefill = Prefill(
@@ -105,6 +108,14 @@ def _token_map(
         # Nothing says where the media are, so nothing is cut.
         input_ids = torch.full((rows, length), -1, dtype=torch.int64)
     return override.token_map(parts.head.config, input_ids, mask, call)
+
+
+def _check_rows(given: int, rows: int, expansion: int) -> None:
+    if rows not in (given, given * expansion):
+        raise TokenMapError(
+            f"The TokenMap has {given} rows and the batch {rows // expansion} prompts. Give one "
+            "row per prompt, with TokenMap.batch([...])."
+        )
 
 
 def _check_padding(given: TokenMap, mask: Tensor | None) -> None:

@@ -41,7 +41,8 @@ class GlobalPruning(LayerHook):
     @classmethod
     @override
     def from_config(cls, config: FastAVConfig) -> GlobalPruning:
-        return cls(config.global_rule or "below 750", config.global_layer)
+        rule = "below 750" if config.global_rule is None else config.global_rule
+        return cls(rule, config.global_layer)
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:

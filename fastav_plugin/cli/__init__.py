@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -50,10 +49,6 @@ def main() -> None:
     """Run the command line; the console script."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("transformers").setLevel(logging.ERROR)
-    from transformers.utils import logging as transformers_logging
-
-    disable_bars: Callable[[], None] = transformers_logging.disable_progress_bar
-    disable_bars()
     app()
 
 

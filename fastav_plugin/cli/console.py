@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from transformers.utils import logging as transformers_logging
 from typer.core import TyperGroup
 
 from fastav_plugin.errors import FastAVError
@@ -28,6 +29,8 @@ class Group(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; FastAVError and wrong usage become one line."""
+        # The bars of transformers would mix with ours.
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         standalone = kwargs.pop("standalone_mode", True)
         kwargs["standalone_mode"] = False
         try:
@@ -35,6 +38,8 @@ class Group(TyperGroup):
         except FastAVError as error:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
                 traceback.print_exc()
+            _fail(str(error))
+        except OSError as error:
             _fail(str(error))
         except Exception as error:
             # typer carries its own copy of click, whose usage errors have these two.

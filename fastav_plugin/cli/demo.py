@@ -7,7 +7,6 @@ from typing import Annotated
 
 import torch
 import typer
-from transformers.utils import logging
 
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.demo_tables import print_answers, print_costs, print_verdict
@@ -81,10 +80,7 @@ def run(
         clips = [own_clip(video, question or default_questions())]
     if threads is not None:
         torch.set_num_threads(threads)
-    # The bar of a model that loads at once is nothing but noise.
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     loaded, processor = load(folder, "float32")
-    logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     with progress("demo", steps(clips, len(configs), repeats)) as tick:
         found = run_demo(loaded, processor, clips, configs, output, repeats=repeats, tick=tick)
     if json:

@@ -56,4 +56,5 @@ def print_summary(part: dict[str, Any]) -> None:
 
 def _interval(found: dict[str, Any], sign: str = "") -> str:
     mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
-    return f"{mean:{sign}.1f}\n{low:.0f}..{high:.0f}"
+    # Adding zero takes the sign off a rounded -0.
+    return f"{round(mean, 1) + 0.0:{sign}.1f}\n{round(low)}..{round(high)}"

@@ -115,12 +115,16 @@ def load(directory: Path, dtype: str = "auto", device: str = "cpu") -> tuple[Any
                 f"'{directory}' holds a {type(processor).__name__} and no processor of media."
             )
         model = model_class(config).from_pretrained(directory, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        if isinstance(error, UnsupportedError):
-            raise
+    except UnsupportedError:
+        raise
+    except Exception as error:  # files of any kind of damage, read by several libraries
         first = str(error).strip().split("\n")[0]
         raise ConfigError(f"Cannot load the checkpoint in '{directory}': {first}") from error
-    return unwrap(model).to(device).eval(), processor
+    try:
+        return unwrap(model).to(device).eval(), processor
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise ConfigError(f"`--device` {device!r} cannot be used: {first}") from error
 
 
 def _check(sound: str, dtype: str) -> None:

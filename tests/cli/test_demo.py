@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import configparser
 import json
 import shutil
 import sys
@@ -68,13 +69,21 @@ def test_every_answer_is_judged(shown: tuple[Result, Path]) -> None:
         assert all(one["method"] == total["method"] for _, one in own)
 
 
+def test_the_model_and_the_clips_are_shipped() -> None:
+    parser = configparser.ConfigParser()
+    parser.read(Path(__file__).parents[2] / "setup.cfg")
+    shipped = parser["options.package_data"]["fastav_plugin.testbed"].split()
+    assert shipped == ["model/*", "clips/*.mp4"]
+
+
 def test_the_tables(shown: tuple[Result, Path]) -> None:
     lines = shown[0].stdout.splitlines()
     assert max(map(len, lines)) <= 100
     assert "✓ yes" in shown[0].stdout
     for sample in SAMPLES:
         assert any(line.strip() == sample.path.name for line in lines)
-    assert any("layer 4" in line for line in lines)
+    cut = FastAVConfig.from_pretrained(MODEL_PATH).global_layer
+    assert any(f"layer {cut}" in line for line in lines)
     assert lines[-1].startswith("Right: dense 1")
     assert all(f"{method} " in lines[-1] for method in ("dense", *command.METHODS))
     assert "not what a 7B model would answer" in shown[0].stderr

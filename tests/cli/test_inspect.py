@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
-    GPT2Config,
     MambaConfig,
     PreTrainedConfig,
     Qwen2Config,
     Qwen2ForCausalLM,
     Qwen3VLConfig,
     T5Config,
+    ViTConfig,
 )
 from typer.testing import Result
 
@@ -107,8 +107,16 @@ def test_an_unreadable_configuration(
 
 
 def test_an_architecture_nobody_has(fail: Callable[..., str], tmp_path: Path) -> None:
-    folder = _save(GPT2Config(), "NoSuchModel", tmp_path)
+    # No kind of language model has this model_type, so nothing stands in for the unknown name.
+    folder = _save(ViTConfig(), "NoSuchModel", tmp_path)
     assert "'NoSuchModel'" in fail("inspect", folder)
+
+
+def test_the_class_of_an_older_release(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    folder = _save(Qwen2Config(), "Qwen2OldName", tmp_path)
+    result = invoke("inspect", folder)
+    assert result.exit_code == 0
+    assert "Qwen2ForCausalLM" in result.stdout
 
 
 def test_wrong_settings(fail: Callable[..., str], checkpoint: Path) -> None:

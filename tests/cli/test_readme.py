@@ -60,7 +60,7 @@ def test_every_command_has_the_options_shown(invoke: Callable[..., Result]) -> N
     lines = [line for block in blocks("sh") for line in block.splitlines()]
     commands = [shlex.split(line) for line in lines if line.startswith("fastav ")]
     shown_commands = {command for _, command, *_ in commands}
-    assert shown_commands >= {"demo", "generate", "inspect", "models", "bench"}
+    assert shown_commands >= {"demo", "eval", "generate", "inspect", "models", "bench"}
     for _, command, *arguments in commands:
         shown = invoke(command, "--help").stdout
         for option in arguments:
