@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fastav_plugin.cli.console import flops, percent, print_table, seconds, size, stdout
+from fastav_plugin.cli.console import flops, percent, seconds, size, stdout
 from fastav_plugin.comparison import Outcome
 from fastav_plugin.demo import Asked, Demo
 
@@ -19,12 +19,12 @@ def print_answers(demo: Demo) -> None:
     known = demo.asked[0].right is not None
     for clip, group in groupby(demo.asked, key=lambda asked: asked.clip):
         rows = list(group)
-        table = Table(title=clip, title_justify="left", title_style="bold", box=None)
-        table.add_column("question", header_style="bold cyan", no_wrap=True, min_width=28)
+        table = _table(clip)
+        table.add_column("question", no_wrap=True, min_width=27)
         if known:
-            table.add_column("right", header_style="bold cyan", no_wrap=True, min_width=6)
+            table.add_column("right", no_wrap=True, min_width=6)
         for outcome in rows[0].outcomes:
-            table.add_column(outcome.method, header_style="bold cyan", no_wrap=True, min_width=8)
+            table.add_column(outcome.method, no_wrap=True, min_width=7)
         for asked in rows:
             cells = [_cell(console, asked, outcome) for outcome in asked.outcomes]
             table.add_row(asked.question, *([asked.right] if known else []), *cells)
@@ -49,8 +49,12 @@ def print_costs(demo: Demo) -> None:
     ]
     columns = ["method", "layer 0", f"layer {demo.cut}", f"layer {last}"]
     columns += ["FLOPs", "of dense", "prefill", "KV cache"]
-    title = "Tokens that a layer sees, and cost of a prompt, over all questions"
-    print_table(columns, rows, title=title)
+    table = _table("Tokens that a layer sees, and cost of a prompt, over all questions")
+    for index, name in enumerate(columns):
+        table.add_column(name, no_wrap=True, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    stdout().print(table)
 
 
 def print_verdict(demo: Demo) -> None:
@@ -61,7 +65,20 @@ def print_verdict(demo: Demo) -> None:
     else:
         title = "Right"
     parts = [f"{total.method} {total.right} of {total.questions}" for total in totals]
-    stdout().print(f"\n{title}: {', '.join(parts)}", style="bold")
+    stdout().print(f"\n{title}: {', '.join(parts)}", style="bold", soft_wrap=True)
+
+
+def _table(title: str) -> Table:
+    """A table that fits into 80 columns."""
+    return Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold cyan",
+        box=None,
+        pad_edge=False,
+        collapse_padding=True,
+    )
 
 
 def _cell(console: Console, asked: Asked, outcome: Outcome) -> Text:
