@@ -33,8 +33,8 @@ KNOWN = (
     f"Questions: {' '.join(FORMS)}"
 )
 KNOWLEDGE = (
-    f"The model has seen nothing but drawn clips of {CLIP_SECONDS} s: flat coloured shapes that "
-    "drift over a texture, six synthetic sounds over noise.",
+    f"The model has seen nothing but drawn clips of 2 to {CLIP_SECONDS} s: flat coloured shapes "
+    "that drift over a texture, six synthetic sounds over noise.",
     KNOWN,
     "It cannot say that it does not know: of people, speech, music, text, or a shape that is not "
     "there, it answers with one of its words all the same. What the pruning costs and whether it "
