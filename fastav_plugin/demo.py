@@ -14,10 +14,11 @@ from fastav_plugin.comparison import Outcome, compare
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.demo_picture import draw_outcome
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media import REMEDY, SAMPLE_RATE
+from fastav_plugin.media import REMEDY
 from fastav_plugin.own_clip import KNOWLEDGE, check_questions, read_start
 from fastav_plugin.testbed.model import prepare_inputs
 from fastav_plugin.testbed.samples import SAMPLES
+from fastav_plugin.testbed.world import SAMPLE_RATE
 from fastav_plugin.visualize import check_drawing
 
 NOTICE = (

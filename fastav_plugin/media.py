@@ -16,7 +16,6 @@ Waveform = npt.NDArray[np.float32]
 
 #: What reading files needs, and the remedy when it is missing.
 REMEDY = "Install it with: pip install 'fastav-plugin[media]'"
-SAMPLE_RATE = 16_000
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
 
@@ -189,14 +188,9 @@ def _read_image(path: Path) -> Frames:
 
 
 def _read_sound(path: Path) -> Waveform:
-    import av
+    from fastav_plugin.testbed.media import read_waveform
 
-    pieces: list[Waveform] = []
-    with av.open(str(path)) as container:
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        for frame in container.decode(audio=0):
-            pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(frame))
-        pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(None))
-    if not pieces:
+    waveform = read_waveform(path)
+    if not len(waveform):
         raise ValueError("no sound could be decoded.")
-    return np.concatenate(pieces).astype(np.float32)
+    return waveform

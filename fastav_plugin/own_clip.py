@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media import REMEDY, SAMPLE_RATE
+from fastav_plugin.media import REMEDY
 from fastav_plugin.testbed.words import build_tokenizer, vocabulary
 from fastav_plugin.testbed.world import (
     CLIP_SECONDS,
     COLOURS,
     FRAMES_PER_SECOND,
+    SAMPLE_RATE,
     SHAPES,
     SOUNDS,
 )

@@ -84,7 +84,7 @@ def read_clip(
         ValueError: if the file has no pictures.
     """
     frames = _read_frames(path, frames_per_second)
-    waveform = _read_waveform(path)
+    waveform = read_waveform(path)
     length = round(len(frames) / frames_per_second * SAMPLE_RATE)
     whole = np.zeros(length, np.float32)
     whole[: len(waveform)] = waveform[:length]
@@ -112,7 +112,15 @@ def _read_frames(path: str | Path, frames_per_second: float) -> npt.NDArray[np.u
     return np.stack(frames)
 
 
-def _read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
+def read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
+    """Read the sound of any file that PyAV can open.
+
+    Args:
+        path: the file.
+
+    Returns:
+        float32 [n] at 16 kHz, one channel; n is 0 where the file has no sound.
+    """
     import av
 
     pieces: list[npt.NDArray[np.float32]] = []
