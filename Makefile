@@ -1,5 +1,6 @@
 # make demo   set up .venv if needed, then ask about three clips: tables, demo/report.json, demo/*.png
 # make test   set up .venv if needed, then ruff, mypy and the tests with their coverage gate
+# make test-all   the same with the full matrix of models, modes and devices: much longer
 # make        set up .venv only
 
 # The first Python 3.11 or newer that is found; `make PYTHON=/path/to/python3.11` overrides.
@@ -10,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.installed
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test clean
+.PHONY: setup demo test test-all clean
 
 setup: $(READY)
 
@@ -29,10 +30,11 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/fastav demo --output demo
 
-test: $(READY)
+test: TESTS := -m "not slow"
+test test-all: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest $(TESTS) --cov --cov-report=term
 
 clean:
 	rm -rf .venv demo build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
