@@ -76,18 +76,14 @@ class FastAVCache(Cache):
             raise StateError(
                 "There is nothing to report before prefill. Pass this cache to generate() first."
             )
-        held = [layer.nbytes for layer in state.layers]
-        dense = [
-            layer.nbytes // max(1, layer.rows) * layer.logical_length for layer in state.layers
-        ]
         binding = state.binding
         return make_report(
             method=state.config.method if state.config.hooks is None else "hooks",
             token_map=state.token_map,
             positions=[layer.positions for layer in state.layers],
             cost=binding.override.cost(binding.parts.head.config),
-            kv_bytes=sum(held),
-            dense_kv_bytes=sum(dense),
+            kv_bytes=sum(layer.nbytes for layer in state.layers),
+            dense_kv_bytes=sum(layer.dense_nbytes for layer in state.layers),
             reason=state.reason,
             row=row,
         )
