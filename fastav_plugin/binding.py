@@ -249,18 +249,17 @@ class Binding:
             )
         source = named.get("inputs_embeds")
         source = named["input_ids"] if source is None else source
-        past = state.length
-        if past:
-            state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
-            shift_positions(state, named, past, source)
-            return (), named
         prefill = open_prefill(state, call, source, self.parts, self.override)
+        if state.length:
+            shift_positions(state, named, state.length, source)
+        if prefill is None:
+            state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
+            return (), named
         if prefill.needs_scores:
             self.attention.wrap(self.base_attention)
         state.forward = prefill
         if named.get("inputs_embeds") is not None and prefill.reason is None:
             kept = prefill.pick_entrance(named["inputs_embeds"])
-            state.shift = prefill.shift
             if kept is not None:
                 cut_deepstack(named, kept, prefill)
         return (), named

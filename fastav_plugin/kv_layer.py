@@ -236,13 +236,23 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Keep only these batch rows."""
         self.map_rows(lambda tensor: tensor[indices.to(tensor.device)])
 
-    def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Move batch rows: keys, values, positions and validity together."""
+    def map_rows(
+        self,
+        function: Callable[[Tensor], Tensor],
+        shared: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Move batch rows: keys, values, positions and validity together.
+
+        Args:
+            function: of a tensor whose dimension 0 is the batch.
+            shared: the same for positions and validity, which layers share.
+        """
+        shared = shared or function
         for rows in self._growing or ():
             rows.map_batch(function)
         if self._growing is not None:
             self._show()
         if self.head is not None:
-            self.head = function(self.head)
+            self.head = shared(self.head)
         if self.head_valid is not None:
-            self.head_valid = function(self.head_valid)
+            self.head_valid = shared(self.head_valid)
