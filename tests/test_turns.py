@@ -17,6 +17,7 @@ from tests.cases import (
     keep_all_config,
 )
 from tests.families import FAMILIES
+from tests.flash_stand_in import flash_model, flash_registered
 from tests.oracle import STEPS, held_rows, run
 from tests.prompts import Row, row, words
 from tests.turns import later_inputs, masked_talk, talk
@@ -67,6 +68,22 @@ def test_both_turns_equal_masked_dense(name: str, attention: str, shape: str, me
     assert {kind.upper() for kind in report.modality_per_layer} == {kind.name for kind in kinds}
     assert report.token_map.length == conversation(turns)
     assert report.flops_ratio < 1
+
+
+@each_method
+@each_shape
+@pytest.mark.parametrize("name", ["omni_all", "llava", "qwen3_vl"])
+def test_under_flash_attention(name: str, shape: str, method: str) -> None:
+    """The stand-in takes 2-D masks over what each layer holds, and says what sdpa does."""
+    turns = turns_of(name, shape)
+    cache = FastAVCache(config_of(name, method))
+    with flash_registered():
+        mine = talk(name, flash_model(name), cache, turns)
+    held = held_rows(cache, conversation(turns))
+    stock = FAMILIES[name].model()
+    masked = masked_talk(name, stock, held, turns, [turn.tokens for turn in mine])
+    for turn, expected in zip(mine, masked, strict=True):
+        assert_close(turn.logits, expected.logits)
 
 
 @pytest.mark.parametrize("how", ["hooks", "ratios"])
