@@ -7,7 +7,6 @@ what the model and the libraries take.
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
@@ -38,7 +37,7 @@ def peak(method: str) -> int:
         num_key_value_heads=HEADS,
         max_position_embeddings=2 * TOKENS,
     )
-    model: Any = LlamaForCausalLM(config).eval()
+    model = LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]
     tokens = TokenMap.from_spans(TOKENS, video=[(14, TOKENS - 32)])
     with torch.no_grad():
         warm = torch.ones((1, 8), dtype=torch.int64)
