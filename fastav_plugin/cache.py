@@ -20,8 +20,9 @@ from fastav_plugin.tokens import TokenMap
 class FastAVCache(Cache):
     """A KV cache that prunes the prompt it is filled with.
 
-    Give it to one call of generate(), or of the model; the model is found and bound by itself.
-    Each layer holds the rows that layer saw, which differ from layer to layer.
+    Give it to generate(), or to the model; the model is found and bound by itself. Each layer
+    holds the rows that layer saw, which differ from layer to layer. Media of a later turn are
+    pruned as the first prompt's; what layers hold of earlier turns stays.
 
     Args:
         config: what to prune; None for FastAVConfig().
