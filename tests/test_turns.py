@@ -117,6 +117,18 @@ def test_media_words_media(name: str, method: str) -> None:
 
 @each_method
 @each_family
+def test_media_after_a_prefix_of_words(name: str, method: str) -> None:
+    """A system prompt that many requests share: nothing to cut in it, and all after it."""
+    long, _, _ = FAMILIES[name].rows()
+    cache = FastAVCache(config_of(name, method))
+    assert_masked_dense(name, FAMILIES[name].model(), cache, [[row(words(31, 9))], [long]])
+    report = cache.report()
+    assert report.reason is None
+    assert report.flops_ratio < 1
+
+
+@each_method
+@each_family
 def test_a_question_about_earlier_media(name: str, method: str) -> None:
     """Words alone: nothing is cut, and each layer answers from what it holds."""
     long, _, _ = FAMILIES[name].rows()

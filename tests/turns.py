@@ -11,7 +11,7 @@ from torch import Tensor
 from fastav_plugin import FastAVCache
 from tests.families import KNOWN
 from tests.oracle import Run, hidden, run
-from tests.prompts import Row
+from tests.prompts import KINDS, Row
 
 Turns = Sequence[list[Row]]
 Said = Sequence[Tensor] | None
@@ -30,12 +30,16 @@ def later_inputs(
     """
     now = KNOWN[name].batch(rows)
     inputs = {key: value for key, value in now.items() if key not in _BY_POSITION}
-    inputs |= {key: now[key] for key in _OF_THE_TURN if key in now}
     blank = torch.ones_like(answers)
     inputs["input_ids"] = torch.cat([before["input_ids"], answers, now["input_ids"]], dim=1)
     inputs["attention_mask"] = torch.cat(
         [before["attention_mask"], blank, now["attention_mask"]], dim=1
     )
+    for key in set(_OF_THE_TURN) & now.keys():
+        # With media behind it, transformers reads them from the turn's first row on.
+        seen = bool((before["input_ids"] >= min(KINDS)).any())
+        width = inputs["input_ids"].shape[1] - now[key].shape[1]
+        inputs[key] = now[key] if seen else torch.nn.functional.pad(now[key], (width, 0))
     if "token_type_ids" in before:
         types = [before["token_type_ids"], 0 * blank, now["token_type_ids"]]
         inputs["token_type_ids"] = torch.cat(types, dim=1)
