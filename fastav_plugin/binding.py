@@ -52,6 +52,8 @@ class Binding:
         self.attention = RenamedAttention(self.parts.attentions)
         #: Set by `attach`: the cache to take the place of one that generate made, or None.
         self.exchange: Callable[[Any], Any] | None = None
+        #: Set by `attach`: who is told what each generate() dropped.
+        self.on_report: Callable[[Any], None] | None = None
         #: What `remove` puts back into the head's own attributes.
         self.replaced: dict[str, Any] = {}
         self._parameters = list(inspect.signature(type(head).forward).parameters)[1:]

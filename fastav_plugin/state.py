@@ -57,6 +57,11 @@ class State:
         """Rows the model has brought so far, cut or not."""
         return self.layers[0].logical_length if self.layers else 0
 
+    @property
+    def prefilled(self) -> bool:
+        """Whether a prompt went through, and no forward was broken off since."""
+        return self.token_map is not None and self.opened_at is None
+
     def open(self, call: dict[str, Any]) -> None:
         """Begin a forward.
 

@@ -11,7 +11,7 @@ PACKAGE = "fastav_plugin"
 TIERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "model_overrides.tgi"),
     ("demo", "demo_picture"),
-    ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
+    ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media", "serving")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip"),
     ("testbed",),
     ("",),
