@@ -165,4 +165,4 @@ def describe(report: PruningReport | None) -> str:
     if report.reason is not None:
         return f"{prompt}; unpruned, because {report.reason}"
     held, dense = size(report.kv_bytes), size(report.dense_kv_bytes)
-    return f"{prompt}; FLOPs {percent(report.flops_ratio)} of dense, KV {held} of {dense}"
+    return f"{prompt}; FLOPs {percent(report.flops_ratio)} of dense; KV {held} held, dense {dense}"
