@@ -95,9 +95,7 @@ def attaching(
             if model not in attached:
                 name = str(getattr(model, "name_or_path", "") or type(model).__name__)
                 try:
-                    attach(
-                        model, make_config(model), on_report=functools.partial(on_report, name)
-                    )
+                    attach(model, make_config(model), on_report=functools.partial(on_report, name))
                 except FastAVError as error:
                     raise _for_client(self, error) from error
                 attached.add(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -95,6 +96,7 @@ def run(
     overrides = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides()
     hooks = method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
     check_server()
+    _check_folder(model)
     options: dict[str, Any] = context.obj
     if hooks:
         _refuse_shared_memory(options)
@@ -123,15 +125,28 @@ def _start(server: Callable[..., Any], model: str | None, options: dict[str, Any
         raise
     except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
         first = str(error).strip().split("\n")[0]
+        first = f"{first} is unknown." if isinstance(error, KeyError) else first
         what = "The server cannot start" if model is None else f"Cannot serve '{model}'"
         raise ConfigError(f"{what}: {first}") from error
+
+
+def _check_folder(model: str | None) -> None:
+    """Say what is wrong with a path; transformers would take it for a name on the hub."""
+    if model is None:
+        return
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ConfigError(f"'{model}' holds no config.json, so it is no checkpoint.")
+    elif model.startswith((".", "/", "~")) and ":" not in model:
+        raise ConfigError(f"There is no folder '{model}'. Give a checkpoint's folder or hub name.")
 
 
 def _refuse_shared_memory(options: dict[str, Any]) -> None:
     """Raise for options under which transformers' server keeps no cache that can be exchanged."""
     for name, why in (
-        ("continuous_batching", "keeps the rows of all requests in shared pages"),
-        ("compile", "keeps them in a cache of one fixed length"),
+        ("continuous_batching", "keeps the KV rows of all requests in shared pages"),
+        ("compile", "keeps the KV rows of each request in a cache of fixed length"),
     ):
         if options.get(name):
             raise UnsupportedError(

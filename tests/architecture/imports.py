@@ -11,8 +11,8 @@ PACKAGE = "fastav_plugin"
 TIERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "model_overrides.tgi"),
     ("demo", "demo_picture"),
-    ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media", "serving")
-    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip"),
+    ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
+    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving"),
     ("testbed",),
     ("",),
     ("attach", "probe"),

@@ -40,9 +40,9 @@ class Server:
     def __init__(
         self,
         folder: Path,
-        model: str | None = str(MODEL_PATH),
-        options: tuple[str, ...] = OPTIONS,
-        environment: dict[str, str] | None = None,
+        model: str | None,
+        options: tuple[str, ...],
+        environment: dict[str, str] | None,
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -114,15 +114,10 @@ def serve(
     """Start a server; gone at the end of the module."""
     started: list[Server] = []
 
-    def start(*arguments: object, **settings: object) -> Server:
-        server = Server(
-            tmp_path_factory.mktemp("server"),
-            *arguments,  # type: ignore[arg-type]
-            environment=video_environment,
-            **settings,  # type: ignore[arg-type]
-        )
-        started.append(server)
-        return server
+    def start(model: str | None = str(MODEL_PATH), options: tuple[str, ...] = OPTIONS) -> Server:
+        folder = tmp_path_factory.mktemp("server")
+        started.append(Server(folder, model, options, video_environment))
+        return started[-1]
 
     yield start
     for server in started:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import wave
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import openai
-import soundfile
 from PIL import Image
 
 from fastav_plugin.testbed.media import read_clip
@@ -31,7 +31,9 @@ class Parts:
         self.frames, self.waveform = frames, waveform
         self.picture_file, self.sound_file = folder / "picture.png", folder / "sound.wav"
         Image.fromarray(frames[5]).save(self.picture_file)
-        soundfile.write(self.sound_file, waveform, SAMPLE_RATE, subtype="FLOAT")
+        with wave.open(str(self.sound_file), "wb") as file:
+            file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", ""))
+            file.writeframes((waveform.clip(-1, 1) * 32767).astype("<i2").tobytes())
         self.picture = _part("image_url", f"data:image/png;base64,{_base64(self.picture_file)}")
         self.picture_from_file = _part("image_url", str(self.picture_file))
         data = {"data": _base64(self.sound_file), "format": "wav"}

@@ -55,7 +55,9 @@ def chat(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return turns
 
 
-def generate(messages: list[dict[str, Any]], cache: FastAVCache | None = None) -> str:
+def generate(
+    messages: list[dict[str, Any]], past: FastAVCache | None = None, **settings: Any
+) -> str:
     """What generate() answers here."""
     model, processor = local()
     inputs = processor.apply_chat_template(
@@ -65,17 +67,19 @@ def generate(messages: list[dict[str, Any]], cache: FastAVCache | None = None) -
         return_dict=True,
         return_tensors="pt",
     )
-    settings: Any = GenerationConfig
-    past = {} if cache is None else {"past_key_values": cache}
-    out = model.generate(**inputs, generation_config=settings(**SETTINGS), **past)
+    generation: Any = GenerationConfig
+    given = {} if past is None else {"past_key_values": past}
+    out = model.generate(
+        **inputs, generation_config=generation(**{**SETTINGS, **settings}), **given
+    )
     answer = out[0, inputs["input_ids"].shape[1] :]
     return str(processor.decode(answer, skip_special_tokens=True))
 
 
-def expect(messages: list[dict[str, Any]]) -> tuple[str, str]:
+def expect(messages: list[dict[str, Any]], **settings: Any) -> tuple[str, str]:
     """The answer of generate() with an explicit FastAVCache, and the line it is worth."""
     past = FastAVCache(FastAVConfig.for_model(local()[0], "fastav+divprune", **PRUNING))
-    return generate(messages, past), describe(past.report())
+    return generate(messages, past, **settings), describe(past.report())
 
 
 def prompts(parts: Parts) -> dict[str, list[dict[str, Any]]]:
