@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +14,11 @@ import httpx2
 import pytest
 import torch
 
+from fastav_plugin.serving import MISSING
 from fastav_plugin.testbed.model import MODEL_PATH
 from tests.checkpoints import save_llava, save_t5
 from tests.life_cycle.test_omni_speech import full_model
-from tests.serve.conftest import Server
+from tests.serve.conftest import ROOT, Server
 from tests.serve.messages import Parts, ask, user
 from tests.serve.test_server import COLOUR, SOUND, expect, generate, local
 
@@ -74,3 +78,20 @@ def test_the_whole_omni(serve: Serve, parts: Parts, tmp_path: Path) -> None:
         for stream in (False, True):
             assert ask(client, server.model, messages, stream, **ending) == answer
     assert server.lines(0, 2) == [line, line]
+
+
+def test_without_the_extra() -> None:
+    """The command line as it is where fastapi is not installed."""
+    start = "import sys; sys.modules['fastapi'] = None; from fastav_plugin.cli import main; main()"
+    for arguments, status in (((str(MODEL_PATH),), 2), (("--help",), 0)):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", start, "serve", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        if status:
+            assert done.stderr.splitlines()[-1] == f"fastav: error: {MISSING}"
