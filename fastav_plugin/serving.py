@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers.utils.import_utils import is_serve_available
+from transformers.utils.import_utils import is_serve_available, is_torchcodec_usable
 
 from fastav_plugin.attach import attach
 from fastav_plugin.config import FastAVConfig
@@ -46,6 +46,13 @@ def check_server() -> None:
             f"The server of this transformers version differs from the one that is known: {found}. "
             "Nothing would be pruned. Use transformers 5.23, or start `transformers serve`."
         )
+
+
+def missing_for_video() -> str | None:
+    """What the server lacks for messages with video, which it reads with torchcodec alone."""
+    if is_torchcodec_usable(decode="video"):
+        return None
+    return "torchcodec is missing, or finds no shared libraries of FFmpeg"
 
 
 def _difference() -> str | None:

@@ -25,7 +25,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.report import PruningReport
-from fastav_plugin.serving import attaching, check_server
+from fastav_plugin.serving import attaching, check_server, missing_for_video
 from fastav_plugin.tokens import Modality
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,9 @@ def run(
     def make_config(loaded: Any) -> FastAVConfig:
         config = FastAVConfig.for_model(loaded, method=method, **overrides)
         logger.info("fastav: %s: attached, method %s", loaded.name_or_path, method)
+        missing = missing_for_video()
+        if missing is not None:
+            logger.warning("fastav: this server takes no video: %s", missing)
         return config
 
     def on_report(name: str, report: PruningReport | None) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers.cli.serve
 from transformers.cli.serving.model_manager import ModelManager
 from transformers.cli.serving.utils import BaseHandler
@@ -126,8 +127,14 @@ def test_the_servers_options_reach_it(
     given: dict[str, Any] = {}
     command = serve._server()
     monkeypatch.setattr(command, "callback", lambda **options: given.update(options))
-    arguments = ("--port", 8123, MODEL_PATH, "--reasoning", "off", "--enable-cors", "-m", "none")
+    threads = torch.get_num_threads()
+    own = ("--threads", threads, "-m", "none")
+    arguments = (*own, "--port", 8123, MODEL_PATH, "--reasoning", "off", "--enable-cors")
     assert invoke("serve", *arguments).exit_code == 0
     context = command.make_context("serve", [str(MODEL_PATH), "--port", "8123"])
     mode = transformers.cli.serve.ReasoningMode.OFF
     assert given == {**context.params, "reasoning": mode, "enable_cors": True}
+
+
+def test_the_line_of_a_method_that_cuts_nothing() -> None:
+    assert serve.describe(None) == "unpruned, because this method cuts nothing"
