@@ -13,57 +13,14 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.models.auto import modeling_auto
 
-from fastav_plugin import layer_call
 from fastav_plugin.attach import attach, detach, unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks import method_hooks
-from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.prefill import Prefill, Setting
+from fastav_plugin.plan import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
-
-#: Text tokens that go before the media, as in the usual chat templates.
-_SYSTEM_PROMPT = 14
-
-
-@dataclass(frozen=True)
-class PromptSize:
-    """How many tokens of each modality a prompt has.
-
-    Attributes:
-        text, image, video, audio: token counts.
-        frames: video frames that `video` is split into; 0 where they are unknown.
-    """
-
-    text: int = 50
-    image: int = 0
-    video: int = 676
-    audio: int = 1496
-    frames: int = 0
-
-    def token_map(self) -> TokenMap:
-        """A prompt of this size: system prompt, image, video, audio, question.
-
-        Raises:
-            ConfigError: no token at all, or frames that do not divide the video.
-        """
-        if self.frames and self.video % self.frames:
-            raise ConfigError(
-                f"{self.video} video tokens cannot be split into {self.frames} equal frames."
-            )
-        start = min(_SYSTEM_PROMPT, self.text // 2)
-        spans: dict[str, list[tuple[int, int]]] = {}
-        for name in ("image", "video", "audio"):
-            count = getattr(self, name)
-            spans[name] = [(start, start + count)] if count else []
-            start += count
-        length = self.text + self.image + self.video + self.audio
-        if length == 0:
-            raise ConfigError("A prompt needs at least one token, got none.")
-        each = self.video // self.frames if self.frames else None
-        return TokenMap.from_spans(length, **spans, tokens_per_frame=each)
 
 
 @dataclass(frozen=True)
@@ -228,45 +185,7 @@ def _plan(
 ) -> Plan:
     counts, reason = [tokens.length] * layers, None
     if config is not None:
-        counts, reason = plan_tokens(config, tokens, layers)
+        (counts,), reason = plan_tokens(config, tokens, layers)
     dense = cost.macs([tokens.length] * layers)
     each = [cost.macs([count]) for count in counts]
     return Plan(method, counts, each, sum(each) / dense, reason, refusal)
-
-
-def plan_tokens(
-    config: FastAVConfig, tokens: TokenMap, layers: int
-) -> tuple[list[int], str | None]:
-    """Tokens that each layer would see, by a dry run of the engine on random features.
-
-    The real hooks are asked, with features and scores of no meaning: which rows they pick is
-    arbitrary, how many is exact.
-
-    Args:
-        config: what to prune.
-        tokens: map of one prompt.
-        layers: decoder layers of the model.
-
-    Returns:
-        The counts, lowest layer first, and why nothing is cut, or None.
-    """
-    hooks = method_hooks(config)
-    setting = Setting(
-        num_layers=layers,
-        flash=False,
-        min_media_tokens=config.min_media_tokens,
-        renumbered=False,
-        drafted=0,
-    )
-    prefill = Prefill(hooks, tokens, setting)
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn((1, tokens.length, 8), generator=generator)
-    counts = []
-    for layer in range(layers):
-        arguments: dict[str, Any] = {}
-        hidden = prefill.enter(layer, hidden, arguments, FastAVLayer())
-        counts.append(hidden.shape[1])
-        if layer_call.REQUEST in arguments:
-            rows = hidden[:, None]  # [1, 1, K, 8]: one head, queries and keys alike
-            prefill.observe(rows, rows, None, None, None)
-    return counts, prefill.reason

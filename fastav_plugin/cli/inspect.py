@@ -20,7 +20,8 @@ from fastav_plugin.cli.options import (
     Settings,
 )
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.inspection import Inspection, PromptSize, inspect_model
+from fastav_plugin.inspection import Inspection, inspect_model
+from fastav_plugin.plan import PromptSize
 
 DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
 

@@ -19,7 +19,7 @@ from transformers import (
 from typer.testing import Result
 
 from fastav_plugin import FastAVCache, FastAVConfig
-from fastav_plugin.inspection import PromptSize, plan_tokens
+from fastav_plugin.plan import PromptSize, plan_tokens
 
 RULE = ("--rule", "video=all, audio=first 10 tokens")
 
@@ -148,6 +148,6 @@ def test_the_dry_run_counts_as_a_real_run(method: str) -> None:
     input_ids = torch.randint(1, 64, (1, tokens.length), generator=torch.manual_seed(0))
     with torch.no_grad():
         model(input_ids, past_key_values=cache)
-    counts, reason = plan_tokens(settings, tokens, 6)
+    (counts,), reason = plan_tokens(settings, tokens, 6)
     assert counts == cache.report().tokens_per_layer
     assert (reason is None) == (method != "none")
