@@ -14,6 +14,7 @@ from fastav_plugin.alive import AliveRows
 from fastav_plugin.errors import HookError, StateError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
 from fastav_plugin.kv_layer import FastAVLayer
+from fastav_plugin.parallel import HeadGroup
 from fastav_plugin.scoring import query_scores
 from fastav_plugin.tokens import TokenMap
 
@@ -51,12 +52,14 @@ class Prefill:
         token_map: map of the forward's rows.
         alive: the prompt's rows still alive.
         reason: why no hook is asked, or None.
+        ranks: the ranks that share the attention heads and must agree on the rows; or None.
     """
 
     def __init__(self, hooks: LayerHookList, token_map: TokenMap, setting: Setting) -> None:
         self.token_map = token_map
         self.setting = setting
         self.alive = AliveRows(token_map, setting.past)
+        self.ranks: HeadGroup | None = None
         self._hooks = {
             place: hooks.at(place, setting.num_layers)
             for place in hooks.places(setting.num_layers)
@@ -190,7 +193,10 @@ class Prefill:
         hooks = self._hooks.get(place, ())
         if self.reason is not None or not hooks:
             return None
-        view = self.alive.view(place, self.setting.num_layers, hidden_states, self._scores)
+        ranks, scores = self.ranks, self._scores
+        if ranks is not None and scores is not None:
+            scores = ranks.mean(scores)
+        view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
         alive = view.alive
         for hook in hooks:
             if hook.needs_scores and view.scores is None:
@@ -202,7 +208,8 @@ class Prefill:
             if wanted is not None:
                 view = replace(view, alive=view.alive & self._protected(view, wanted))
         self._scores = None
-        order = self.alive.narrow(alive, view.alive)
+        kept = view.alive if ranks is None else ranks.agree(view.alive)
+        order = self.alive.narrow(alive, kept)
         if order is not None:
             self._made.clear()
         return order

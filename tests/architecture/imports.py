@@ -26,7 +26,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("hooks", "layer_call"),
     ("kv_layer", "model_overrides"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
-    ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call"),
+    ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
+    + ("parallel",),
     ("config", "flops", "growing"),
     ("errors",),
 )
