@@ -76,6 +76,28 @@ def find_head_group(
     return found
 
 
+def heads_here(text_config: Any, ranks: HeadGroup | None) -> int | None:
+    """Query heads that attention must have in this process; None where there is no other one."""
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return None
+    return int(text_config.num_attention_heads) // (1 if ranks is None else ranks.size)
+
+
+def check_heads(found: int, expected: int | None) -> None:
+    """Raise if attention has fewer heads than are accounted for: other ranks hold the rest.
+
+    Raises:
+        UnsupportedError: the model was split by something that leaves no trace on its weights.
+    """
+    if expected is not None and found < expected:
+        raise UnsupportedError(
+            f"Attention has {found} heads in this process, not {expected}: the model was split "
+            "over processes in a way its weights do not show, so the scores of the other "
+            "heads are out of reach. Load it with from_pretrained(tp_plan='auto'), or use "
+            "method='divprune'."
+        )
+
+
 def refuse_stages(head: nn.Module) -> None:
     """Raise if each rank runs some of the layers only.
 

@@ -14,7 +14,7 @@ from fastav_plugin.alive import AliveRows
 from fastav_plugin.errors import HookError, StateError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
 from fastav_plugin.kv_layer import FastAVLayer
-from fastav_plugin.parallel import HeadGroup
+from fastav_plugin.parallel import HeadGroup, check_heads
 from fastav_plugin.scoring import query_scores
 from fastav_plugin.tokens import TokenMap
 
@@ -53,6 +53,7 @@ class Prefill:
         alive: the prompt's rows still alive.
         reason: why no hook is asked, or None.
         ranks: the ranks that share the attention heads and must agree on the rows; or None.
+        heads: query heads that attention must have here; None if there is no other process.
     """
 
     def __init__(self, hooks: LayerHookList, token_map: TokenMap, setting: Setting) -> None:
@@ -60,6 +61,7 @@ class Prefill:
         self.setting = setting
         self.alive = AliveRows(token_map, setting.past)
         self.ranks: HeadGroup | None = None
+        self.heads: int | None = None
         self._hooks = {
             place: hooks.at(place, setting.num_layers)
             for place in hooks.places(setting.num_layers)
@@ -114,6 +116,7 @@ class Prefill:
             scaling: factor on the logits.
             softcap: cap on the logits.
         """
+        check_heads(query.shape[1], self.heads)
         drafted, rows = self.setting.drafted, query.shape[2]
         seen = keys.shape[2] - drafted
         visible: Tensor | None = None

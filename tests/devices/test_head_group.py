@@ -106,3 +106,23 @@ def test_a_cache_of_a_spread_model_can_be_copied(two_ranks: None, tmp_path: Path
     twin = copy.deepcopy(past)
     assert torch.equal(twin.fastav_state.layers[0].positions, past.fastav_state.layers[0].positions)
     detach(model)
+
+
+def test_a_model_split_without_a_trace(two_ranks: None) -> None:
+    """As some serving libraries do it: plain weights that hold half of the heads."""
+    model = qwen2()
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        for name in ("q_proj", "k_proj", "v_proj"):
+            projection = getattr(attention, name)
+            half = torch.nn.Linear(projection.in_features, projection.out_features // 2)
+            setattr(attention, name, half)
+        attention.o_proj = torch.nn.Linear(attention.o_proj.in_features // 2, 32)
+    past = cache()
+    with pytest.raises(UnsupportedError, match="2 heads in this process, not 4"):
+        model(input_ids=prompt(), past_key_values=past)
+    detach(model)
+    past = cache(method="divprune")
+    with torch.inference_mode():
+        model(input_ids=prompt(), past_key_values=past)
+    assert past.report().flops_ratio < 1
