@@ -12,19 +12,28 @@ from torch import Tensor, nn
 from fastav_plugin.errors import UnsupportedError
 
 
-class HeadGroup:
-    """The ranks among which the attention heads of one model are spread.
+class Ranks:
+    """The processes among which the attention heads of one model are spread.
+
+    Every rank must be given the same prompts, and every rank samples for itself: seed all alike.
 
     Args:
-        group: torch's process group.
+        group: torch's process group; None where this process has all heads.
+        heads: query heads that attention has in this process; None if there is no other process.
+
+    Attributes:
+        size: number of ranks.
     """
 
-    def __init__(self, group: Any) -> None:
+    def __init__(self, group: Any = None, heads: int | None = None) -> None:
         self._group = group
-        self.size = dist.get_world_size(group)
+        self._heads = heads
+        self.size = 1 if group is None else dist.get_world_size(group)
 
-    def mean(self, scores: Tensor) -> Tensor:
+    def mean(self, scores: Tensor | None) -> Tensor | None:
         """Mean over all heads, from each rank's mean over its own, of which all have as many."""
+        if self._group is None or scores is None:
+            return scores
         total = scores.clone()
         dist.all_reduce(total, group=self._group)
         return total / self.size
@@ -36,19 +45,37 @@ class HeadGroup:
         the features of a near tie differently on each device. Ranks that hold different rows
         would add up hidden states of different tokens, without an error.
         """
+        if self._group is None:
+            return kept
         choice = kept.to(torch.uint8)
         dist.broadcast(choice, group_src=0, group=self._group)
         return choice.bool()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> HeadGroup:
+    def check(self, heads: int) -> None:
+        """Raise if attention has fewer heads than it should: other processes hold the rest.
+
+        Raises:
+            UnsupportedError: the model was split by something that leaves no trace on its weights.
+        """
+        if self._heads is not None and heads < self._heads:
+            raise UnsupportedError(
+                f"Attention has {heads} heads in this process, not {self._heads}: the model was "
+                "split over processes in a way its weights do not show, so the scores of the "
+                "other heads are out of reach. Load it with from_pretrained(tp_plan='auto'), or "
+                "use method='divprune'."
+            )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:
         """Itself: a process group belongs to the process."""
         return self
 
 
-def find_head_group(
-    head: nn.Module, attentions: Iterable[nn.Module], text_config: Any
-) -> HeadGroup | None:
-    """The ranks that share a model's attention heads; None where each holds the whole model.
+#: What every model has that is in one process.
+ALONE = Ranks()
+
+
+def find_ranks(head: nn.Module, attentions: Iterable[nn.Module], text_config: Any) -> Ranks:
+    """The ranks that share a model's attention heads.
 
     Args:
         head: the module that generate() calls.
@@ -58,44 +85,23 @@ def find_head_group(
     Raises:
         UnsupportedError: heads are split unevenly.
     """
-    if not (dist.is_available() and dist.is_initialized()):
-        return None
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return ALONE
     group = _sharding_group(attentions)
     if group is None and _size(head, "tp") > 1:
         group = head._device_mesh["tp"].get_group()  # type: ignore[index, union-attr]
-    if group is None or dist.get_world_size(group) == 1:
-        return None
-    found = HeadGroup(group)
-    heads = int(text_config.num_attention_heads)
+    size = 1 if group is None else dist.get_world_size(group)
+    heads = text_config.num_attention_heads
+    if size == 1:
+        # Some families list a number of heads per layer.
+        return Ranks(None, heads if isinstance(heads, int) else None)
     groups = int(getattr(text_config, "num_key_value_heads", None) or heads)
-    if heads % found.size or groups % found.size:
+    if heads % size or groups % size:
         raise UnsupportedError(
-            f"{heads} query and {groups} key/value heads cannot be shared evenly by "
-            f"{found.size} tensor-parallel ranks. Use a tp_size that divides both."
+            f"{heads} query and {groups} key/value heads cannot be shared evenly by {size} "
+            "tensor-parallel ranks. Use a tp_size that divides both."
         )
-    return found
-
-
-def heads_here(text_config: Any, ranks: HeadGroup | None) -> int | None:
-    """Query heads that attention must have in this process; None where there is no other one."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return None
-    return int(text_config.num_attention_heads) // (1 if ranks is None else ranks.size)
-
-
-def check_heads(found: int, expected: int | None) -> None:
-    """Raise if attention has fewer heads than are accounted for: other ranks hold the rest.
-
-    Raises:
-        UnsupportedError: the model was split by something that leaves no trace on its weights.
-    """
-    if expected is not None and found < expected:
-        raise UnsupportedError(
-            f"Attention has {found} heads in this process, not {expected}: the model was split "
-            "over processes in a way its weights do not show, so the scores of the other "
-            "heads are out of reach. Load it with from_pretrained(tp_plan='auto'), or use "
-            "method='divprune'."
-        )
+    return Ranks(group, heads // size)
 
 
 def refuse_stages(head: nn.Module) -> None:
@@ -121,7 +127,7 @@ def _size(head: nn.Module, name: str) -> int:
 
 
 def _sharding_group(attentions: Iterable[nn.Module]) -> Any:
-    """The process group over which a weight is split by its input features.
+    """The process group over which a weight is split by its input features, or None.
 
     Only tensor parallelism does that, to the output projection; data parallelism splits the
     first dimension of every weight.

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fastav_plugin import FastAVCache
+from fastav_plugin import FastAVCache, detach
 from tests.cases import TOLERANCE, config_of, prune, rows_of
 from tests.families import KNOWN, build
 from tests.family_configs import LAYERS
@@ -17,6 +17,7 @@ if importlib.util.find_spec("accelerate") is None:
 
 from tests.devices.placed import FIRST, SECOND, Placed, on_two_devices, place, places
 from tests.oracle import run
+from tests.turns import later_inputs, talk
 
 METHODS = ("fastav", "divprune", "fastav+divprune")
 
@@ -68,6 +69,26 @@ def test_a_batch_of_different_prompts(attention: str, since: int) -> None:
 def test_rows_are_moved_on_each_device(options: dict[str, Any]) -> None:
     shape = "single" if "prompt_lookup_num_tokens" in options else "ragged"
     check("llava", "fastav+divprune", shape, "sdpa", LAYERS // 2 + 1, **options)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_later_turn(attention: str) -> None:
+    """Its mask reaches over what each layer holds, on either device."""
+    name, family = "llava", KNOWN["llava"]
+    turns = [rows_of(name, "ragged"), rows_of(name, "ragged")]
+    config = config_of(name, "fastav+divprune")
+    model = build(name, attention)
+    expected = talk(name, model, FastAVCache(config), turns)
+    detach(model)
+    cache = FastAVCache(config)
+    inputs = family.batch(turns[0])
+    with on_two_devices(model, LAYERS // 2 + 1):
+        first = run(model, place(inputs, FIRST), cache)
+        inputs = later_inputs(name, inputs, plain(first.tokens), turns[1])
+        second = run(model, place(inputs, FIRST), cache)
+    for found, wanted in zip((first, second), expected, strict=True):
+        assert torch.equal(plain(found.tokens), wanted.tokens)
+        torch.testing.assert_close(plain(found.logits), wanted.logits, rtol=0, atol=TOLERANCE)
 
 
 def test_the_stand_in_refuses_what_devices_refuse() -> None:

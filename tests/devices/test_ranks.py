@@ -14,7 +14,7 @@ from transformers.distributed.configuration_utils import DistributedConfig
 
 from fastav_plugin import FastAVCache, UnsupportedError, attach, detach
 from fastav_plugin.binding import Binding
-from fastav_plugin.parallel import HeadGroup, find_head_group
+from fastav_plugin.parallel import ALONE, Ranks, find_ranks
 from tests.life_cycle.models import cache, config, generate, prompt, qwen2, tokens
 
 
@@ -42,14 +42,11 @@ def spread(folder: Path, sizes: dict[str, Any], **changes: Any) -> Any:
 
 def test_ranks_are_found_by_the_weights_or_by_the_mesh(two_ranks: None, tmp_path: Path) -> None:
     model = spread(tmp_path, {"tp_size": 2})
-    binding = Binding.make(model)
-    assert binding.ranks is not None
-    assert binding.ranks.size == 2
+    assert Binding.make(model).ranks.size == 2
     detach(model)
     # A layer that is no part of the plan, as one with quantized weights, tells nothing.
     whole = [layer.self_attn for layer in qwen2().model.layers]
-    found = find_head_group(model, whole, model.config)
-    assert found is not None and found.size == 2
+    assert find_ranks(model, whole, model.config).size == 2
 
 
 @pytest.mark.parametrize("heads", [(4, 1), (3, 3)])
@@ -75,7 +72,7 @@ def test_data_parallel_weights_share_no_heads(two_ranks: None, tmp_path: Path) -
     model = spread(tmp_path, {"fsdp_size": 2})
     attach(model, config())
     binding = Binding.of(model)
-    assert binding is not None and binding.ranks is None
+    assert binding is not None and binding.ranks.size == 1
     detach(model)
 
 
@@ -83,15 +80,17 @@ def test_a_process_group_without_tensor_parallelism(one_rank: None) -> None:
     """As under accelerate launch or a trainer's evaluation: nothing changes."""
     past = cache()
     out = generate(qwen2(), prompt(), past)
-    assert past.fastav_state.binding.ranks is None
+    assert past.fastav_state.binding.ranks is ALONE
     assert torch.equal(out.sequences, generate(qwen2(), prompt(), cache()).sequences)
 
 
 def test_a_group_of_one_changes_nothing(one_rank: None) -> None:
-    group = HeadGroup(dist.group.WORLD)
+    group = Ranks(dist.group.WORLD)
     scores = torch.rand(2, 5)
-    assert torch.equal(group.mean(scores), scores)
-    assert group.mean(scores) is not scores
+    mean = group.mean(scores)
+    assert mean is not None and mean is not scores
+    assert torch.equal(mean, scores)
+    assert group.mean(None) is None
     kept = torch.tensor([[True, False, True]])
     assert torch.equal(group.agree(kept), kept)
     assert group.agree(kept).dtype == torch.bool
