@@ -34,6 +34,7 @@ class Plan:
         flops_ratio: their sum as a fraction of dense.
         reason: why nothing would be cut, or None.
         refusal: why this method is refused, or None; the plan is dense then.
+        settings: the config in words.
     """
 
     method: str
@@ -42,6 +43,7 @@ class Plan:
     flops_ratio: float
     reason: str | None = None
     refusal: str | None = None
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def inspect_model(
     methods: Sequence[str],
     overrides: dict[str, Any],
     prompt: PromptSize,
+    *,
+    target_flops: float | None = None,
 ) -> Inspection:
     """Find out what each method would do to a prompt in a checkpoint's model.
 
@@ -91,6 +95,7 @@ def inspect_model(
         methods: names of methods.
         overrides: other fields of FastAVConfig.
         prompt: size of the prompt.
+        target_flops: choose the ratios that are not among `overrides` for this share of dense.
 
     Raises:
         UnsupportedError: the model cannot be pruned.
@@ -105,11 +110,14 @@ def inspect_model(
     layers = len(override.parts(head).layers)
     cost = override.cost(config)
     plans = [_plan("dense", tokens, layers, cost, None)]
+    budget: dict[str, Any] = {}
+    if target_flops is not None:
+        budget = {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
         # A mistake in the settings is raised; what this model alone cannot do is reported.
         method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
         try:
-            wanted = FastAVConfig.for_model(head, method=method, **overrides)
+            wanted = FastAVConfig.for_model(head, method=method, **budget, **overrides)
             attach(model, wanted)
             plans.append(_plan(method, tokens, layers, cost, wanted))
         except FastAVError as error:
@@ -188,4 +196,5 @@ def _plan(
         (counts,), reason = plan_tokens(config, tokens, layers)
     dense = cost.macs([tokens.length] * layers)
     each = [cost.macs([count]) for count in counts]
-    return Plan(method, counts, each, sum(each) / dense, reason, refusal)
+    told = "" if config is None else config.describe()
+    return Plan(method, counts, each, sum(each) / dense, reason, refusal, told)
