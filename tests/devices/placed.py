@@ -117,11 +117,12 @@ def place(value: Any, device: torch.device) -> Any:
 
 
 @contextmanager
-def on_two_devices(model: nn.Module, since: int) -> Iterator[None]:
+def on_two_devices(model: nn.Module, since: int, *, back: bool = False) -> Iterator[None]:
     """While inside, decoder layers from `since` on are on the second device, the rest on the first.
 
     accelerate's own hooks move what a module is called with, inside the module's forward: hooks
-    on the module still see inputs where the module before left them.
+    on the module still see inputs where the module before left them. With `back`, each layer's
+    output returns to where its input came from (`io_same_device`).
     """
     layers = decoder_layers(model)
     upper = {module for layer in layers[since:] for module in layer.modules()}
@@ -133,7 +134,7 @@ def on_two_devices(model: nn.Module, since: int) -> Iterator[None]:
                     table[name] = _moved(value, home)
     with torch.no_grad(), places():
         for layer in layers:
-            _align(layer, SECOND if layer in upper else FIRST)
+            _align(layer, SECOND if layer in upper else FIRST, back)
         decoder: Any = next(m for m in model.modules() if getattr(m, "layers", None) is layers)
         _align(decoder.norm, FIRST)
         yield
@@ -144,6 +145,6 @@ def _moved(value: Tensor, home: torch.device) -> Any:
     return nn.Parameter(placed, False) if isinstance(value, nn.Parameter) else placed
 
 
-def _align(module: nn.Module, home: torch.device) -> None:
-    hook = AlignDevicesHook(execution_device=home, skip_keys="past_key_values")
+def _align(module: nn.Module, home: torch.device, back: bool = False) -> None:
+    hook = AlignDevicesHook(execution_device=home, io_same_device=back, skip_keys="past_key_values")
     add_hook_to_module(module, hook)

@@ -119,6 +119,19 @@ def test_a_model_loaded_with_a_device_map(tmp_path: Path) -> None:
     assert torch.equal(result.logits, expected.run.logits)
 
 
+def test_models_that_take_turns_on_the_device() -> None:
+    """accelerate moves a whole model in when it is called, and out when the next one is."""
+    rows, config = rows_of("llava", "ragged"), config_of("llava", "fastav+divprune")
+    expected = prune("llava", "sdpa", rows, config)
+    first, _ = accelerate.cpu_offload_with_hook(build("llava"), execution_device=CPU)
+    second, hook = accelerate.cpu_offload_with_hook(build("llava"), execution_device=CPU)
+    for model in (first, second, first):
+        result = run(model, KNOWN["llava"].batch(rows), FastAVCache(config))
+        assert torch.equal(result.logits, expected.run.logits)
+        detach(model)
+    hook.offload()
+
+
 def test_what_accelerate_walks_through_stays_the_same_object() -> None:
     """It moves whatever has `to`, and rebuilds lists and mappings."""
     rows = rows_of("llava", "single")

@@ -34,10 +34,11 @@ def check(
     """A model on two devices says and keeps what it does on one."""
     family, rows = KNOWN[name], rows_of(name, shape)
     changes = {key: options.pop(key) for key in ("positions",) if key in options}
+    back = options.pop("back", False)
     config = config_of(name, method, **changes)
     expected = prune(name, attention, rows, config, **options)
     model, cache = build(name, attention), FastAVCache(config, family.token_map(rows))
-    with on_two_devices(model, since):
+    with on_two_devices(model, since, back=back):
         found = run(model, place(family.batch(rows), FIRST), cache, **options)
     assert torch.equal(plain(found.tokens), expected.run.tokens)
     torch.testing.assert_close(plain(found.logits), expected.run.logits, rtol=0, atol=TOLERANCE)
@@ -63,8 +64,9 @@ def test_a_batch_of_different_prompts(attention: str, since: int) -> None:
         {"num_beams": 2},
         {"prompt_lookup_num_tokens": 2},
         {"positions": "renumbered"},
+        {"back": True},
     ],
-    ids=["beams", "drafts", "renumbered"],
+    ids=["beams", "drafts", "renumbered", "io_same_device"],
 )
 def test_rows_are_moved_on_each_device(options: dict[str, Any]) -> None:
     shape = "single" if "prompt_lookup_num_tokens" in options else "ragged"
@@ -111,9 +113,9 @@ def test_the_stand_in_refuses_what_devices_refuse() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("since", [1, 3, 4, 5])
+@pytest.mark.parametrize("since", [1, LAYERS // 2 + 1])
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("shape", ["single", "ragged", "level", "lopsided"])
+@pytest.mark.parametrize("shape", ["ragged", "level"])
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", ["llava", "llava_onevision", "gemma3", "omni_all", "qwen2_text"])
 def test_the_matrix(name: str, method: str, shape: str, attention: str, since: int) -> None:
