@@ -13,18 +13,15 @@ from fastav_plugin import (
     ConfigError,
     FastAVCache,
     FastAVConfig,
-    LayerHook,
     TokenMap,
     TokenMapError,
     detach,
 )
 from fastav_plugin.budget import Budget, fit_budget, read_prompt
-from fastav_plugin.hooks import DivPrune, method_hooks
-from fastav_plugin.hooks.knobs import RuleKnob
+from fastav_plugin.hooks import DivPrune
 from fastav_plugin.model_overrides.registry import GENERIC
 from fastav_plugin.plan import PromptSize, plan_tokens
 from tests.families import FAMILIES
-from tests.unit.views import make_view, modalities
 
 LAYERS = 8
 SHAPE = Qwen2Config(
@@ -165,17 +162,6 @@ def test_what_the_caller_gives_stays() -> None:
     assert choose(0.3, "fastav", global_layer=2).global_layer == 2
 
 
-def test_a_rule_of_several_modalities_grows_in_proportion() -> None:
-    tokens = PromptSize(20, 0, 400, 100).token_map()
-    ladder = RuleKnob(field="global_rule", rank=3).ladder(FastAVConfig(global_rule=SOUND), tokens)
-    assert ladder.values[0] == {"image": "all", "video": "all", "audio": "all"}
-    assert ladder.values[ladder.default] == SOUND
-    nothing = {"image": "all", "video": "first 0 tokens", "audio": "first 0 tokens"}
-    assert ladder.values[-1] == nothing
-    half = ladder.values[ladder.default + 200]
-    assert half == {"image": "all", "video": "first 200 tokens", "audio": "first 5 tokens"}
-
-
 @pytest.mark.parametrize("target", [0.6, 0.63, 0.66, 0.7, 0.75, 0.8, 0.9])
 def test_coarse_frames_leave_the_rest_to_the_fine_cut(target: float) -> None:
     """A family whose default counts frames: its rule alone comes near few targets."""
@@ -284,30 +270,3 @@ def test_a_real_request_costs_what_was_chosen(name: str, method: str) -> None:
     assert tokens is not None
     assert reached == pytest.approx(share(config, tokens, model.config), abs=1e-12)
     assert f"takes {100 * reached:.1f} %" in config.describe()
-
-
-def test_every_built_in_method_has_knobs_and_rehearses_as_it_acts() -> None:
-    assert all(method_hooks(FastAVConfig(method=name))[0].knobs for name in ("fastav", "divprune"))
-    assert not any(hook.knobs for hook in method_hooks(FastAVConfig(method="none")))
-    kinds = modalities("..ttvvvvviiiaaaat", "tvvvaaatttttttttt")
-    view = make_view(kinds)
-    hook = DivPrune(0.6, 0.4)
-    acted, rehearsed = hook(view), hook.rehearse(view)
-    assert acted is not None and rehearsed is not None
-    for rows in ((kinds == 2) | (kinds == 3), kinds == 4, kinds <= 1):
-        assert torch.equal((acted & rows).sum(dim=1), (rehearsed & rows).sum(dim=1))
-
-
-def test_a_hook_rehearses_with_its_answer_unless_it_says_otherwise() -> None:
-    class Odd(LayerHook):
-        def layers(self, num_layers: int) -> frozenset[int]:
-            return frozenset({0})
-
-        def __call__(self, view: Any) -> torch.Tensor:
-            keep: torch.Tensor = view.positions % 2 == 0
-            return keep
-
-    view = make_view(modalities("tvvvvt"))
-    rehearsed = Odd().rehearse(view)
-    assert rehearsed is not None
-    assert torch.equal(rehearsed, Odd()(view))
