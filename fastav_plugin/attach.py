@@ -20,7 +20,7 @@ from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
-from fastav_plugin.refusals import check_config, refuse_compiled
+from fastav_plugin.refusals import check_config, refuse_compiled, refuse_parallel
 from fastav_plugin.report import PruningReport
 
 logger = logging.getLogger(__name__)
@@ -94,9 +94,10 @@ def unwrap(model: Any) -> nn.Module:
     """The transformers model whose generate() makes text, out of its wrappers.
 
     Raises:
-        UnsupportedError: not a module.
+        UnsupportedError: not a module, or one that runs data-parallel copies of a model.
     """
     while True:
+        refuse_parallel(model)
         if hasattr(model, "_orig_mod"):
             model = model._orig_mod
         elif hasattr(model, "get_base_model"):
