@@ -141,6 +141,8 @@ def _hide(held: Tensor) -> Callable[..., Any]:
         states = args[0] if args else kwargs["hidden_states"]
         attention: Any = module.self_attn
         cache = kwargs["past_key_values"]
+        if cache.get_seq_length(attention.layer_idx) + states.shape[1] < held.shape[1]:
+            return None  # another prompt, such as the unconditional one of guidance
         mask = _visible(
             kwargs["attention_mask"],
             held.repeat_interleave(states.shape[0] // held.shape[0], dim=0),
