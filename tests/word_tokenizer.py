@@ -12,14 +12,14 @@ from tests.prompts import PAD, VOCABULARY
 
 def word(token: int) -> str:
     """How a token is spelled."""
-    return f"word{token}"
+    return f"word{token:02}"
 
 
 def word_tokenizer(extra: int = 0) -> Any:
-    """Token i is "word<i>"; `extra` unused words stand before token 1, for another vocabulary."""
+    """Token i is a word, the last one "abcdef"; `extra` unused words stand before token 1, for another vocabulary."""
     words = [f"unused{number}" for number in range(extra)]
     words = ["<pad>", *words, *(word(token) for token in range(1, VOCABULARY))]
-    words.append("abcdef")  # what transformers reads other tokens after, to match stop strings
+    words[-1] = "abcdef"  # what transformers reads other tokens after, to match stop strings
     inner = Tokenizer(models.WordLevel({text: n for n, text in enumerate(words)}, "<pad>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
     assert words[PAD] == "<pad>"
