@@ -16,7 +16,7 @@ def word(token: int) -> str:
 
 
 def word_tokenizer(extra: int = 0) -> Any:
-    """Token i is a word, the last one "abcdef"; `extra` unused words stand before token 1, for another vocabulary."""
+    """A fast tokenizer; `extra` unused words stand before the first, for another vocabulary."""
     words = [f"unused{number}" for number in range(extra)]
     words = ["<pad>", *words, *(word(token) for token in range(1, VOCABULARY))]
     words[-1] = "abcdef"  # what transformers reads other tokens after, to match stop strings
