@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, QuantizedCache, StaticCache
 
-from fastav_plugin.binding import Binding, generating
+from fastav_plugin.binding import Binding
 from fastav_plugin.budget import Budget, fit_budget
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
@@ -81,7 +81,7 @@ def attach(
     binding.on_report = on_report
     if "generate" not in binding.replaced and hasattr(head, "generate"):
         binding.replaced["generate"] = head.__dict__.get("generate")
-        head.__dict__["generate"] = _marked(head)
+        head.__dict__["generate"] = _watched(head)
     return model
 
 
@@ -118,8 +118,8 @@ def unwrap(model: Any) -> nn.Module:
     return model if override is None else override.resolve(model)
 
 
-def _marked(head: Any) -> MethodType:
-    """The head's generate, with the head marked as generating while it runs."""
+def _watched(head: Any) -> MethodType:
+    """The head's generate, which refuses to run dense in silence and hands on its report."""
     own = head.__dict__.get("generate")
 
     @functools.wraps(own or type(head).generate)
@@ -128,7 +128,7 @@ def _marked(head: Any) -> MethodType:
         if binding is not None and binding.exchange is not None:
             refuse_settings(self, args, kwargs)
         made: list[FastAVCache] = []
-        token, listening = generating.set(self), _exchanged.set(made)
+        listening = _exchanged.set(made)
         ended = False
         try:
             if own is not None:
@@ -138,7 +138,6 @@ def _marked(head: Any) -> MethodType:
             ended = True
             return output
         finally:
-            generating.reset(token)
             _exchanged.reset(listening)
             _tell(Binding.of(self), made, ended)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -39,9 +38,6 @@ _MAKING = threading.RLock()
 
 #: Attribute of a bound head, and of its text model, that holds the Binding.
 ATTRIBUTE = "_fastav_binding"
-
-#: The model inside whose generate() this context runs, set by `attach`'s generate.
-generating: ContextVar[nn.Module | None] = ContextVar("fastav_generating", default=None)
 
 
 class Binding:
@@ -192,11 +188,11 @@ class Binding:
         past = named.get(layer_call.CACHE)
         state = state_of(past)
         if state is None:
-            if self.exchange is None or generating.get() is not self.parts.head:
+            if self.exchange is None or find_generate_call(past) is None:
                 return None
             replacement = self.exchange(past)
             state = state_of(replacement)
-            if state is None or find_generate_call(past) is None:
+            if state is None:
                 return None
             state.replaces = past
             named = {**named, layer_call.CACHE: replacement}

@@ -38,10 +38,17 @@ def positions_method(head: nn.Module) -> MethodType | None:
     own = getattr(type(head), METHOD, None)
     if own in (None, getattr(GenerationMixin, METHOD)) or METHOD in head.__dict__:
         return None
-    return None if _path_to_memory(head) is None else MethodType(_prepare_positions, head)
+    return (
+        None
+        if _path_to_memory(head) is None
+        else MethodType(_prepare_position_ids_for_generation, head)
+    )
 
 
-def _prepare_positions(self: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Any:
+# By METHOD's own name, by which a pickled model finds it again on its class.
+def _prepare_position_ids_for_generation(
+    self: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]
+) -> Any:
     state = state_of(model_kwargs.get(layer_call.CACHE))
     path = _path_to_memory(self)
     if state is not None and state.rope_deltas is not None and path is not None:

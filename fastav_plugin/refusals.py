@@ -122,7 +122,7 @@ def refuse_prompt_learning(model: nn.Module) -> None:
     Raises:
         UnsupportedError: with the kind of adapter.
     """
-    adapter = getattr(getattr(model, "_orig_mod", model), "active_peft_config", None)
+    adapter: Any = getattr(getattr(model, "_orig_mod", model), "active_peft_config", None)
     if getattr(adapter, "is_prompt_learning", False):
         raise UnsupportedError(
             f"PEFT's {adapter.peft_type.value} brings prompts as embeddings, or fills generate's "
