@@ -120,7 +120,7 @@ def test_where_the_rows_of_hidden_states_stood(name: str, attached: bool) -> Non
     model = family.model("sdpa")
     inputs = family.batch(rows_of(name, "ragged"))
     length = inputs["input_ids"].shape[1]
-    wanted = {"output_hidden_states": True, "steps": 2}
+    wanted: dict[str, Any] = {"output_hidden_states": True, "steps": 2}
     cache: Any = None if attached else FastAVCache(config_of(name, METHOD))
     try:
         if attached:

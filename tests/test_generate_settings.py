@@ -14,7 +14,7 @@ from transformers import (
     StoppingCriteriaList,
     WatermarkingConfig,
 )
-from transformers.generation import GenerateDecoderOnlyOutput
+from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from fastav_plugin import FastAVCache, attach, detach
 from tests.cases import METHODS, assert_close, config_of, rows_of
@@ -51,9 +51,8 @@ def _own_loop(model: Any, input_ids: Tensor, logits_processor: Any, **rest: Any)
         logits.append(output.logits[:, -1].float())
         said = logits_processor(input_ids, logits[-1]).argmax(dim=-1, keepdim=True)
         input_ids = torch.cat([input_ids, said], dim=1)
-    return GenerateDecoderOnlyOutput(
-        sequences=input_ids, logits=tuple(logits), past_key_values=output.past_key_values
-    )
+    made: dict[str, Any] = {"sequences": input_ids, "logits": tuple(logits)}
+    return GenerateDecoderOnlyOutput(**made, past_key_values=output.past_key_values)
 
 
 #: Settings by name, from the prompt's length; "expansion" says how many rows each prompt becomes.
@@ -98,7 +97,7 @@ SETTINGS: dict[str, Callable[[int], dict[str, Any]]] = {
     "own_loop": lambda length: {"custom_generate": _own_loop},
     "scores": lambda length: {"output_scores": True, "renormalize_logits": True},
     "config_object": lambda length: {
-        "generation_config": GenerationConfig(
+        "generation_config": GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=STEPS,
             do_sample=False,
             suppress_tokens=SUPPRESSED,

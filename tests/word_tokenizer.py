@@ -21,6 +21,7 @@ def word_tokenizer(extra: int = 0) -> Any:
     words = ["<pad>", *words, *(word(token) for token in range(1, VOCABULARY))]
     words[-1] = "abcdef"  # what transformers reads other tokens after, to match stop strings
     inner = Tokenizer(models.WordLevel({text: n for n, text in enumerate(words)}, "<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     assert words[PAD] == "<pad>"
-    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", unk_token="<pad>")
+    fast: Any = PreTrainedTokenizerFast
+    return fast(tokenizer_object=inner, pad_token="<pad>", unk_token="<pad>")

@@ -88,13 +88,14 @@ def test_no_cache_at_all(witness: Witness) -> None:
 def test_no_cache_on_an_attached_model(witness: Witness, where: str) -> None:
     """However generate is told to use no cache, it does not run dense in silence."""
     model = witness.model
-    settings = GenerationConfig(max_new_tokens=3, use_cache=False)
+    new_config: Any = GenerationConfig
+    settings = new_config(max_new_tokens=3, use_cache=False)
     calls: dict[str, Callable[[], Any]] = {
         "keyword": lambda: generate(model, IDS, use_cache=False),
         "None": lambda: generate(model, IDS, use_cache=None),
         "config": lambda: model.generate(IDS, generation_config=settings),
         "second argument": lambda: model.generate(IDS, settings),
-        "model": lambda: model.generate(IDS, GenerationConfig(max_new_tokens=3)),
+        "model": lambda: model.generate(IDS, new_config(max_new_tokens=3)),
     }
     attach(model, config())
     model.generation_config.use_cache = False if where == "model" else None

@@ -3,7 +3,7 @@
 import copy
 import importlib.util
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -166,7 +166,7 @@ def test_a_compiled_wrapper_around_a_model() -> None:
     model, ids = qwen2(), prompt()
     expected = generate(model, ids, cache())
     detach(model)
-    compiled = torch.compile(model, backend="eager")
+    compiled: Any = torch.compile(model, backend="eager")
     assert same(generate(compiled, ids, cache()), expected)
     assert FastAVConfig.for_model(compiled, method="divprune").method == "divprune"
     assert detach(compiled) is compiled
@@ -183,8 +183,7 @@ def test_a_compiled_wrapper_around_a_model() -> None:
 @pytest.fixture
 def process_group() -> Iterator[None]:
     """A group of this process alone."""
-    import torch.distributed as dist
-
+    dist: Any = torch.distributed
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield
     dist.destroy_process_group()
@@ -205,7 +204,7 @@ def test_data_parallel_is_refused(wrap: Callable[[Any], Any]) -> None:
         lambda: attach(wrapped, config()),
         lambda: detach(wrapped),
         lambda: FastAVConfig.for_model(wrapped),
-        lambda: attach(torch.compile(wrapped), config()),
+        lambda: attach(cast(Any, torch.compile(wrapped)), config()),
         lambda: wrapped(ids, past_key_values=past),
         lambda: wrapped(ids, None, None, past),
     ):
