@@ -30,7 +30,11 @@ class FastAVCache(Cache):
     `report().tokens_per_layer` (the longest prompt's, the others padded on the left). Hidden
     states count one more entry than layers: entry 0 is what entered layer 0, entry l + 1 what
     left layer l. `layers[l].positions[:, :K]` says which prompt position each row is. Later steps
-    have one row; `attentions[step][l]` is [B, H, 1, N] with the N rows the layer can see.
+    have one row; `attentions[step][l]` is [B, H, 1, N] with the N rows the layer can see. Under
+    assisted decoding both are refused.
+
+    The decoding modes that live in hub repositories (contrastive search, DoLa, group and
+    constrained beam search) are untested.
 
     Args:
         config: what to prune; None for FastAVConfig().

@@ -206,9 +206,10 @@ def test_classifier_free_guidance(name: str, negative: list[list[int]] | None) -
     cache = FastAVCache(config_of(name, "fastav+divprune"))
     try:
         pruned = _generate(model, inputs, settings, past_key_values=cache)
-        held = held_rows(cache, inputs["input_ids"].shape[1])
+        length = inputs["input_ids"].shape[1]
+        held = held_rows(cache, length)
         detach(model)
-        with hidden(model, held):
+        with hidden(model, held, shortest=length):
             expected = _generate(model, inputs, settings)
         assert torch.equal(pruned.sequences, expected.sequences)
         for mine, theirs in zip(pruned.logits, expected.logits, strict=True):
