@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from fastav_plugin.binding import Binding
 from fastav_plugin.errors import StateError
 from fastav_plugin.layer_call import CACHE
-from fastav_plugin.refusals import is_parallel, refuse_parallel
+from fastav_plugin.refusals import PARALLEL, refuse_parallel
 
 
 class Pending:
@@ -86,4 +86,4 @@ class Pending:
 
 def _may_hold_it(module: nn.Module) -> bool:
     """Whether a module may be called with the cache and has to be looked at."""
-    return isinstance(module, PreTrainedModel) or is_parallel(module)
+    return isinstance(module, (PreTrainedModel, *PARALLEL))

@@ -11,6 +11,9 @@ from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
 
+#: Wrappers that call the model inside them on slices of a batch.
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
 
 def check_config(
     override: ModelOverride, model_config: Any, config: FastAVConfig, hooks: LayerHookList
@@ -151,25 +154,15 @@ def refuse_compiled(head: nn.Module) -> None:
             )
 
 
-#: Wrappers of torch that call the model inside them on slices of a batch, or on shards of it.
-_PARALLEL = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
-
-
-def is_parallel(module: Any) -> bool:
-    """Whether a module is one of torch's data-parallel wrappers, or a replica one of them made."""
-    return getattr(module, "_is_replica", False) or any(
-        base.__name__ in _PARALLEL and base.__module__.startswith("torch.")
-        for base in type(module).__mro__
-    )
-
-
 def refuse_parallel(module: Any) -> None:
     """Raise for a data-parallel wrapper or replica: one cache cannot follow several models.
 
     Raises:
         UnsupportedError: with the way to the model inside.
     """
-    if is_parallel(module):
+    # By name: torch's sharded package is imported by those who use it.
+    sharded = type(module).__name__ == "FullyShardedDataParallel"
+    if isinstance(module, PARALLEL) or sharded or getattr(module, "_is_replica", False):
         raise UnsupportedError(
             f"{type(module).__name__} takes part in data parallelism, whose copies of a model "
             "cannot share a FastAVCache. Use the model itself, attach(model.module, config) and "
