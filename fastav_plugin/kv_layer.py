@@ -124,6 +124,21 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Rows appended after the last prompt; the last ones held."""
         return self.logical_length - self.head_logical
 
+    def hide(self, real: Tensor, like: FastAVLayer | None) -> None:
+        """Take rows that turned out to be padding for padding.
+
+        Args:
+            real: bool [B, logical length], False for padding among all rows brought so far.
+            like: a layer that held the same rows and has hidden them.
+        """
+        if like is None:
+            positions = self.positions
+            kept = real.to(positions.device).gather(1, positions.clamp(min=0)) & (positions >= 0)
+            self.head, self.head_valid = positions.masked_fill(~kept, -1), kept
+        else:
+            self.head, self.head_valid = like.head, like.head_valid
+        self.head_logical = self.logical_length
+
     def visible_rows(self, total: int, queries: int) -> int:
         """How many of `total` rows the last `queries` rows could see through a sliding window.
 

@@ -81,6 +81,8 @@ def _remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Modul
 def remember(state: State, named: dict[str, Any], past: int, rows: int) -> None:
     """Note in a request's state what its rotary positions are ahead of token counts.
 
+    Once, as models do: later turns count on from there.
+
     Args:
         state: of the request's cache; its prompt is known.
         named: what the text model is called with.
@@ -88,7 +90,9 @@ def remember(state: State, named: dict[str, Any], past: int, rows: int) -> None:
         rows: rows of this forward.
     """
     positions = named.get(layer_call.POSITIONS)
-    if rows == 1 or positions is None or positions.dim() != 3 or state.token_map is None:
+    if state.rope_deltas is not None or rows == 1:
+        return
+    if positions is None or positions.dim() != 3 or state.token_map is None:
         return
     last = past + rows - 1 - _padding(state).to(positions.device)
     state.rope_deltas = (positions[-3:].amax(dim=(0, 2)) - last)[:, None]

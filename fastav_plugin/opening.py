@@ -87,8 +87,18 @@ def open_prefill(
         refuse_drafted_outputs(call)
     if prefill.reason is None and flash:
         _check_windows(past + length, parts, override)
+    if past:
+        _hide_padding(state, call.get(layer_call.MASK), past + length)
     _remember(state, prefill, call)
     return prefill
+
+
+def _hide_padding(state: State, mask: Any, length: int) -> None:
+    """Rows of earlier turns that this turn's attention_mask hides are padding from now on."""
+    if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] == length:
+        real = mask[:, : state.length] != 0
+        if not bool(real.all()):
+            state.hide(real)
 
 
 def _remember(state: State, prefill: Prefill, call: dict[str, Any]) -> None:

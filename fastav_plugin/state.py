@@ -83,6 +83,21 @@ class State:
         """End a forward that went through."""
         self.call = self.served = self.opened_at = None
 
+    def hide(self, real: Tensor) -> None:
+        """Take rows of earlier turns that are masked now for padding: answers that ended early.
+
+        Args:
+            real: bool [B, length], False for padding.
+        """
+        done: dict[int, tuple[Tensor | None, FastAVLayer]] = {}
+        for layer in self.layers:
+            before = layer.head
+            layer.hide(real, done[id(before)][1] if id(before) in done else None)
+            done.setdefault(id(before), (before, layer))
+        if self.token_map is not None:
+            self.token_map = self.token_map.extend(self.length - self.token_map.length)
+            self.token_map = self.token_map.padded(~real)
+
     def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move all that is kept per batch row: layers, TokenMap, shifts of positions."""
         # What layers share, they share afterwards: masks are picked once for all of them.

@@ -220,6 +220,15 @@ class TokenMap:
             torch.cat([self.frame, _count_on(later.frame, frames)], dim=1),
         )
 
+    def padded(self, padding: Tensor) -> TokenMap:
+        """The same map with padding where `padding` (bool [B, T]) is True."""
+        padding = padding.to(self.modality.device)
+        return TokenMap(
+            self.modality.masked_fill(padding, int(Modality.PADDING)),
+            self.segment.masked_fill(padding, -1),
+            self.frame.masked_fill(padding, -1),
+        )
+
     def fit(self, rows: int, length: int, drafted: int) -> TokenMap:
         """Fit a caller's map to a forward batch of `rows` prompts of `length` positions.
 

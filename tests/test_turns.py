@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -84,6 +85,32 @@ def test_under_flash_attention(name: str, shape: str, method: str) -> None:
     masked = masked_talk(name, stock, held, turns, [turn.tokens for turn in mine])
     for turn, expected in zip(mine, masked, strict=True):
         assert_close(turn.logits, expected.logits)
+
+
+@each_method
+@pytest.mark.parametrize("attention", ["sdpa", "flash"])
+@pytest.mark.parametrize("ended", ["words between", "early"])
+@pytest.mark.parametrize("name", ["omni_all", "llava", "qwen2_text"])
+def test_padding_amid_the_conversation(name: str, ended: str, attention: str, method: str) -> None:
+    """A turn of words of two lengths, and an answer that the next turn's mask cuts short."""
+    long, short, _ = FAMILIES[name].rows()
+    between = [row(words(31, 9)), row(words(32, 3))]
+    turns = [[long, short], [short, long]]
+    if ended == "words between":
+        turns.insert(1, between)
+    early = {1: 2} if ended == "early" else {}
+    cache = FastAVCache(config_of(name, method))
+    with flash_registered() if attention == "flash" else nullcontext():
+        model = flash_model(name) if attention == "flash" else FAMILIES[name].model()
+        try:
+            mine = talk(name, model, cache, turns, early=early)
+        finally:
+            detach(model)
+    held = held_rows(cache, conversation(turns))
+    said = [turn.tokens for turn in mine]
+    masked = masked_talk(name, FAMILIES[name].model(), held, turns, said, early=early)
+    # While it was said, the end of the answer was there.
+    assert_close(mine[-1].logits, masked[-1].logits)
 
 
 @pytest.mark.parametrize("how", ["hooks", "ratios"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,15 @@ def later_inputs(
     return inputs
 
 
-def talk(name: str, model: Any, cache: Any, turns: Turns, *, said: Said = None) -> list[Run]:
+def talk(
+    name: str,
+    model: Any,
+    cache: Any,
+    turns: Turns,
+    *,
+    said: Said = None,
+    early: Mapping[int, int] | None = None,
+) -> list[Run]:
     """All turns with one cache; a caller's map grows with the conversation.
 
     Args:
@@ -55,6 +63,7 @@ def talk(name: str, model: Any, cache: Any, turns: Turns, *, said: Said = None) 
         cache: a FastAVCache, or None for the stock model's own.
         turns: the prompts of each turn.
         said: the answers to give, int64 [B, steps] each; None for the model's own.
+        early: for batch rows whose first answer ended early, its length.
     """
     family = KNOWN[name]
     inputs: dict[str, Any] = {}
@@ -62,7 +71,11 @@ def talk(name: str, model: Any, cache: Any, turns: Turns, *, said: Said = None) 
     for number, rows in enumerate(turns):
         mapped = family.token_map(rows)
         if found:
-            inputs = later_inputs(name, inputs, found[-1].tokens, rows)
+            answers = found[-1].tokens
+            inputs = later_inputs(name, inputs, answers, rows)
+            for item, length in (early or {}).items() if len(found) == 1 else ():
+                width = len(inputs["attention_mask"][item]) - max(map(len, rows))
+                inputs["attention_mask"][item, width - answers.shape[1] + length : width] = 0
         else:
             inputs = family.batch(rows)
         if mapped is not None and isinstance(cache, FastAVCache):
@@ -70,6 +83,7 @@ def talk(name: str, model: Any, cache: Any, turns: Turns, *, said: Said = None) 
             past = inputs["input_ids"].shape[1] - mapped.length
             if found and known is not None:
                 mapped = known.extend(past - known.length).followed_by(mapped)
+                mapped = mapped.padded(inputs["attention_mask"] == 0)
             cache.tokens = mapped
         answer = None if said is None else said[number]
         found.append(run(model, inputs, cache, forced=answer))
@@ -77,7 +91,15 @@ def talk(name: str, model: Any, cache: Any, turns: Turns, *, said: Said = None) 
     return found
 
 
-def masked_talk(name: str, model: Any, held: list[Tensor], turns: Turns, said: Said) -> list[Run]:
+def masked_talk(
+    name: str,
+    model: Any,
+    held: list[Tensor],
+    turns: Turns,
+    said: Said,
+    *,
+    early: Mapping[int, int] | None = None,
+) -> list[Run]:
     """All turns of the stock model, in which each layer sees only the rows `held`."""
     with hidden(model, held):
-        return talk(name, model, None, turns, said=said)
+        return talk(name, model, None, turns, said=said, early=early)
