@@ -24,7 +24,7 @@ class Append:
     def __init__(self, rows: int, flash: bool) -> None:
         self.rows = rows
         self.flash = flash
-        self._picked: dict[tuple[int, int], tuple[Any, Any]] = {}
+        self._picked: list[tuple[Any, Tensor, Any]] = []
 
     def enter(
         self, layer: int, hidden_states: Tensor, arguments: dict[str, Any], kv_layer: FastAVLayer
@@ -39,8 +39,8 @@ class Append:
             arguments[layer_call.MASK] = self._inside_window(kv_layer, seen)
         elif kv_layer.compacted:
             arguments[layer_call.MASK] = self._pick(mask, kv_layer, seen)
-        elif seen < total and isinstance(mask, Tensor):
-            arguments[layer_call.MASK] = mask[..., mask.shape[-1] - seen :]
+        elif seen < total and mask is not None:
+            arguments[layer_call.MASK] = layer_call.last_columns(mask, seen)
         return hidden_states
 
     def _inside_window(self, kv_layer: FastAVLayer, seen: int) -> Tensor:
@@ -65,15 +65,16 @@ class Append:
     def _pick(self, mask: Any, kv_layer: FastAVLayer, seen: int) -> Any:
         head = kv_layer.head
         assert head is not None
-        key = (id(mask), id(head))
-        if key not in self._picked:
-            picked = layer_call.pick_columns(
-                mask,
-                head,
-                kv_layer.head_valid,
-                kv_layer.tail + self.rows,
-                seen=seen,
-                flash=self.flash,
-            )
-            self._picked[key] = (mask, picked)
-        return self._picked[key][1]
+        for of_mask, of_head, picked in self._picked:
+            if of_mask is mask and of_head is head:
+                return picked
+        picked = layer_call.pick_columns(
+            mask,
+            head,
+            kv_layer.head_valid,
+            kv_layer.tail + self.rows,
+            seen=seen,
+            flash=self.flash,
+        )
+        self._picked.append((mask, head, picked))
+        return picked

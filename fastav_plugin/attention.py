@@ -81,11 +81,6 @@ class RenamedAttention:
 
 
 def _register(base: str) -> None:
-    if base == "flex_attention":
-        raise UnsupportedError(
-            "Score hooks do not read flex_attention yet. Use attn_implementation='sdpa', "
-            "'eager' or 'flash_attention_2', or a method without scores such as 'divprune'."
-        )
     name = PREFIX + base
     if name not in ALL_ATTENTION_FUNCTIONS:
         ALL_ATTENTION_FUNCTIONS.register(name, _observed(base))

@@ -10,7 +10,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask
 
+from fastav_plugin.block_mask import cut_block_mask, pick_block_columns, visible_keys
 from fastav_plugin.errors import UnsupportedError
 
 HIDDEN = "hidden_states"
@@ -79,8 +81,9 @@ def cut_mask(
     """The attention mask from the rows that go on to them, and to rows held from earlier turns.
 
     Args:
-        mask: what the model's loop passed: None, a 2-D padding mask (flash attention), or a 4-D
-            bool or additive mask [B or 1, 1 or H, T, N], N - T logical columns of earlier turns.
+        mask: what the model's loop passed: None, a 2-D padding mask (flash attention), a
+            BlockMask (flex attention), or a 4-D bool or additive mask; the last two of
+            [B or 1, 1 or H, T, N], N - T logical columns of earlier turns.
         rows: int64 [B, K].
         valid: bool [B, K] or None.
         flash: whether the base attention takes 2-D masks.
@@ -89,7 +92,8 @@ def cut_mask(
             (bool [B, n] or None); None for n = 0.
 
     Returns:
-        None, 2-D [B, n + K] or 4-D [B, 1 or H, K, n + K]. Padding rows see themselves only.
+        None, 2-D [B, n + K], or a 4-D mask or BlockMask of [B, 1 or H, K, n + K]. Padding rows see
+        themselves only.
     """
     # With layers on several devices the loop's mask stays on the first of them.
     device = mask.device if isinstance(mask, Tensor) else device
@@ -108,16 +112,19 @@ def cut_mask(
         if flash:
             return valid if before is None else torch.cat([before, valid], dim=1)
         return _causal(valid, before)
-    if not isinstance(mask, Tensor) or mask.dim() != 4:
+    if not isinstance(mask, BlockMask) and not (isinstance(mask, Tensor) and mask.dim() == 4):
         raise UnsupportedError(
             f"Cannot cut an attention mask of type {type(mask).__name__}. Use "
-            'attn_implementation="sdpa", "eager" or "flash_attention_2".'
+            'attn_implementation="sdpa", "eager", "flex_attention" or "flash_attention_2".'
         )
-    rows = rows.to(mask.device)
+    rows = rows.to(device)
     columns = rows
     if held is not None:
         past = mask.shape[-1] - mask.shape[-2]
-        columns = torch.cat([held[0].to(mask.device).clamp(min=0), past + rows], dim=1)
+        columns = torch.cat([held[0].to(device).clamp(min=0), past + rows], dim=1)
+    if isinstance(mask, BlockMask):
+        return cut_block_mask(mask, rows, columns, valid, before)
+    rows, columns = rows.to(mask.device), columns.to(mask.device)
     if rows.shape[0] == 1 and mask.shape[0] == 1:
         cut = mask.index_select(2, rows[0]).index_select(3, columns[0])
     else:
@@ -164,7 +171,8 @@ def pick_columns(
     """The mask of later rows, made in logical columns, at the columns one layer holds.
 
     Args:
-        mask: None, 2-D [B, N] or 4-D [B or 1, 1 or H, q, N] with N the logical length.
+        mask: None, 2-D [B, N], or 4-D or a BlockMask of [B or 1, 1 or H, q, N] with N the logical
+            length.
         head: int64 [B, h], logical columns of the prompt rows held, -1 for padding.
         head_valid: bool [B, h] or None.
         tail: columns after the prompt, all held.
@@ -177,6 +185,12 @@ def pick_columns(
         assert head_valid is not None
         allowed = torch.nn.functional.pad(head_valid, (0, tail), value=True)[:, -seen:]
         return allowed if flash else allowed[:, None, None, :]
+    if isinstance(mask, BlockMask):
+        length = mask.seq_lengths[1]
+        rest = torch.arange(length - tail, length, device=head.device).expand(head.shape[0], -1)
+        columns = torch.cat([head, rest], dim=1)
+        real = None if head_valid is None else (columns >= 0)[:, -seen:]
+        return pick_block_columns(mask, columns[:, -seen:], real)
     if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
         raise UnsupportedError(f"Cannot cut an attention mask of type {type(mask).__name__}.")
     head = head.to(mask.device)
@@ -196,3 +210,26 @@ def pick_columns(
             kept = kept.masked_fill(~allowed, low)
     last = full[..., full.shape[-1] - tail :]
     return torch.cat([kept, last], dim=-1)[..., -seen:]
+
+
+def last_columns(mask: Any, seen: int) -> Any:
+    """The mask over the last `seen` keys only; None stays None."""
+    if isinstance(mask, BlockMask):
+        length = mask.seq_lengths[1]
+        columns = torch.arange(length - seen, length, device=mask.kv_indices.device)
+        return pick_block_columns(mask, columns.expand(mask.shape[0], -1), None)
+    return mask[..., mask.shape[-1] - seen :] if isinstance(mask, Tensor) else mask
+
+
+def visible_to(mask: Any, query: int, keys: int) -> Tensor | None:
+    """What one query sees of the first `keys` keys, by the mask attention got.
+
+    Returns:
+        [B or 1, 1 or H, keys], bool or additive; None if the mask does not say.
+    """
+    if isinstance(mask, BlockMask):
+        return visible_keys(mask, query, keys)
+    if isinstance(mask, Tensor) and mask.dim() == 4:
+        # A slice of one, because torch.compile would take an index for a constant.
+        return mask[:, :, query : query + 1, :keys].squeeze(2)
+    return mask[:, None, :keys] != 0 if isinstance(mask, Tensor) else None

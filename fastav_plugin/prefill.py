@@ -61,8 +61,7 @@ class Prefill:
         self.alive = AliveRows(token_map, setting.past)
         self.ranks = ALONE
         self._hooks = {
-            place: hooks.at(place, setting.num_layers)
-            for place in hooks.places(setting.num_layers)
+            place: hooks.at(place, setting.num_layers) for place in hooks.places(setting.num_layers)
         }
         self._scores: Tensor | None = None
         self._entrance: Tensor | None = None
@@ -116,16 +115,12 @@ class Prefill:
         """
         self.ranks.check(query.shape[1])
         drafted, rows = self.setting.drafted, query.shape[2]
-        seen = keys.shape[2] - drafted
-        visible: Tensor | None = None
-        if isinstance(mask, Tensor) and mask.dim() == 4:
-            visible = mask[:, :, rows - drafted - 1, :seen]
-        elif isinstance(mask, Tensor):
-            visible = mask[:, None, :seen] != 0
-        elif self.alive.valid is not None:
+        seen, last = keys.shape[2] - drafted, rows - drafted - 1
+        visible = layer_call.visible_to(mask, last, seen)
+        if visible is None and self.alive.valid is not None:
             visible = self.alive.valid[:, None, :seen].to(query.device)
         scores = query_scores(
-            query[:, :, rows - drafted - 1],
+            query[:, :, last : last + 1].squeeze(2),
             keys[:, :, :seen],
             scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
             mask=visible,
@@ -156,6 +151,7 @@ class Prefill:
             self._rotary = ranks.clamp(min=0)
         return kept
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def enter(
         self, layer: int, hidden_states: Tensor, arguments: dict[str, Any], kv_layer: FastAVLayer
     ) -> Tensor:
@@ -221,9 +217,7 @@ class Prefill:
         first = media & (media.cumsum(dim=1) == 1)
         return kept | (first & emptied[:, None])
 
-    def _fit(
-        self, arguments: dict[str, Any], kv_layer: FastAVLayer, device: torch.device
-    ) -> None:
+    def _fit(self, arguments: dict[str, Any], kv_layer: FastAVLayer, device: torch.device) -> None:
         """Fit a layer's arguments to the rows alive and to the rows it holds."""
         rows, flash = self.alive.rows, self.setting.flash
         if rows is not None:
@@ -246,11 +240,11 @@ class Prefill:
                 mask = layer_call.cut_mask(
                     mask, index, valid, flash=flash, device=device, held=held
                 )
-                return mask if mask is None or seen == total else mask[..., -seen:]
+                return mask if seen == total else layer_call.last_columns(mask, seen)
 
             self._replace(arguments, layer_call.MASK, cut, kv_layer.head, seen)
-        elif seen < total and isinstance(arguments.get(layer_call.MASK), Tensor):
-            arguments[layer_call.MASK] = arguments[layer_call.MASK][..., -seen:]
+        elif seen < total and layer_call.MASK in arguments:
+            arguments[layer_call.MASK] = layer_call.last_columns(arguments[layer_call.MASK], seen)
 
     def _replace(
         self, arguments: dict[str, Any], name: str, cut: Callable[[Any], Any], *others: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.families import map_of
 from tests.family_configs import hub, spread, text_config
 from tests.family_prompts import plain_text
 from tests.flash_stand_in import FLASH, flash_registered
+from tests.flex import FLEX, uncompiled_flex
 from tests.oracle import Run, held_rows, hidden, masked_dense, run
 from tests.prompts import PAD, Row, collate, lengthen, row, words
 
@@ -105,6 +107,29 @@ def test_windows_see_original_positions(
     held = held_rows(cache, inputs["input_ids"].shape[1])
     assert int(held[-1][0].sum()) < len(items[0])
     assert_close(result.logits, masked_dense(model, inputs, held, result.tokens).logits)
+
+
+@pytest.mark.parametrize(
+    ("kind", "window", "shape", "method"),
+    [
+        ("gemma3_text", 9, "ragged", "divprune"),
+        ("mistral", 40, "single", "fastav"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in itertools.product(KINDS, (9, 40, 72), ("ragged", "level"), CONFIGS)
+        ),
+    ],
+)
+def test_flex_windows_see_original_positions(
+    kind: str, window: int, shape: str, method: str
+) -> None:
+    items = _rows(shape)
+    inputs = collate(items)
+    with uncompiled_flex():
+        result, cache = _prune(_model(kind, window, FLEX), items, CONFIGS[method])
+    held = held_rows(cache, inputs["input_ids"].shape[1])
+    expected = masked_dense(_model(kind, window), inputs, held, result.tokens)
+    assert_close(result.logits, expected.logits)
 
 
 @pytest.mark.parametrize("shape", ["single", "ragged"])

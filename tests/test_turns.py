@@ -19,6 +19,7 @@ from tests.cases import (
 )
 from tests.families import FAMILIES
 from tests.flash_stand_in import flash_model, flash_registered
+from tests.flex import FLEX, uncompiled_flex
 from tests.oracle import STEPS, held_rows, run
 from tests.prompts import Row, row, words
 from tests.turns import later_inputs, masked_talk, talk
@@ -111,6 +112,32 @@ def test_padding_amid_the_conversation(name: str, ended: str, attention: str, me
     masked = masked_talk(name, FAMILIES[name].model(), held, turns, said, early=early)
     # While it was said, the end of the answer was there.
     assert_close(mine[-1].logits, masked[-1].logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "method"),
+    [
+        ("gemma3", "ragged", "fastav+divprune"),
+        *(
+            pytest.param(name, shape, method, marks=pytest.mark.slow)
+            for name in ("llava", "gemma3")
+            for shape in ("single", "ragged")
+            for method in METHODS
+        ),
+    ],
+)
+def test_under_flex_attention(name: str, shape: str, method: str) -> None:
+    """A BlockMask from the rows of a turn to what each layer holds of the earlier ones."""
+    turns = turns_of(name, shape)
+    cache = FastAVCache(config_of(name, method))
+    with uncompiled_flex():
+        mine = talk(name, FAMILIES[name].model(FLEX), cache, turns)
+    detach(FAMILIES[name].model(FLEX))
+    held = held_rows(cache, conversation(turns))
+    stock = FAMILIES[name].model()
+    masked = masked_talk(name, stock, held, turns, [turn.tokens for turn in mine])
+    for turn, expected in zip(mine, masked, strict=True):
+        assert_close(turn.logits, expected.logits)
 
 
 @pytest.mark.parametrize("how", ["hooks", "ratios"])

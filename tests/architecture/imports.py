@@ -19,7 +19,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cache", "budget"),
     ("pending", "plan"),
     ("binding",),
-    ("opening", "mrope"),
+    ("opening", "mrope", "layer_entry"),
     ("state", "refusals"),
     ("prefill", "append", "attention"),
     ("alive",),
@@ -27,7 +27,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("kv_layer", "model_overrides"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
-    + ("parallel",),
+    + ("parallel", "block_mask", "tracing"),
     ("config", "flops", "growing"),
     ("errors",),
 )
