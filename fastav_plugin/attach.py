@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache, DynamicCache, QuantizedCache, StaticCache
+from transformers.cache_utils import DynamicCache, QuantizedCache, StaticCache
 
 from fastav_plugin.binding import Binding
 from fastav_plugin.budget import Budget, fit_budget
@@ -159,8 +159,6 @@ def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
     Raises:
         UnsupportedError: generate made a kind of cache that cannot be pruned.
     """
-    if not isinstance(past, Cache) or past.get_seq_length() > 0:
-        return None
     if getattr(past, "_is_user_defined", False):
         logger.info(
             "fastav: this generate() got a %s of the caller's and runs unpruned.",

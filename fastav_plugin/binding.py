@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+from transformers.cache_utils import Cache
 
 from fastav_plugin import layer_call
 from fastav_plugin.append import Append
@@ -19,12 +20,12 @@ from fastav_plugin.errors import StateError, UnsupportedError
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.hooks.base import LayerHookList, method_hooks
 from fastav_plugin.kv_layer import FastAVLayer
+from fastav_plugin.layer_entry import LayerEntry
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
 from fastav_plugin.mrope import METHOD, continue_positions, positions_method, remember
 from fastav_plugin.opening import base_attention, cut_deepstack, open_prefill, shift_positions
 from fastav_plugin.parallel import find_ranks, refuse_stages
-from fastav_plugin.prefill import Prefill
 from fastav_plugin.refusals import (
     check_config,
     refuse_call,
@@ -32,6 +33,7 @@ from fastav_plugin.refusals import (
     refuse_parallel,
 )
 from fastav_plugin.state import State, state_of
+from fastav_plugin.tracing import inlined_only
 
 #: Two threads may give a model its first FastAVCache together.
 _MAKING = threading.RLock()
@@ -105,9 +107,7 @@ class Binding:
             (self.parts.head, self.enter_head),
             (self.parts.text_model, self._enter_text_model),
         ]
-        hooks += [
-            (layer, _LayerEntry(self, index)) for index, layer in enumerate(self.parts.layers)
-        ]
+        hooks += [(layer, LayerEntry(self, index)) for index, layer in enumerate(self.parts.layers)]
         for module, hook in hooks:
             self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         head, text_model = self.parts.head, self.parts.text_model
@@ -179,7 +179,7 @@ class Binding:
         ]
         state.binding = self
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @inlined_only
     def enter_head(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -188,9 +188,9 @@ class Binding:
         past = named.get(layer_call.CACHE)
         state = state_of(past)
         if state is None:
-            if self.exchange is None or find_generate_call(past) is None:
+            if self.exchange is None or not isinstance(past, Cache) or past.get_seq_length() > 0:
                 return None
-            replacement = self.exchange(past)
+            replacement = self._replacement(past)
             state = state_of(replacement)
             if state is None:
                 return None
@@ -201,6 +201,13 @@ class Binding:
         refuse_parallel(module)
         self.open_head(state, named)
         return (), named
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _replacement(self, past: Cache) -> Any:
+        """The cache to take the place of an empty one, if generate() made it; it reads frames."""
+        if self.exchange is None or find_generate_call(past) is None:
+            return None
+        return self.exchange(past)
 
     def first_call(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -216,7 +223,7 @@ class Binding:
         state = state_of(changed[1].get(layer_call.CACHE))
         assert state is not None
         state.served = changed[1]
-        return changed  # type: ignore[no-any-return]
+        return changed
 
     def open_head(self, state: State, named: dict[str, Any]) -> None:
         """Take note of the head's call, and refuse what cannot be pruned.
@@ -232,7 +239,7 @@ class Binding:
         continue_positions(state, named)
         state.open(named)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @inlined_only
     def _leave_head(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
@@ -240,7 +247,7 @@ class Binding:
         if state is not None and state.binding is self:
             state.close()
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @inlined_only
     def _enter_text_model(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -257,13 +264,29 @@ class Binding:
             )
         source = named.get("inputs_embeds")
         source = named["input_ids"] if source is None else source
+        if state.length and source.shape[1] == 1:
+            self._append(state, named, source)
+        else:
+            self._open(state, call, named, source)
+        return (), named
+
+    def _append(self, state: State, named: dict[str, Any], source: Tensor) -> None:
+        """Begin a forward of which no hook is asked."""
+        state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
+        shift_positions(state, named, state.length, source)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _open(
+        self, state: State, call: dict[str, Any], named: dict[str, Any], source: Tensor
+    ) -> None:
+        """Begin a forward of which hooks may be asked; it reads frames, so it is never traced."""
         prefill = open_prefill(state, call, source, self.parts, self.override)
         remember(state, named, state.length, source.shape[1])
+        if prefill is None:
+            self._append(state, named, source)
+            return
         if state.length:
             shift_positions(state, named, state.length, source)
-        if prefill is None:
-            state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
-            return (), named
         prefill.ranks = self.ranks
         if prefill.needs_scores:
             self.attention.wrap(self.base_attention)
@@ -272,28 +295,3 @@ class Binding:
             kept = prefill.pick_entrance(named["inputs_embeds"])
             if kept is not None:
                 cut_deepstack(named, kept, prefill)
-        return (), named
-
-
-class _LayerEntry:
-    """Forward pre-hook of one decoder layer."""
-
-    def __init__(self, binding: Binding, index: int) -> None:
-        self.binding = binding
-        self.index = index
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        state = state_of(kwargs.get(layer_call.CACHE))
-        if state is None or state.forward is None or state.binding is not self.binding:
-            return None
-        arguments = dict(kwargs)
-        hidden_states = args[0] if args else arguments.pop(layer_call.HIDDEN)
-        hidden_states = state.forward.enter(
-            self.index, hidden_states, arguments, state.layers[self.index]
-        )
-        if self.index == 0 and isinstance(state.forward, Prefill):
-            state.shift = state.forward.shift
-        return (hidden_states, *args[1:]), arguments

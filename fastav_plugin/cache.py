@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
@@ -120,6 +121,10 @@ class FastAVCache(Cache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Append rows to one layer; only rows that a pruning hook announced."""
+        entered = self.fastav_state.entered
+        if entered is not None and torch.compiler.is_compiling():
+            # Compiled layers share their graphs as long as none reads its own number.
+            return entered.update(key_states, value_states)
         layers = self.fastav_state.layers
         if layer_idx >= len(layers):
             raise StateError(

@@ -32,6 +32,10 @@ class GrowingRows:
 
     def append(self, more: Tensor) -> None:
         """Add rows [B, G, t, D] at the end."""
+        if torch.compiler.is_compiling():
+            # As DynamicCache: a graph cannot ask whose memory it may write to.
+            self._memory = self.rows = torch.cat([self.rows, more], dim=-2)
+            return
         held, total = self.rows.shape[-2], self.rows.shape[-2] + more.shape[-2]
         if self._may_write(more) and total <= self._memory.shape[-2]:
             self._memory[..., held:total, :] = more

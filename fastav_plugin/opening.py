@@ -31,8 +31,7 @@ def open_prefill(
         override: knowledge about its family.
 
     Returns:
-        None for rows after the first prompt of which no hook is asked: decoded tokens, drafts,
-        turns of words.
+        None for rows after the first prompt of which no hook is asked: drafts, turns of words.
 
     Raises:
         UnsupportedError: a chunked prompt, one wider than a sliding window under flash, or
@@ -42,8 +41,6 @@ def open_prefill(
     """
     rows, length = source.shape[:2]
     past = state.length
-    if past and length == 1:
-        return None
     generate = find_generate_call(call[layer_call.CACHE], state.replaces)
     state.replaces = None
     if generate is not None and generate.prefill_chunk_size is not None:

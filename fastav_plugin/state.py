@@ -39,6 +39,7 @@ class State:
         replaces: the cache of generate's own whose place this one took.
         served: keywords of the call in which the search for the model did the hooks' work.
         opened_at: length at which a forward was begun that has not ended.
+        entered: the layer whose forward goes on.
     """
 
     config: FastAVConfig
@@ -55,6 +56,7 @@ class State:
     replaces: Any = None
     served: dict[str, Any] | None = None
     opened_at: int | None = None
+    entered: FastAVLayer | None = None
 
     @property
     def length(self) -> int:
@@ -120,7 +122,8 @@ class State:
     def clear(self) -> None:
         """Back to a cache that has seen no model."""
         self.binding = self.token_map = self.reason = self.shift = self.rope_deltas = None
-        self.forward = self.call = self.served = self.opened_at = self.replaces = None
+        self.forward = self.call = self.served = self.opened_at = None
+        self.replaces = self.entered = None
         self.layers.clear()
 
 
