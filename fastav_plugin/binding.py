@@ -30,6 +30,7 @@ from fastav_plugin.refusals import (
     check_config,
     refuse_call,
     refuse_compiled,
+    refuse_compiled_flex,
     refuse_parallel,
 )
 from fastav_plugin.state import State, state_of
@@ -88,6 +89,9 @@ class Binding:
     @classmethod
     def _make(cls, head: nn.Module) -> Binding:
         refuse_compiled(head)
+        text: Any = head.config.get_text_config(decoder=True)  # type: ignore[operator,union-attr]
+        device = next((weights.device.type for weights in head.parameters()), "meta")
+        refuse_compiled_flex(text._attn_implementation, device)
         binding = cls(head, find_override(head))
         # The decoder may be bound through another module around it; one pair of hooks is enough.
         other = cls.of(binding.parts.text_model)
@@ -280,6 +284,7 @@ class Binding:
         self, state: State, call: dict[str, Any], named: dict[str, Any], source: Tensor
     ) -> None:
         """Begin a forward of which hooks may be asked; it reads frames, so it is never traced."""
+        refuse_compiled_flex(self.base_attention, source.device.type)
         prefill = open_prefill(state, call, source, self.parts, self.override)
         remember(state, named, state.length, source.shape[1])
         if prefill is None:

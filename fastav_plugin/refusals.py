@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch._dynamo import eval_frame
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
@@ -167,4 +168,18 @@ def refuse_parallel(module: Any) -> None:
             f"{type(module).__name__} takes part in data parallelism, whose copies of a model "
             "cannot share a FastAVCache. Use the model itself, attach(model.module, config) and "
             "model.module.generate(...), in one process for each device."
+        )
+
+
+def refuse_compiled_flex(attention: str, device: str) -> None:
+    """Raise where the kernel that torch compiles of flex attention would read past a cut mask.
+
+    Raises:
+        UnsupportedError: on a CPU, unless torch.compile is off.
+    """
+    uncompiled = eval_frame._stance.stance == "force_eager"
+    if attention == "flex_attention" and device == "cpu" and not uncompiled:
+        raise UnsupportedError(
+            "Compiled flex_attention on a CPU crashes on the masks of a cut. Use "
+            "attn_implementation='sdpa', or torch.compiler.set_stance('force_eager')."
         )
