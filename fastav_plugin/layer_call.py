@@ -69,6 +69,11 @@ def cut_positions(positions: Tensor | None, rows: Tensor) -> Tensor | None:
     return torch.stack([gather(part, rows, 1) for part in positions])
 
 
+def cut_kinds(kinds: Tensor | None, rows: Tensor) -> Tensor | None:
+    """What a family tells its layers of each row: [B, T], or None."""
+    return None if kinds is None else gather(kinds, rows, 1)
+
+
 def cut_mask(
     mask: Any,
     rows: Tensor,

@@ -76,6 +76,7 @@ def open_prefill(
             drafted=drafted,
             past=past,
             shift=state.shift,
+            row_arguments=override.row_arguments,
         ),
     )
     if past and prefill.reason is not None:

@@ -31,6 +31,7 @@ class Setting:
         drafted: trailing rows that a draft added to the prompt.
         past: rows brought by earlier turns; each layer holds some of them.
         shift: int64 [B], what renumbering took off positions so far.
+        row_arguments: further keywords of the layers with one entry per row, [B, T].
     """
 
     num_layers: int
@@ -40,6 +41,7 @@ class Setting:
     drafted: int
     past: int = 0
     shift: Tensor | None = None
+    row_arguments: tuple[str, ...] = ()
 
 
 class Prefill:
@@ -228,6 +230,8 @@ class Prefill:
                 layer_call.POSITIONS,
                 lambda x: None if flash else layer_call.cut_positions(x, rotary),
             )
+            for name in self.setting.row_arguments:
+                self._replace(arguments, name, lambda x: layer_call.cut_kinds(x, rows))
         width = self.alive.positions.shape[1]
         total = kv_layer.rows + width
         seen = kv_layer.visible_rows(total, width)

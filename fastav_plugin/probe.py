@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 from typing_extensions import override
@@ -140,13 +141,19 @@ def _shrunk(config: Any, sizes: dict[str, int]) -> Any:
         if isinstance(value, list) and len(value) == depth:
             setattr(config, name, value[: LAYERS - 1] + value[-1:] if depth > LAYERS else value)
     config.num_hidden_layers = min(depth, LAYERS)
+    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    ungrouped = groups == config.num_attention_heads
     for name, value in sizes.items():
         current = getattr(config, name, None)
         if isinstance(current, int) and current > value:
             setattr(config, name, value)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        setattr(config, name, None)
-    if getattr(config, "num_key_value_heads", 1) > config.num_attention_heads:
+        try:
+            setattr(config, name, None)
+        except StrictDataclassFieldValidationError:  # some families insist on a number
+            setattr(config, name, 0)
+    # Latent attention, for one, has no groups and takes none.
+    if ungrouped and getattr(config, "num_key_value_heads", None):
         config.num_key_value_heads = config.num_attention_heads
     rope = getattr(config, "rope_parameters", None)
     if isinstance(rope, dict) and "mrope_section" in rope and head_size != _head_size(config):

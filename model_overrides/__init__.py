@@ -1,14 +1,29 @@
 """What must be known about each model family. A new family is one file here and one row below."""
 
-from fastav_plugin.model_overrides import gemma3, llava, qwen_omni, qwen_vl
+from fastav_plugin.model_overrides import (
+    chameleon,
+    ernie_vl,
+    gemma3,
+    glm4v,
+    llava,
+    molmo2,
+    phi4_multimodal,
+    qwen_omni,
+    qwen_vl,
+)
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override, register_override
 
 __all__ = [
     "ModelOverride",
+    "chameleon",
+    "ernie_vl",
     "find_override",
     "gemma3",
+    "glm4v",
     "llava",
+    "molmo2",
+    "phi4_multimodal",
     "qwen_omni",
     "qwen_vl",
     "register_override",

@@ -56,6 +56,8 @@ class ModelOverride:
     global_rule: ClassVar[str | dict[str, str]] = "below 750"
     #: Whether the last query's scores can be read by renaming the attention implementation.
     supports_scores: ClassVar[bool] = True
+    #: Keywords of the decoder layers, [B, T], that are cut with the rows.
+    row_arguments: ClassVar[tuple[str, ...]] = ()
 
     def resolve(self, model: nn.Module) -> nn.Module:
         """The module whose generate() makes text; the model itself unless it wraps one."""
@@ -93,8 +95,10 @@ class ModelOverride:
             layers = getattr(candidate, "layers", None)
             if not isinstance(layers, nn.ModuleList) or not hasattr(candidate, "config"):
                 continue
+            # Towers have attention as well; a layer that decodes takes a cache.
             if layers and hasattr(layers[0], "self_attn"):
-                return candidate
+                if "past_key_values" in inspect.signature(type(layers[0]).forward).parameters:
+                    return candidate
         raise UnsupportedError(
             f"Found no decoder layers in {type(head).__name__}. "
             "Add an override with register_override()."
@@ -125,7 +129,7 @@ class ModelOverride:
             UnsupportedError: names the argument.
         """
         parameters = inspect.signature(type(text_model).forward).parameters
-        found = sorted(ROW_ARGUMENTS.intersection(parameters))
+        found = sorted(ROW_ARGUMENTS.intersection(parameters).difference(self.row_arguments))
         if found:
             raise UnsupportedError(
                 f"{type(text_model).__name__} takes {', '.join(found)}, one entry per prompt "
@@ -205,6 +209,8 @@ def _active_width(text: Any) -> int:
     """MLP width that one token visits, over all experts it is routed to."""
     experts = getattr(text, "num_experts_per_tok", None)
     width = getattr(text, "moe_intermediate_size", None)
+    if isinstance(width, (list, tuple)):  # one for text and one for media
+        width = max(width)
     if experts and width:
         return int(experts) * int(width) + int(
             getattr(text, "shared_expert_intermediate_size", None) or 0

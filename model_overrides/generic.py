@@ -10,14 +10,16 @@ from typing_extensions import override
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.unsupported import REASONS
 
 #: Why a model cannot be pruned, or None; and whether its attention hands over scores.
 Verdict = tuple[str | None, bool]
 
 _probe: Callable[[nn.Module], Verdict] | None = None
 
-#: Verdicts by class of the text model and kinds of its layers: a probe is run once for each.
-_verdicts: dict[tuple[type[nn.Module], frozenset[str]], Verdict] = {}
+#: Verdicts by class of the text model, kinds of its layers and whether it names a window: a probe
+#: is run once for each.
+_verdicts: dict[tuple[type[nn.Module], frozenset[str], bool], Verdict] = {}
 
 
 def set_probe(probe: Callable[[nn.Module], Verdict]) -> None:
@@ -30,13 +32,17 @@ class GenericOverride(ModelOverride):
     """The common contract, believed only after a probe. Media are found by placeholder ids."""
 
     @override
+    def refusal(self, config: Any) -> str | None:
+        return REASONS.get(getattr(config, "model_type", "")) or super().refusal(config)
+
+    @override
     def admit(self, model: nn.Module) -> None:
         reason, _ = self._verdict(model)
         config: Any = model.config
         if reason is not None:
             raise UnsupportedError(
-                f"No override for model_type {config.model_type!r}, and the probe of its "
-                f"text model failed: {reason}. Add an override with register_override()."
+                f"The text model of model_type {config.model_type!r} did not pass its probe: "
+                f"{reason}. Add an override with register_override()."
             )
 
     @override
@@ -46,8 +52,10 @@ class GenericOverride(ModelOverride):
 
     def _verdict(self, model: nn.Module) -> Verdict:
         text_model = self.find_text_model(model)
-        kinds = getattr(text_model.config, "layer_types", None) or ("full_attention",)
-        kind = (type(text_model), frozenset(kinds))
+        config: Any = text_model.config
+        kinds = getattr(config, "layer_types", None) or ("full_attention",)
+        window = bool(getattr(config, "sliding_window", None))
+        kind = (type(text_model), frozenset(kinds), window)
         if kind not in _verdicts:
             assert _probe is not None
             _verdicts[kind] = _probe(model)

@@ -6,23 +6,38 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
-from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.generic import GenericOverride
 from fastav_plugin.model_overrides.registry import register_override
 from fastav_plugin.tokens import Modality, TokenMap
 
+#: Text models that this family is tested with; any other is probed.
+_TEXT_MODELS = frozenset({"llama", "mistral", "qwen2"})
+
 
 @register_override
-class LlavaOverride(ModelOverride):
+class LlavaOverride(GenericOverride):
     """Image placeholders; rows that separate image lines count as image tokens."""
 
     model_types = ("llava", "llava_next")
 
+    @override
+    def admit(self, model: nn.Module) -> None:
+        if not self._knows(model):
+            super().admit(model)
+
+    @override
+    def scores_allowed(self, head: nn.Module) -> bool:
+        return self._knows(head) or super().scores_allowed(head)
+
+    def _knows(self, model: Any) -> bool:
+        return self.text_config(model.config).model_type in _TEXT_MODELS
+
 
 @register_override
-class LlavaVideoOverride(ModelOverride):
+class LlavaVideoOverride(LlavaOverride):
     """Image and video placeholders; every video frame is pooled to a square of fixed size."""
 
     model_types = ("llava_onevision", "llava_next_video")

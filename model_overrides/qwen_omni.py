@@ -1,4 +1,4 @@
-"""Qwen2.5-Omni: image, video, audio, and audio interleaved with its video."""
+"""Qwen2.5-Omni and Qwen3-Omni: image, video, audio, and audio interleaved with its video."""
 
 from __future__ import annotations
 
@@ -25,7 +25,12 @@ class QwenOmniOverride(ModelOverride):
     speech output is refused.
     """
 
-    model_types = ("qwen2_5_omni_thinker", "qwen2_5_omni")
+    model_types = (
+        "qwen2_5_omni_thinker",
+        "qwen2_5_omni",
+        "qwen3_omni_moe_thinker",
+        "qwen3_omni_moe",
+    )
 
     @override
     def resolve(self, model: nn.Module) -> nn.Module:
@@ -44,16 +49,18 @@ class QwenOmniOverride(ModelOverride):
         inputs: dict[str, Any],
     ) -> TokenMap:
         tokens = super().token_map(config, input_ids, attention_mask, inputs)
-        return _interleaved(
-            grid_frames(tokens, inputs, config.vision_config.spatial_merge_size)
-        )
+        return _interleaved(grid_frames(tokens, inputs, config.vision_config.spatial_merge_size))
 
     @override
     def check_request(self, head: nn.Module, inputs: dict[str, Any]) -> None:
-        from transformers import Qwen2_5OmniForConditionalGeneration as FullModel
+        from transformers import (
+            Qwen2_5OmniForConditionalGeneration,
+            Qwen3OmniMoeForConditionalGeneration,
+        )
 
-        stock = inspect.unwrap(FullModel.generate)
-        if find_local(stock.__code__, "generate_audio"):
+        full = (Qwen2_5OmniForConditionalGeneration, Qwen3OmniMoeForConditionalGeneration)
+        codes = (inspect.unwrap(model.generate).__code__ for model in full)
+        if any(find_local(code, "generate_audio") for code in codes):
             raise UnsupportedError(
                 "Speech output reads the whole prompt's hidden states, which pruning shortens. "
                 "Call generate(..., generation_mode='text'), or pass no FastAVCache."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from fastav_plugin.tokens import Modality, TokenMap
 class QwenVLOverride(ModelOverride):
     """Image and video placeholders, multi-dimensional rotary positions, one frame per time grid."""
 
-    model_types = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
     @override
     def token_map(

@@ -142,7 +142,7 @@ def keep_all_config(name: str, how: str) -> FastAVConfig:
         return config_of(name, "none")
     if how == "hooks":
         # Qwen3-VL adds features after its first layers, where nothing may be cut.
-        early = 2 if name in ("qwen3_vl", "qwen3_vl_moe", "qwen3_omni") else 0
+        early = 2 if name == "qwen3_vl" else 0
         hooks = LayerHookList([KeepAll(early=early), KeepAll(scored=True, early=early)])
         return config_of(name, "none", hooks=hooks)
     return config_of(

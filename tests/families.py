@@ -118,7 +118,9 @@ def build(name: str, attention: str = "sdpa", *, layers: int = LAYERS, seed: int
     head = getattr(hub, family.model_class)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = head._from_config(config, attn_implementation=attention)
+        # Left to itself, each part takes sdpa where it can; some towers cannot.
+        named = None if attention == "sdpa" else attention
+        model = head._from_config(config, attn_implementation=named)
         spread(model)
     model.generation_config = hub.GenerationConfig(pad_token_id=PAD)
     return model.eval()

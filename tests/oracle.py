@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import LogitsProcessor
 
 from tests.prompts import SUPPRESSED
 
@@ -38,17 +37,13 @@ class Run:
     output: Any
 
 
-class _Forced(LogitsProcessor):
-    """Makes generate() say given tokens."""
+def _say(tokens: Tensor, prompt: int) -> Callable[[int, Tensor], list[int]]:
+    """Lets generate() say given tokens only. (Janus drops a list of logits processors.)"""
 
-    def __init__(self, tokens: Tensor, prompt: int) -> None:
-        self.tokens = tokens
-        self.prompt = prompt
+    def allowed(row: int, sequence: Tensor) -> list[int]:
+        return [int(tokens[row, len(sequence) - prompt])]
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        step = input_ids.shape[1] - self.prompt
-        forced = torch.full_like(scores, float("-inf"))
-        return forced.scatter(1, self.tokens[:, step : step + 1], 0.0)
+    return allowed
 
 
 def run(
@@ -64,7 +59,7 @@ def run(
     if cache is not None:
         options["past_key_values"] = cache
     if forced is not None:
-        options["logits_processor"] = [_Forced(forced, inputs["input_ids"].shape[1])]
+        options["prefix_allowed_tokens_fn"] = _say(forced, inputs["input_ids"].shape[1])
     else:
         options["suppress_tokens"] = SUPPRESSED
     output = model.generate(
@@ -79,8 +74,10 @@ def run(
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """The layers that hold a KV cache; towers have none."""
-    for module in model.modules():
+    """The layers that hold a KV cache; towers that have such layers are no decoder."""
+    head: Any = model
+    decoder = head.get_decoder() if hasattr(head, "get_decoder") else head
+    for module in (decoder, *model.modules()):
         layers = getattr(module, "layers", None)
         if isinstance(layers, nn.ModuleList) and hasattr(layers[0], "self_attn"):
             if "past_key_values" in inspect.signature(layers[0].forward).parameters:

@@ -1,4 +1,4 @@
-"""Models without an override of their own: the generic one, on media prompts and on text."""
+"""Text models without an override of their own, with a TokenMap of the caller."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.cases import (
     rows_of,
     stock,
 )
-from tests.other_families import OTHERS, TEXT_MODELS
+from tests.other_families import OTHERS
 
 #: Without torch's own attention for them.
 EAGER_ONLY = {"gemma2_text"}
@@ -25,12 +25,8 @@ EAGER_ONLY = {"gemma2_text"}
 
 def _cases() -> Iterator[tuple[str, str, str]]:
     for name in OTHERS:
-        media = name.removesuffix("_text") not in TEXT_MODELS
-        for attention, shape in (("sdpa", "ragged"), ("eager", "level"), ("sdpa", "lopsided")):
-            if attention == "sdpa" and name in EAGER_ONLY:
-                attention = "eager"
-            if media or shape != "lopsided":
-                yield name, attention, shape
+        yield name, "eager" if name in EAGER_ONLY else "sdpa", "ragged"
+        yield name, "eager", "level"
 
 
 each_case = pytest.mark.parametrize(("name", "attention", "shape"), list(_cases()))

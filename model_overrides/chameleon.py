@@ -1,0 +1,22 @@
+"""Chameleon and Emu3: pictures are words of an image vocabulary, marked by one placeholder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typing_extensions import override
+
+from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.registry import register_override
+from fastav_plugin.tokens import Modality
+
+
+@register_override
+class ChameleonOverride(ModelOverride):
+    """Image placeholders that stand in the vocabulary map."""
+
+    model_types = ("chameleon", "emu3")
+
+    @override
+    def placeholders(self, config: Any) -> dict[int, Modality]:
+        return {config.vocabulary_map["<image>"]: Modality.IMAGE}

@@ -1,0 +1,14 @@
+"""Ernie 4.5 VL: each layer is told which rows are media, for those go to experts of their own."""
+
+from __future__ import annotations
+
+from fastav_plugin.model_overrides.qwen_vl import QwenVLOverride
+from fastav_plugin.model_overrides.registry import register_override
+
+
+@register_override
+class ErnieVLOverride(QwenVLOverride):
+    """Placeholders and frames as in Qwen-VL; the kinds of the rows are cut with them."""
+
+    model_types = ("ernie4_5_vl_moe",)
+    row_arguments = ("moe_mm_token_type_ids",)

@@ -1,0 +1,52 @@
+"""Every generative multimodal family: a few here, all of them behind the marker `slow`."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.matrix.listed import CLASSES
+from tests.matrix.sweep import find_outcome, sweep
+from tests.matrix.table import classes_in, reason, section, table, work_row
+
+#: Families that no other test knows: other towers, experts, windows, latent attention, sound
+#: alone, towers called by the text model, rows with kinds, deepstack with sound.
+QUICK = (
+    "aya_vision",
+    "ernie4_5_vl_moe",
+    "internvl",
+    "kimi_k25",
+    "phi4_multimodal",
+    "qwen2_audio",
+    "qwen3_omni_moe_thinker",
+    "video_llama_3",
+)
+
+
+def test_the_readme_names_every_class() -> None:
+    assert classes_in(section()) == set(CLASSES.values())
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("model_type", QUICK)
+def test_family(model_type: str) -> None:
+    """Passes, and the README says so."""
+    outcome = find_outcome(model_type)
+    assert outcome.methods == "all"
+    assert work_row(CLASSES[model_type], [model_type], outcome) in section().splitlines()
+
+
+@pytest.mark.parametrize("model_type", ["mllama", "qwen3_5", "voxtral_realtime"])
+def test_refused_family(model_type: str) -> None:
+    outcome = find_outcome(model_type)
+    assert not outcome.methods
+    assert f"| {reason(outcome)} | " in section()
+
+
+@pytest.mark.slow
+def test_every_family() -> None:
+    """All pass or are refused, as the README says."""
+    outcomes = {}
+    for result in sweep(CLASSES):
+        assert result.outcome is not None, (result.model_type, result.failure)
+        outcomes[result.model_type] = result.outcome
+    assert table(outcomes) == section()
