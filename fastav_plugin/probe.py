@@ -7,14 +7,12 @@ when all rows are kept, and the same numbers as a dense run that hides the dropp
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 from typing_extensions import override
@@ -27,9 +25,9 @@ from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.generic import set_probe
+from fastav_plugin.tiny_copy import tiny_copy
 from fastav_plugin.tokens import TokenMap
 
-LAYERS = 4
 CUT = 2
 #: Prompt length of the probe; a prime, so that it cannot be mistaken for a size of the model.
 LENGTH = 37
@@ -41,22 +39,6 @@ KNOWN_ARGUMENTS = frozenset(
     "visual_pos_masks deepstack_visual_embeds output_attentions output_hidden_states return_dict "
     "cache_position logits_to_keep flash_attn_kwargs".split()
 )
-
-#: Sizes tried for the copy, smallest first; the last only limits depth, width of the MLP and
-#: vocabulary, for families whose sizes depend on each other.
-_FEW_HEADS = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
-_ALWAYS = {
-    "vocab_size": 64,
-    "intermediate_size": 64,
-    "moe_intermediate_size": 32,
-    "num_experts": 4,
-    "num_local_experts": 4,
-    "n_routed_experts": 4,
-    "num_experts_per_tok": 2,
-    "sliding_window": 16,
-    "n_group": 1,
-    "topk_group": 1,
-}
 
 
 class _DropThird(LayerHook):
@@ -97,7 +79,7 @@ def probe(model: nn.Module) -> tuple[str | None, bool]:
         return f"its text model takes unknown arguments ({', '.join(sorted(unknown))})", False
     try:
         with _quiet_random():
-            tiny = _tiny_copy(text_model)
+            tiny = tiny_copy(text_model)
             reason = _compare(tiny, override, ENTRANCE) or _compare(tiny, override, CUT)
             scores = reason is None and _scores_are_honest(tiny, override)
     except FastAVError as error:
@@ -117,56 +99,6 @@ def _quiet_random() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):
         torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
         yield
-
-
-def _tiny_copy(text_model: nn.Module) -> nn.Module:
-    errors: list[str] = []
-    few = {**_ALWAYS, **_FEW_HEADS}
-    for sizes in ({**few, "head_dim": 16}, few, _ALWAYS):
-        try:
-            config = _shrunk(text_model.config, sizes)
-            build: Any = type(text_model)
-            tiny: nn.Module = build._from_config(config, dtype=torch.float32).eval()
-            tiny(inputs_embeds=_embeddings(tiny), use_cache=False)
-            return tiny
-        except Exception as error:  # the next sizes may do
-            errors.append(f"{type(error).__name__}: {error}")
-    raise FastAVError(f"no small copy of its text model could be built ({errors[-1]})")
-
-
-def _shrunk(config: Any, sizes: dict[str, int]) -> Any:
-    config = copy.deepcopy(config)
-    depth, head_size = config.num_hidden_layers, _head_size(config)
-    for name, value in list(config.to_dict().items()):
-        if isinstance(value, list) and len(value) == depth:
-            setattr(config, name, value[: LAYERS - 1] + value[-1:] if depth > LAYERS else value)
-    config.num_hidden_layers = min(depth, LAYERS)
-    groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    ungrouped = groups == config.num_attention_heads
-    for name, value in sizes.items():
-        current = getattr(config, name, None)
-        if isinstance(current, int) and current > value:
-            setattr(config, name, value)
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
-        try:
-            setattr(config, name, None)
-        except StrictDataclassFieldValidationError:  # some families insist on a number
-            setattr(config, name, 0)
-    # Latent attention, for one, has no groups and takes none.
-    if ungrouped and getattr(config, "num_key_value_heads", None):
-        config.num_key_value_heads = config.num_attention_heads
-    rope = getattr(config, "rope_parameters", None)
-    if isinstance(rope, dict) and "mrope_section" in rope and head_size != _head_size(config):
-        half = sum(rope["mrope_section"]) * _head_size(config) // head_size
-        rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
-    if "flash" in str(config._attn_implementation):
-        config._attn_implementation = "sdpa"
-    return config
-
-
-def _head_size(config: Any) -> int:
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(size)
 
 
 def _embeddings(tiny: nn.Module, steps: int = 0) -> Tensor:

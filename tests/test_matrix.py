@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.matrix.listed import CLASSES
+from tests.matrix.classes import CLASSES
 from tests.matrix.sweep import find_outcome, sweep
 from tests.matrix.table import classes_in, reason, section, table, work_row
 

@@ -28,7 +28,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
     + ("parallel", "block_mask", "tracing"),
-    ("config", "flops", "growing"),
+    ("config", "flops", "growing", "tiny_copy"),
     ("errors",),
 )
 

@@ -8,7 +8,7 @@ import sys
 import torch
 import transformers
 
-from tests.matrix.listed import CLASSES
+from tests.matrix.classes import CLASSES
 from tests.matrix.sweep import sweep
 from tests.matrix.table import table, write
 

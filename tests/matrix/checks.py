@@ -152,6 +152,7 @@ def _masked_dense(name: str, shape: str, method: str, stock: Any) -> float:
     worst = float((result.run.logits - dense.logits).abs().max())
     if not worst <= TOLERANCE:
         raise Wrong(f"{method} is {worst:.1e} off masked dense ({shape})")
+    _media_found(rows, result)
     if int(result.held[-1][0].sum()) >= len(rows[0]):
         raise Wrong(f"{method} dropped nothing ({result.cache.report().reason})")
     if float((result.run.logits[0, 0] - stock.logits[0, 0]).abs().max()) < 10 * TOLERANCE:
@@ -159,6 +160,14 @@ def _masked_dense(name: str, shape: str, method: str, stock: Any) -> float:
     if len(rows) > 1:
         worst = max(worst, _alone(name, method, rows, result))
     return worst
+
+
+def _media_found(rows: Any, result: Any) -> None:
+    """The TokenMap says of each position what it is by construction."""
+    modality = result.cache.token_map.modality
+    for index, row in enumerate(rows):
+        if modality[index, -len(row) :].tolist() != [int(kind) for kind in row.kinds]:
+            raise Wrong(f"the TokenMap of row {index} is not what the prompt holds")
 
 
 def _alone(name: str, method: str, rows: Any, together: Any) -> float:

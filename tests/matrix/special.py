@@ -1,8 +1,7 @@
-"""Families that need more than a table row, and what the refused ones need to be built."""
+"""Families that need more than a table row."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,13 +12,15 @@ from fastav_plugin import Modality
 from tests.families import Family
 from tests.family_configs import HIDDEN, MROPE, SIGHT
 from tests.family_prompts import Rows, omni_all, plain_text
-from tests.matrix.media import NONE, prompt, sound, still
-from tests.matrix.shrink import part, shrunk
+from tests.matrix.classes import family
+from tests.matrix.media import NONE, Medium, grid, prompt, sound, still
+from tests.matrix.shrink import part
 from tests.prompts import (
     AUDIO,
     AUDIO_END,
     AUDIO_START,
     IMAGE,
+    Extra,
     Piece,
     noise,
     row,
@@ -29,20 +30,9 @@ from tests.prompts import (
     words,
 )
 
-#: Families of the hand-written matrix, by model_type.
-WRITTEN = {
-    "llava": "llava",
-    "llava_next": "llava_next",
-    "llava_next_video": "llava_next_video",
-    "llava_onevision": "llava_onevision",
-    "qwen2_5_omni_thinker": "omni_all",
-    "qwen2_5_vl": "qwen2_5_vl",
-    "qwen2_vl": "qwen2_vl",
-    "qwen3_vl": "qwen3_vl",
-}
 
-
-def _phi4(name: str, model_class: str, rule: str) -> Family:
+def _phi4(model_type: str) -> tuple[Family, ...]:
+    """Its text model calls the towers."""
     vision = {"image_token_id": IMAGE, "crop_size": 32, "image_size": 32}
     audio = {
         "audio_token_id": AUDIO,
@@ -53,12 +43,9 @@ def _phi4(name: str, model_class: str, rule: str) -> Family:
         "input_size": 16,
         "nemo_final_size": 2,
     }
+    # Four lines of four tokens and an end, for the crop and for the whole; one between them.
     seen = still(
-        41,
-        2,
-        3,
-        32,
-        32,
+        *(41, 2, 3, 32, 32),
         key="image_pixel_values",
         image_sizes=[32, 32],
         image_attention_mask=torch.ones(2, 8, 8).tolist(),
@@ -74,16 +61,11 @@ def _phi4(name: str, model_class: str, rule: str) -> Family:
         return tokens(AUDIO, [-1] * count, **media)
 
     changes = part("vision_config", vision) | part("audio_config", audio)
-    return Family(
-        name,
-        model_class,
-        functools.partial(shrunk, "phi4_multimodal", changes),
-        prompt(seen, heard),
-        rule,
-    )
+    return (family(model_type, changes, prompt(seen, heard)),)
 
 
-def _molmo2(name: str, model_class: str, rule: str) -> Family:
+def _molmo2(model_type: str) -> tuple[Family, ...]:
+    """Images or videos in one batch, with one placeholder; tokens pool patches of the batch."""
     sizes = {
         "hidden_size": 32,
         "intermediate_size": 32,
@@ -97,29 +79,36 @@ def _molmo2(name: str, model_class: str, rule: str) -> Family:
         "text_config.additional_vocab_size": 1,
     }
 
-    def pooled(ids: Tensor) -> dict[str, Tensor]:
-        kinds = type_ids("mm_token_type_ids")(ids)
-        count = int((ids == IMAGE).sum())
-        if not count:
-            return kinds
-        grids = torch.tensor([[4, 4, 0, 0]]).repeat(count // 16, 1)
-        return kinds | {
-            "image_token_pooling": torch.arange(4 * count).reshape(count, 4),
-            "image_grids": grids,
-        }
+    def pooled(kind: str, sizes: list[int]) -> Extra:
+        def extra(ids: Tensor) -> dict[str, Tensor]:
+            count = int((ids == IMAGE).sum())
+            inputs = type_ids("mm_token_type_ids")(ids)
+            if count:
+                inputs[f"{kind}_token_pooling"] = torch.arange(4 * count).reshape(count, 4)
+                inputs[f"{kind}_grids"] = torch.tensor([sizes]).repeat(count // 16, 1)
+            return inputs
 
-    return Family(
-        name,
-        model_class,
-        functools.partial(shrunk, "molmo2", changes),
-        prompt(still(16, 64, 48)),
-        rule,
-        extra=pooled,
+        return extra
+
+    def clip(seed: int, size: int) -> Piece:
+        return Piece(
+            [IMAGE] * 16,
+            [0] * 16,
+            {"pixel_values_videos": noise(seed, 1, 64, 48)},
+            Modality.VIDEO,
+        )
+
+    images = prompt(still(16, 64, 48))
+    return (
+        family(model_type, changes, images, extra=pooled("image", [4, 4, 0, 0])),
+        family(
+            model_type, changes, prompt(clip), suffix="_video", extra=pooled("video", [1, 4, 4])
+        ),
     )
 
 
-def glm_video(model_type: str, name: str, model_class: str, rule: str) -> Family:
-    """Frames stand as image placeholders, apart, between the marks of a video."""
+def _glm(model_type: str) -> tuple[Family, ...]:
+    """Images or videos in one batch; a frame stands as image placeholders, apart from the next."""
 
     def clip(seed: int) -> tuple[Piece, ...]:
         media = {
@@ -133,18 +122,18 @@ def glm_video(model_type: str, name: str, model_class: str, rule: str) -> Family
         long = row(words(1, 5), *clip(1), words(2, 4), *clip(2), words(3, 5))
         return long, row(words(4, 6), *clip(3), words(5, 4)), NONE
 
-    config = functools.partial(shrunk, model_type, {"text_config.rope_parameters": MROPE})
-    return Family(
-        f"{name}_video",
-        model_class,
-        config,
-        rows,
-        rule,
-        extra=lambda ids: {"mm_token_type_ids": 2 * (ids == IMAGE).long()},
+    def of_video(ids: Tensor) -> dict[str, Tensor]:
+        return {"mm_token_type_ids": 2 * (ids == IMAGE).long()}
+
+    changes = {"text_config.rope_parameters": MROPE}
+    images = prompt(grid(96))
+    return (
+        family(model_type, changes, images, extra=type_ids("mm_token_type_ids")),
+        family(model_type, changes, rows, suffix="_video", extra=of_video),
     )
 
 
-def _qwen3_omni(name: str, model_class: str, rule: str) -> Family:
+def _qwen3_omni(model_type: str) -> tuple[Family, ...]:
     """Image, video and sounds."""
     sounds = {
         "num_mel_bins": 16,
@@ -154,8 +143,9 @@ def _qwen3_omni(name: str, model_class: str, rule: str) -> Family:
         "conv_chunksize": 50,
     }
     marks = {"audio_start_token_id": AUDIO_START, "audio_end_token_id": AUDIO_END}
-    changes = part("audio_config", sounds) | SIGHT | marks | {"position_id_per_seconds": 4}
-    heard = sound((13, 26), 16, 200, mask=("feature_attention_mask", 200, 100, 200))
+    changes: dict[str, Any] = part("audio_config", sounds) | SIGHT | marks
+    changes["position_id_per_seconds"] = 4
+    heard: Medium = sound((13, 26), 16, 200, mask=("feature_attention_mask", 200, 100, 200))
 
     def rows() -> Rows:
         seen = omni_all()[0].pieces[:10]
@@ -163,37 +153,20 @@ def _qwen3_omni(name: str, model_class: str, rule: str) -> Family:
         less = [special(AUDIO_START), heard(2, 0), special(AUDIO_END)]
         return row(*seen, *marked, words(6, 4)), row(words(3, 4), *less, words(2, 4)), NONE
 
-    config = functools.partial(shrunk, "qwen3_omni_moe_thinker", changes)
-    return Family(name, model_class, config, rows, rule)
+    return (family(model_type, changes, rows),)
 
 
-def _text(name: str, model_class: str, rule: str) -> Family:
-    return Family(
-        name,
-        model_class,
-        functools.partial(shrunk, "mistral4", {}),
-        plain_text,
-        {"video": "first 20 tokens", "audio": "first 10 tokens"},
-        given_map=True,
-    )
+def _text(model_type: str) -> tuple[Family, ...]:
+    """No tower and no placeholder: the caller says what is media."""
+    rule = {"video": "first 20 tokens", "audio": "first 10 tokens"}
+    return (family(model_type, {}, plain_text, rule=rule, given_map=True),)
 
 
-SPECIAL: dict[str, Callable[[str, str, str], Family]] = {
-    "qwen3_omni_moe_thinker": _qwen3_omni,
+#: Makers of cases by model_type.
+SPECIAL: dict[str, Callable[[str], tuple[Family, ...]]] = {
+    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glm_ocr", "glmga"), _glm),
     "mistral4": _text,
     "molmo2": _molmo2,
     "phi4_multimodal": _phi4,
-}
-
-#: Take videos as well as images, but not in one batch.
-GLM = ("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr")
-
-#: Changes without which a family that is refused could not be built.
-REFUSED: dict[str, dict[str, Any]] = {
-    "glm5_next": part(
-        "text_config",
-        {"linear_head_dim": 8, "linear_num_heads": 4},
-    ),
-    "udop": {"d_model": 32, "d_ff": 32, "num_layers": 2, "num_decoder_layers": 2},
-    "lfm2_vl": {"text_config.layer_types": ["conv", "full_attention"] * 3},
+    "qwen3_omni_moe_thinker": _qwen3_omni,
 }

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.matrix.checks import Outcome
-from tests.matrix.listed import CLASSES, NOTES
+from tests.matrix.classes import CLASSES
+from tests.matrix.listed import NOTES
 
 README = Path(__file__).parents[2] / "README.md"
 BEGIN, END = "<!-- supported models: begin -->", "<!-- supported models: end -->"
