@@ -180,6 +180,7 @@ def shorten(text: Any) -> None:
         kept[len(kept) - len(missing) + offset] = kinds.index(kind)
     whole_head = getattr(text, "head_dim", None) == getattr(text, "qk_head_dim", 0)
     set_known(text, _DECODER)
+    text.num_hidden_layers = len(kept)
     for name, value in lists.items():
         setattr(text, name, [value[index] for index in kept])
     if hasattr(text, "qk_rope_head_dim"):
