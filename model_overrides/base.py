@@ -109,7 +109,7 @@ class ModelOverride:
         if getattr(config, "is_encoder_decoder", False):
             return "it is an encoder-decoder model; only decoder-only models can be pruned"
         text = self.text_config(config)
-        if getattr(text, "use_bidirectional_attention", False):
+        if self.sees_both_ways(text):
             return "its text attends in both directions, so there is no last query"
         kinds = set(getattr(text, "layer_types", None) or ())
         unknown = kinds - {"full_attention", "sliding_attention"}
@@ -118,6 +118,11 @@ class ModelOverride:
         if getattr(text, "num_kv_shared_layers", 0):
             return "its last layers share keys and values with earlier ones"
         return None
+
+    def sees_both_ways(self, text: Any) -> bool:
+        """Whether text attends to text after it, without a mask that says so."""
+        # "vision" is about images alone, whose masks arrive made.
+        return getattr(text, "use_bidirectional_attention", None) not in (None, False, "vision")
 
     def admit(self, model: nn.Module) -> None:
         """Last check of a model before it is bound; a family with an override is known."""

@@ -17,7 +17,6 @@ REASONS: dict[str, str] = {
     "diffusion_gemma": "it denoises whole blocks of text instead of decoding token by token",
     "evolla": _CROSS,
     "gemma3n": _PER_LAYER,
-    "gemma4": _PER_LAYER,
     "git": "its images are put in front of the prompt, where no prompt position names them",
     "granite4_vision": "it adds visual features by row before layers in the middle of the network",
     "idefics": _CROSS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.matrix.classes import CLASSES
-from tests.matrix.sweep import find_outcome, sweep
+from tests.matrix.sweep import find_outcome, refused_configuration, sweep
 from tests.matrix.table import classes_in, reason, section, table, work_row
 
 #: Families that no other test knows: other towers, experts, windows, latent attention, sound
@@ -40,6 +40,11 @@ def test_refused_family(model_type: str) -> None:
     outcome = find_outcome(model_type)
     assert not outcome.methods
     assert f"| {reason(outcome)} | " in section()
+
+
+def test_gemma_4_with_embeddings_per_layer_is_refused() -> None:
+    why = refused_configuration("gemma4")
+    assert why is not None and "embeddings of its own for every row" in why
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ THINKERS = {
 
 #: What a row of the table says besides.
 NOTES = dict.fromkeys(THINKERS, "as its thinker, for text") | {
+    "gemma4": "sizes without embeddings per layer; those with them are refused",
     "mistral4": "words, by a TokenMap",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from fastav_plugin import Modality
 from tests.families import Family
-from tests.family_configs import HIDDEN, MROPE, SIGHT
+from tests.family_configs import HIDDEN, MROPE, SIGHT, hub, text_config, tower
 from tests.family_prompts import Rows, omni_all, plain_text
 from tests.matrix.classes import family
 from tests.matrix.media import NONE, Medium, grid, prompt, sound, still
@@ -20,6 +21,7 @@ from tests.prompts import (
     AUDIO_END,
     AUDIO_START,
     IMAGE,
+    VIDEO,
     Extra,
     Piece,
     noise,
@@ -29,6 +31,16 @@ from tests.prompts import (
     type_ids,
     words,
 )
+
+GEMMA_TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "position_embedding_size": 64,
+}
 
 
 def _phi4(model_type: str) -> tuple[Family, ...]:
@@ -107,6 +119,40 @@ def _molmo2(model_type: str) -> tuple[Family, ...]:
     )
 
 
+def _gemma4(model_type: str) -> tuple[Family, ...]:
+    """The sizes without embeddings per layer; heads of full layers are twice as wide."""
+    unified = model_type == "gemma4_unified"
+    kind = "Gemma4Unified" if unified else "Gemma4"
+    pixels = 3 * 12**2 if unified else 3 * 4**2
+    places = torch.stack(torch.meshgrid(*[torch.arange(8)] * 2, indexing="xy"), dim=-1)
+    small = {"patch_size": 4, "pooling_kernel_size": 3 if unified else 2}
+    eyes = {"mm_embed_dim": 32, "output_proj_dims": 32} if unified else GEMMA_TOWER
+    more = {} if unified else {"hidden_size_per_layer_input": 0}
+
+    def config() -> Any:
+        text = text_config(
+            head_dim=12,
+            global_head_dim=24,
+            sliding_window=12,
+            use_bidirectional_attention="vision",
+            layer_types=["sliding_attention", "full_attention"] * 3,
+            **more,
+        )
+        return getattr(hub, f"{kind}Config")(
+            text_config=getattr(hub, f"{kind}TextConfig")(**text),
+            vision_config=getattr(hub, f"{kind}VisionConfig")(**small, **eyes),
+            image_token_id=IMAGE,
+            video_token_id=VIDEO,
+            audio_token_id=AUDIO,
+        )
+
+    rows = prompt(
+        still(64 if unified else 16, 64, pixels, image_position_ids=places.reshape(64, 2).tolist())
+    )
+    made = family(model_type, {}, rows, extra=type_ids("mm_token_type_ids"))
+    return (replace(made, config=config),)
+
+
 def _glm(model_type: str) -> tuple[Family, ...]:
     """Images or videos in one batch; a frame stands as image placeholders, apart from the next."""
 
@@ -156,6 +202,27 @@ def _qwen3_omni(model_type: str) -> tuple[Family, ...]:
     return (family(model_type, changes, rows),)
 
 
+def _paligemma(model_type: str) -> tuple[Family, ...]:
+    """The whole prompt is of kind 0, which sees itself in both directions."""
+    changes = {"vision_config.projection_dim": HIDDEN}
+
+    def extra(ids: Tensor) -> dict[str, Tensor]:
+        return {"token_type_ids": torch.zeros_like(ids)}
+
+    def second() -> Any:
+        """The second version has the text model of Gemma 2, with sliding layers."""
+        text = text_config(
+            model_type="gemma2", head_dim=12, query_pre_attn_scalar=12, sliding_window=12
+        )
+        eyes = tower("siglip_vision_model", 32)
+        return hub.PaliGemmaConfig(
+            text_config=text, vision_config=eyes, image_token_index=IMAGE, projection_dim=HIDDEN
+        )
+
+    one = family(model_type, changes, prompt(still(64)), extra=extra)
+    return one, replace(one, name=f"{one.name}_2", config=second)
+
+
 def _text(model_type: str) -> tuple[Family, ...]:
     """No tower and no placeholder: the caller says what is media."""
     rule = {"video": "first 20 tokens", "audio": "first 10 tokens"}
@@ -164,6 +231,9 @@ def _text(model_type: str) -> tuple[Family, ...]:
 
 #: Makers of cases by model_type.
 SPECIAL: dict[str, Callable[[str], tuple[Family, ...]]] = {
+    "paligemma": _paligemma,
+    "gemma4": _gemma4,
+    "gemma4_unified": _gemma4,
     **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "glm_ocr", "glmga"), _glm),
     "mistral4": _text,
     "molmo2": _molmo2,

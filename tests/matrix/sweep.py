@@ -68,7 +68,9 @@ def find_outcome(model_type: str) -> Outcome:
     if any((other.methods, other.reason) != (first.methods, first.reason) for other in found):
         raise Wrong(f"its prompts fare differently: {found}")
     media = tuple(dict.fromkeys(kind for one in found for kind in one.media))
-    return replace(first, media=media, error=max(one.error for one in found))
+    layers = ", ".join(sorted({kind for one in found for kind in one.layers.split(", ")}))
+    worst = max(one.error for one in found)
+    return replace(first, media=media, layers=layers, error=worst)
 
 
 def refused_configuration(model_type: str) -> str | None:
