@@ -8,17 +8,19 @@ from tests.matrix.classes import CLASSES
 from tests.matrix.sweep import find_outcome, refused_configuration, sweep
 from tests.matrix.table import classes_in, reason, section, table, work_row
 
-#: Families that no other test knows: other towers, experts, windows, latent attention, sound
-#: alone, towers called by the text model, rows with kinds, deepstack with sound.
+#: Families that no other test knows, one of each override: image words, rows with kinds, wide and
+#: narrow heads, videos as images, latent attention, pooled patches, towers called by the text
+#: model, sound alone, deepstack with sound.
 QUICK = (
-    "aya_vision",
+    "chameleon",
     "ernie4_5_vl_moe",
-    "internvl",
+    "gemma4",
+    "glm4v",
     "kimi_k25",
+    "molmo2",
     "phi4_multimodal",
     "qwen2_audio",
     "qwen3_omni_moe_thinker",
-    "video_llama_3",
 )
 
 
