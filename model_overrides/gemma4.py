@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
+from fastav_plugin.model_overrides.unsupported import PER_LAYER
 from fastav_plugin.report import LayerCost
 
 
@@ -21,9 +22,7 @@ class Gemma4Override(ModelOverride):
     @override
     def refusal(self, config: Any) -> str | None:
         if getattr(self.text_config(config), "hidden_size_per_layer_input", None):
-            return (
-                "each of its layers takes embeddings of its own for every row, which cannot be cut"
-            )
+            return PER_LAYER
         return super().refusal(config)
 
     @override

@@ -8,7 +8,7 @@ _INNER = (
     "plugin's reading of the prompt"
 )
 _EACH = "audio is added to every row, prompt and answer alike, so no row is a media token"
-_PER_LAYER = "each of its layers takes embeddings of its own for every row, which cannot be cut"
+PER_LAYER = "each of its layers takes embeddings of its own for every row, which cannot be cut"
 
 #: By `config.model_type`. The reason completes "<class> cannot be pruned: ...".
 REASONS: dict[str, str] = {
@@ -16,7 +16,7 @@ REASONS: dict[str, str] = {
     "blip-2": _INNER,
     "diffusion_gemma": "it denoises whole blocks of text instead of decoding token by token",
     "evolla": _CROSS,
-    "gemma3n": _PER_LAYER,
+    "gemma3n": PER_LAYER,
     "git": "its images are put in front of the prompt, where no prompt position names them",
     "granite4_vision": "it adds visual features by row before layers in the middle of the network",
     "idefics": _CROSS,
