@@ -27,7 +27,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("kv_layer", "model_overrides"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call"),
-    ("config", "flops"),
+    ("config", "flops", "decoding"),
     ("errors",),
 )
 

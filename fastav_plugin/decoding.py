@@ -1,0 +1,193 @@
+"""Single frames and stretches of sound out of a media file of any length, decoded as a stream.
+
+No more is held than what is asked for: frames are found by seeking to the key frame before them,
+sound is decoded once and forgotten outside the stretches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastav_plugin.errors import ConfigError, UnsupportedError
+
+Frames = npt.NDArray[np.uint8]
+Waveform = npt.NDArray[np.float32]
+
+#: What reading files needs, and the remedy when it is missing.
+REMEDY = "Install it with: pip install 'fastav-plugin[media]'"
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What a media file holds, found without decoding pictures.
+
+    Attributes:
+        frames: video frames; 0 without pictures.
+        fps: mean frames per second; 0 where unknown.
+        seconds: length of the sound; None without sound.
+    """
+
+    frames: int
+    fps: float
+    seconds: float | None
+
+
+def probe_clip(path: str | Path) -> ClipFacts:
+    """Count the frames of a file and measure its sound.
+
+    Raises:
+        ConfigError: the file cannot be opened, or holds neither pictures nor sound.
+        UnsupportedError: PyAV is not installed.
+    """
+    with _opened(path) as container:
+        fps = 0.0
+        pictures, sound = bool(container.streams.video), bool(container.streams.audio)
+        if pictures:
+            fps = float(container.streams.video[0].average_rate or 0)
+        if not pictures and not sound:
+            raise ConfigError(f"'{path}' holds neither pictures nor sound.")
+    frames = len(_frame_times(path)) if pictures else 0
+    return ClipFacts(frames, fps, _sound_seconds(path) if sound else None)
+
+
+def stream_frames(path: str | Path, indices: Sequence[int]) -> Iterator[Frames]:
+    """Decode some frames of a file, one at a time.
+
+    Args:
+        path: the file.
+        indices: numbers of the frames, ascending, counted from 0; a number may come twice.
+
+    Yields:
+        uint8 [H, W, 3], RGB, one for each index; fewer where the file ends before its index says.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        UnsupportedError: PyAV is not installed.
+    """
+    times = _frame_times(path)
+    wanted = [index for index in indices if index < len(times)]
+    with _opened(path) as container:
+        for number, frame in _frames_at(container, times, sorted(set(wanted))):
+            picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+            yield from [picture] * wanted.count(number)
+
+
+def read_sound(
+    path: str | Path,
+    stretches: Sequence[tuple[float, float]] | None = None,
+    sample_rate: int = 16_000,
+) -> list[Waveform]:
+    """Decode stretches of a file's sound as one channel.
+
+    Args:
+        path: the file.
+        stretches: start and end of each in seconds; None for the whole sound as one stretch.
+        sample_rate: samples per second to resample to.
+
+    Returns:
+        float32 [n] in [-1, 1] for each stretch, cut off at the end of the sound.
+
+    Raises:
+        ConfigError: the file cannot be read, or has no sound.
+        UnsupportedError: PyAV is not installed.
+    """
+    spans = [(0.0, np.inf)] if stretches is None else stretches
+    firsts = [int(start * sample_rate) for start, _ in spans]
+    lasts = [
+        first + np.round((stop - start) * sample_rate)
+        for first, (start, stop) in zip(firsts, spans, strict=True)
+    ]
+    pieces: list[list[Waveform]] = [[] for _ in spans]
+    position = 0
+    for samples in _samples(path, sample_rate):
+        for first, last, kept in zip(firsts, lasts, pieces, strict=True):
+            start, stop = max(0, first - position), min(len(samples), last - position)
+            if start < stop:
+                # A copy, or the slice would keep the whole frame alive.
+                kept.append(samples[start : int(stop)].copy())
+        position += len(samples)
+        if all(position >= last for last in lasts):
+            break
+    return [np.concatenate([np.zeros(0, np.float32), *kept]) for kept in pieces]
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """An open container; what goes wrong with it becomes one error with the file's name."""
+    try:
+        import av
+    except ImportError as error:
+        raise UnsupportedError(f"Reading media files needs PyAV. {REMEDY}") from error
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except ConfigError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        raise ConfigError(f"Cannot read the media file '{path}': {error}") from error
+
+
+def _frame_times(path: str | Path) -> list[int]:
+    """Presentation time of every frame in order, in the stream's time base."""
+    with _opened(path) as container:
+        if not container.streams.video:
+            raise ConfigError(f"'{path}' holds no pictures. Give a file with a video stream.")
+        packets = [p for p in container.demux(video=0) if p.size]
+        times = [p.pts for p in packets]
+        if None not in times:
+            return sorted(times)
+    # A bare stream has no times; there is no way but to count what comes out.
+    with _opened(path) as container:
+        return list(range(sum(1 for _ in container.decode(video=0))))
+
+
+def _frames_at(
+    container: Any, times: Sequence[int], wanted: Sequence[int]
+) -> Iterator[tuple[int, Any]]:
+    """Each wanted frame with its number; ascending."""
+    stream = container.streams.video[0]
+    stream.thread_type = "AUTO"
+    numbers = {time: number for number, time in enumerate(times)}
+    decoder = enumerate(container.decode(video=0))
+    reached = -1
+    for number in wanted:
+        # Decoding on is as quick as a seek over a short way.
+        if number - reached > _FAR and numbers.get(times[number]) == number:
+            container.seek(times[number], stream=stream, backward=True)
+            decoder = enumerate(container.decode(video=0), start=reached + 1)
+        for count, frame in decoder:
+            reached = count if frame.pts is None else numbers.get(frame.pts, count)
+            if reached >= number:
+                yield number, frame
+                break
+        else:
+            return
+
+
+#: Frames over which a stream is decoded rather than searched.
+_FAR = 64
+
+
+def _sound_seconds(path: str | Path) -> float:
+    with _opened(path) as container:
+        rate = container.streams.audio[0].rate
+        return float(sum(frame.samples for frame in container.decode(audio=0)) / rate)
+
+
+def _samples(path: str | Path, sample_rate: int) -> Iterator[Waveform]:
+    with _opened(path) as container:
+        import av
+
+        if not container.streams.audio:
+            raise ConfigError(f"'{path}' holds no sound. Give a file with an audio stream.")
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+        for frame in container.decode(audio=0):
+            yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
+        yield from (piece.to_ndarray()[0] for piece in resampler.resample(None))

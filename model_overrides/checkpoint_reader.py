@@ -1,0 +1,159 @@
+"""Tensors of a checkpoint folder by name, mapped from disk, and what they must be."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from fastav_plugin.errors import ConfigError
+
+#: Where the weights of a folder are looked for; the first that is there counts.
+WEIGHT_FILES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+#: Most names that an error lists.
+_LISTED = 8
+
+
+def read_tensors(
+    folder: str | Path, separate: Mapping[str, str] | None = None
+) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, whichever files they are spread over.
+
+    Nothing is copied: the tensors are maps of the files, read when they are used.
+
+    Args:
+        folder: holds `model.safetensors`, or shards with an index, or the same as torch files.
+        separate: further torch files that may be there, with the prefix that their names get
+            where they lack it. A name that the main files hold too is taken from those.
+
+    Raises:
+        ConfigError: no weights, a missing or broken shard, or a torch file of more than tensors.
+    """
+    folder = Path(folder)
+    main = next((folder / name for name in WEIGHT_FILES if (folder / name).exists()), None)
+    if main is None:
+        raise ConfigError(
+            f"'{folder}' holds no weights: none of {', '.join(WEIGHT_FILES)} is there."
+        )
+    found: dict[str, Tensor] = {}
+    for name, prefix in (separate or {}).items():
+        if (folder / name).exists():
+            tensors = _read_file(folder / name)
+            found |= {
+                key if key.startswith(prefix) else prefix + key: t for key, t in tensors.items()
+            }
+    if main.suffix != ".json":
+        return found | _read_file(main)
+    return found | _read_shards(main)
+
+
+def fit_tensors(
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Sequence[int]],
+    rename: Callable[[str], str] = str,
+    unused: Iterable[str] = (),
+) -> dict[str, Tensor]:
+    """Rename a checkpoint's tensors to a model's, and account for every one.
+
+    Args:
+        tensors: as `read_tensors` gives them.
+        expected: shape of each tensor of the model.
+        rename: a checkpoint's name into the model's.
+        unused: patterns (`*` for anything) of renamed names that the model has no use for.
+
+    Returns:
+        Exactly the tensors of `expected`.
+
+    Raises:
+        ConfigError: lists names that are unexpected, missing, or of a wrong shape.
+    """
+    patterns = tuple(unused)
+    renamed = {rename(name): tensor for name, tensor in tensors.items()}
+    extra = [
+        name
+        for name in renamed
+        if name not in expected and not any(fnmatch.fnmatch(name, p) for p in patterns)
+    ]
+    missing = [name for name in expected if name not in renamed]
+    wrong = [
+        f"{name} {tuple(renamed[name].shape)} instead of {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in renamed and tuple(renamed[name].shape) != tuple(shape)
+    ]
+    problems = [
+        f"{len(names)} {what}: {_listed(names)}"
+        for what, names in (
+            ("unexpected tensors", extra),
+            ("missing tensors", missing),
+            ("tensors of a wrong shape", wrong),
+        )
+        if names
+    ]
+    if problems:
+        raise ConfigError(f"The checkpoint does not fit its config.json. {'. '.join(problems)}.")
+    return {name: renamed[name] for name in expected}
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    try:
+        places: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"'{index}' is no index of weights: {error!r}.") from error
+    files = sorted(set(places.values()))
+    absent = [name for name in files if not (index.parent / name).exists()]
+    if absent:
+        raise ConfigError(
+            f"'{index.parent}' lacks {len(absent)} of {len(files)} shards: {_listed(absent)}. "
+            "Download them again."
+        )
+    found: dict[str, Tensor] = {}
+    for name in files:
+        found |= _read_file(index.parent / name)
+    lost = sorted(set(places) - set(found))
+    if lost:
+        raise ConfigError(
+            f"The shards in '{index.parent}' lack {len(lost)} tensors of their index: "
+            f"{_listed(lost)}. Download them again."
+        )
+    return found
+
+
+def _read_file(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}
+        found = _read_torch(path)
+    except Exception as error:  # damage of any kind, read by two libraries
+        first = str(error).strip().split("\n")[0]
+        raise ConfigError(
+            f"The weights file '{path}' cannot be read: {first}. Is its download complete?"
+        ) from error
+    if not isinstance(found, dict) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise ConfigError(f"The weights file '{path}' must hold nothing but named tensors.")
+    return found
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    options = {"map_location": "cpu", "weights_only": True}
+    try:
+        found: dict[str, Tensor] = torch.load(path, mmap=True, **options)
+    except RuntimeError:
+        # Files of the oldest format cannot be mapped.
+        found = torch.load(path, **options)
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more

@@ -1,0 +1,55 @@
+"""Models that transformers lacks and this package brings, for its Auto classes."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """One family of ours: names in its package, which is imported when it is registered.
+
+    Attributes:
+        package: full name of the package or module that has the rest.
+        config: PreTrainedConfig class; its `model_type` is the key of the Auto classes.
+        model: the class generate() is called on.
+        processor: ProcessorMixin class.
+        feature_extractor: class of the processor's sound part, if it is ours.
+    """
+
+    package: str
+    config: str
+    model: str
+    processor: str
+    feature_extractor: str | None = None
+
+
+#: A new family is one row.
+OWN_MODELS: tuple[OwnModel, ...] = ()
+
+
+def register_models() -> None:
+    """Teach transformers' Auto classes the models that this package brings.
+
+    From then on `AutoConfig`, `AutoModelForMultimodalLM`, `AutoModelForCausalLM` and
+    `AutoProcessor` read the authors' own checkpoint folders. May be called again.
+    """
+    from transformers import (
+        AutoConfig,
+        AutoFeatureExtractor,
+        AutoModelForCausalLM,
+        AutoModelForMultimodalLM,
+        AutoProcessor,
+    )
+
+    for row in OWN_MODELS:
+        package = importlib.import_module(row.package)
+        config, model = getattr(package, row.config), getattr(package, row.model)
+        AutoConfig.register(config.model_type, config, exist_ok=True)
+        AutoModelForMultimodalLM.register(config, model, exist_ok=True)
+        AutoModelForCausalLM.register(config, model, exist_ok=True)
+        AutoProcessor.register(config, getattr(package, row.processor), exist_ok=True)
+        if row.feature_extractor is not None:
+            extractor = getattr(package, row.feature_extractor)
+            AutoFeatureExtractor.register(config, extractor, exist_ok=True)

@@ -1,0 +1,90 @@
+"""Frames and sound picked out of files, against a plain decode of everything."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from fastav_plugin import ConfigError
+from fastav_plugin.decoding import probe_clip, read_sound, stream_frames
+
+CLIP = Path(__file__).parents[2] / "fastav_plugin/testbed/clips/single.mp4"
+
+
+def long_clip(path: Path, seconds: int = 7200) -> None:
+    """Two hours in which every second has its own grey, or nearly."""
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=1)
+        video.width = video.height = 64
+        video.pix_fmt = "yuv420p"
+        video.options = {"preset": "ultrafast", "threads": "1"}
+        for second in range(seconds):
+            grey = np.full((64, 64, 3), second * 200 // seconds, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(video.encode(None))
+
+
+def test_picked_frames_are_those_of_a_whole_decode() -> None:
+    with av.open(str(CLIP)) as container:
+        every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    facts = probe_clip(CLIP)
+    assert (facts.frames, facts.fps, facts.seconds) == (len(every), 8.0, 8.0)
+    indices = [0, 3, 3, 17, len(every) - 1]
+    picked = list(stream_frames(CLIP, indices))
+    assert len(picked) == len(indices)
+    for index, frame in zip(indices, picked, strict=True):
+        assert np.array_equal(frame, every[index])
+    assert list(stream_frames(CLIP, [len(every) + 5])) == []
+
+
+def test_stretches_are_slices_of_the_whole_sound() -> None:
+    (whole,) = read_sound(CLIP)
+    assert whole.shape == (128_000,)
+    assert whole.any()
+    first, second, late = read_sound(CLIP, [(0.5, 1.5), (2.0, 4.0), (7.5, 9.0)])
+    assert np.array_equal(first, whole[8_000:24_000])
+    assert np.array_equal(second, whole[32_000:64_000])
+    assert np.array_equal(late, whole[120_000:])
+
+
+def test_two_hours_are_neither_held_nor_decoded(tmp_path: Path) -> None:
+    long_clip(tmp_path / "long.mp4")
+    assert probe_clip(tmp_path / "long.mp4").frames == 7200
+    tracemalloc.start()
+    frames = list(stream_frames(tmp_path / "long.mp4", [0, 1800, 3600, 5400, 7199]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.allclose([frame.mean() for frame in frames], [0, 50, 100, 150, 199], atol=3)
+    # All frames would be 88 MB.
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("content", [b"", b"no clip at all", None])
+def test_broken_files_are_one_error(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "broken.mp4"
+    if content is not None:
+        path.write_bytes(content)
+    for read in (probe_clip, read_sound, lambda p: list(stream_frames(p, [0]))):
+        with pytest.raises(ConfigError, match="Cannot read the media file '.*broken.mp4'"):
+            read(path)  # type: ignore[operator]
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    long_clip(tmp_path / "mute.mp4", seconds=3)
+    assert probe_clip(tmp_path / "mute.mp4").seconds is None
+    with pytest.raises(ConfigError, match="holds no sound"):
+        read_sound(tmp_path / "mute.mp4")
+    with av.open(str(tmp_path / "blind.wav"), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.ones((1, 800), np.int16), "s16", "mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    facts = probe_clip(tmp_path / "blind.wav")
+    assert (facts.frames, facts.seconds) == (0, 0.05)
+    with pytest.raises(ConfigError, match="holds no pictures"):
+        list(stream_frames(tmp_path / "blind.wav", [0]))
