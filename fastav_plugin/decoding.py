@@ -83,6 +83,8 @@ def read_sound(
     path: str | Path,
     stretches: Sequence[tuple[float, float]] | None = None,
     sample_rate: int = 16_000,
+    *,
+    mix: bool = True,
 ) -> list[Waveform]:
     """Decode stretches of a file's sound as one channel.
 
@@ -90,6 +92,7 @@ def read_sound(
         path: the file.
         stretches: start and end of each in seconds; None for the whole sound as one stretch.
         sample_rate: samples per second to resample to.
+        mix: whether channels are mixed; else the first one is taken.
 
     Returns:
         float32 [n] in [-1, 1] for each stretch, cut off at the end of the sound.
@@ -106,7 +109,7 @@ def read_sound(
     ]
     pieces: list[list[Waveform]] = [[] for _ in spans]
     position = 0
-    for samples in _samples(path, sample_rate):
+    for samples in _samples(path, sample_rate, mix):
         for first, last, kept in zip(firsts, lasts, pieces, strict=True):
             start, stop = max(0, first - position), min(len(samples), last - position)
             if start < stop:
@@ -181,13 +184,14 @@ def _sound_seconds(path: str | Path) -> float:
         return float(sum(frame.samples for frame in container.decode(audio=0)) / rate)
 
 
-def _samples(path: str | Path, sample_rate: int) -> Iterator[Waveform]:
+def _samples(path: str | Path, sample_rate: int, mix: bool) -> Iterator[Waveform]:
     with _opened(path) as container:
         import av
 
         if not container.streams.audio:
             raise ConfigError(f"'{path}' holds no sound. Give a file with an audio stream.")
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=sample_rate)
+        layout = "mono" if mix else None
+        resampler = av.AudioResampler(format="fltp", layout=layout, rate=sample_rate)
         for frame in container.decode(audio=0):
             yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
         yield from (piece.to_ndarray()[0] for piece in resampler.resample(None))

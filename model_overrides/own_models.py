@@ -26,7 +26,15 @@ class OwnModel:
 
 
 #: A new family is one row.
-OWN_MODELS: tuple[OwnModel, ...] = ()
+OWN_MODELS = (
+    OwnModel(
+        "fastav_plugin.model_overrides.videollama2",
+        "VideoLlama2Config",
+        "VideoLlama2ForConditionalGeneration",
+        "VideoLlama2Processor",
+        "BeatsFeatureExtractor",
+    ),
+)
 
 
 def register_models() -> None:
