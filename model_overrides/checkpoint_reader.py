@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastav_plugin.errors import ConfigError
 
@@ -145,15 +145,27 @@ def _read_file(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    options = {"map_location": "cpu", "weights_only": True}
+    found: dict[str, Tensor]
     try:
-        found: dict[str, Tensor] = torch.load(path, mmap=True, **options)
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except RuntimeError:
         # Files of the oldest format cannot be mapped.
-        found = torch.load(path, **options)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     return found
 
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
+
+
+def own_memory(model: nn.Module) -> None:
+    """Copy into memory, one by one, the weights of a model that are still maps of files.
+
+    A map is not aligned as memory is, which moves results by a rounding error, and would follow
+    the file when that is written over.
+    """
+    for weight in (*model.parameters(), *model.buffers()):
+        # Memory of torch's own can be resized; a map cannot.
+        if weight.device.type == "cpu" and not weight.untyped_storage().resizable():
+            weight.data = weight.data.clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transformers import PreTrainedConfig, Qwen2Config, SiglipVisionConfig
+from transformers.configuration_utils import SubConfigSpec
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
@@ -79,9 +80,9 @@ class VideoLlama2Config(PreTrainedConfig):
 
     model_type = "videollama2_qwen2"
     sub_configs_defaults = {  # noqa: RUF012  # as every configuration of transformers has it
-        "text_config": Qwen2Config,
-        "vision_config": SiglipVisionConfig,
-        "audio_config": BeatsConfig,
+        "text_config": SubConfigSpec(Qwen2Config),
+        "vision_config": SubConfigSpec(SiglipVisionConfig),
+        "audio_config": SubConfigSpec(BeatsConfig),
     }
 
     text_config: dict[str, Any] | PreTrainedConfig | None = None

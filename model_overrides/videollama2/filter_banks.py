@@ -16,7 +16,7 @@ from fastav_plugin.errors import ConfigError, UnsupportedError
 _FULL_SCALE = 2**15
 
 
-class BeatsFeatureExtractor(SequenceFeatureExtractor):  # type: ignore[misc]
+class BeatsFeatureExtractor(SequenceFeatureExtractor):
     """Log mel filter banks of sounds, all filled up with silence to one length.
 
     Args:

@@ -18,11 +18,12 @@ from transformers import (
     SiglipVisionModel,
 )
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling, ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.generic import ModelOutput
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checkpoint_reader import fit_tensors
+from fastav_plugin.model_overrides.checkpoint_reader import fit_tensors, own_memory
 from fastav_plugin.model_overrides.videollama2.beats import BeatsEncoder, check_repeat
 from fastav_plugin.model_overrides.videollama2.configuration import VideoLlama2Config
 from fastav_plugin.model_overrides.videollama2.connector import STCConnector, mlp
@@ -75,7 +76,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
 
     config_class = VideoLlama2Config
     base_model_prefix = "model"
-    input_modalities = ("image", "video", "audio", "text")
+    input_modalities: Any = ("image", "video", "audio", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["Qwen2DecoderLayer", "SiglipEncoderLayer", "STCConnector"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
@@ -85,7 +86,7 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
     _supports_attention_backend = True
 
     @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
+    def _init_weights(self, module: Any) -> None:
         super()._init_weights(module)
         if hasattr(module, "weight_g"):
             init.normal_(module.weight_v, std=0.02)
@@ -117,8 +118,8 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         self.post_init()
 
     @override
-    def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.get_input_embeddings()  # type: ignore[no-any-return]
+    def get_input_embeddings(self) -> Any:
+        return self.language_model.get_input_embeddings()
 
     @override
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -258,7 +259,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         self.post_init()
 
     @override
-    def get_input_embeddings(self) -> nn.Module:
+    def get_input_embeddings(self) -> Any:
         return self.model.get_input_embeddings()
 
     @override
@@ -266,11 +267,11 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         self.model.set_input_embeddings(value)
 
     @override
-    def get_output_embeddings(self) -> nn.Module:
+    def get_output_embeddings(self) -> Any:
         return self.lm_head
 
     @override
-    def get_decoder(self) -> nn.Module:
+    def get_decoder(self) -> Any:
         return self.model.language_model
 
     def get_video_features(self, pixel_values_videos: Tensor, **kwargs: Any) -> Any:
@@ -379,7 +380,9 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         model = super().from_pretrained(
             None, *model_args, config=config, state_dict=weights, **kwargs
         )
-        (model[0] if isinstance(model, tuple) else model).config.name_or_path = str(folder)
+        loaded = model[0] if isinstance(model, tuple) else model
+        loaded.config.name_or_path = str(folder)
+        own_memory(loaded)
         return model
 
     @classmethod

@@ -66,7 +66,7 @@ class _Row:
     inputs: dict[str, Tensor] = field(default_factory=dict)
 
 
-class VideoLlama2Processor(ProcessorMixin):  # type: ignore[misc]
+class VideoLlama2Processor(ProcessorMixin):
     """Samples frames, extracts the sound and lays out the prompt of VideoLLaMA2.
 
     Args:
@@ -111,15 +111,19 @@ class VideoLlama2Processor(ProcessorMixin):  # type: ignore[misc]
 
     @classmethod
     @override
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> Any:
         """Read a processor, from the authors' checkpoint folder or from one of our own."""
         place = pretrained_model_name_or_path
         if not is_official_folder(place):
             return super().from_pretrained(place, **kwargs)
-        own = {name: kwargs.pop(name) for name in ("chat_template", "num_frames") if name in kwargs}
+        own: dict[str, Any] = {
+            name: kwargs.pop(name) for name in ("chat_template", "num_frames") if name in kwargs
+        }
         config: Any = VideoLlama2Config.from_pretrained(place)
         size = config.vision_config.image_size
-        settings = {
+        settings: dict[str, Any] = {
             "num_frames": config.num_frames,
             "patches_per_side": config.patches_per_side,
             **{f"{kind}_token_id": getattr(config, f"{kind}_token_id") for kind in KINDS},
@@ -188,8 +192,8 @@ class VideoLlama2Processor(ProcessorMixin):  # type: ignore[misc]
         moving = _one_each(texts, "video", videos if video is None else video)
         heard = _one_each(texts, "audio", audio)
         rows, ids = [], []
-        for question, *media in zip(texts, seen, moving, heard, strict=True):
-            row = self._read(*media, frames, sound)
+        for question, still, clip, noise in zip(texts, seen, moving, heard, strict=True):
+            row = self._read(still, clip, noise, frames, sound)
             rows.append(row)
             ids.append(self._layout(question, row))
         inputs = self._pad(ids)

@@ -70,7 +70,7 @@ def test_broken_files_are_one_error(tmp_path: Path, content: bytes | None) -> No
         path.write_bytes(content)
     for read in (probe_clip, read_sound, lambda p: list(stream_frames(p, [0]))):
         with pytest.raises(ConfigError, match="Cannot read the media file '.*broken.mp4'"):
-            read(path)  # type: ignore[operator]
+            read(path)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
