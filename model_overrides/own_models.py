@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -16,6 +18,8 @@ class OwnModel:
         model: the class generate() is called on.
         processor: ProcessorMixin class.
         feature_extractor: class of the processor's sound part, if it is ours.
+        layout: module of the package whose `is_official_folder(folder)` tells the authors'
+            layout.
     """
 
     package: str
@@ -23,6 +27,16 @@ class OwnModel:
     model: str
     processor: str
     feature_extractor: str | None = None
+    layout: str = "official"
+
+    def model_class(self) -> Any:
+        """The class generate() is called on."""
+        return getattr(importlib.import_module(self.package), self.model)
+
+    def official(self, folder: Path) -> bool:
+        """Whether a folder holds a checkpoint in the authors' layout."""
+        module = importlib.import_module(f"{self.package}.{self.layout}")
+        return bool(module.is_official_folder(folder))
 
 
 #: A new family is one row.
@@ -61,3 +75,11 @@ def register_models() -> None:
         if row.feature_extractor is not None:
             extractor = getattr(package, row.feature_extractor)
             AutoFeatureExtractor.register(config, extractor, exist_ok=True)
+
+
+def own_model(config: Any) -> OwnModel | None:
+    """The row of a configuration; None if it is of no model of ours."""
+    names = {base.__name__: base.__module__ for base in type(config).__mro__}
+    return next(
+        (row for row in OWN_MODELS if names.get(row.config, "").startswith(row.package)), None
+    )

@@ -268,6 +268,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
 
     @override
     def get_output_embeddings(self) -> Any:
+        """The head."""
         return self.lm_head
 
     @override
