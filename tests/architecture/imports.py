@@ -12,7 +12,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "model_overrides.tgi"),
     ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
-    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "conversion"),
+    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip")
+    + ("bench_clip", "conversion"),
     ("testbed",),
     ("",),
     ("attach", "probe"),
