@@ -206,6 +206,7 @@ class VideoLlama2Processor(ProcessorMixin):
     @property
     @override
     def model_input_names(self) -> list[str]:
+        """Names of everything that a call may return."""
         names = ["input_ids", "attention_mask", "pixel_values", "pixel_values_videos"]
         return [*names, "input_features"]
 
