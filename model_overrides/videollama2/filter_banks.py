@@ -103,8 +103,11 @@ def kaldi_filter_banks(
         float32 [frames, bins]; only whole windows count.
 
     Raises:
+        ConfigError: less than one window.
         UnsupportedError: kaldi-native-fbank is not installed.
     """
+    if len(waveform) < sample_rate // 40:
+        raise ConfigError(f"{len(waveform)} samples are no whole window of {sample_rate // 40}.")
     try:
         import kaldi_native_fbank as kaldi
     except ImportError as error:
@@ -117,4 +120,4 @@ def kaldi_filter_banks(
     banks.accept_waveform(sample_rate, waveform * _FULL_SCALE)
     banks.input_finished()
     frames = [banks.get_frame(index) for index in range(banks.num_frames_ready)]
-    return np.array(frames, np.float32).reshape(-1, bins)
+    return np.array(frames, np.float32)

@@ -49,6 +49,14 @@ UNUSED = (
 VISION, AUDIO = "model.vision_tower.", "model.audio_tower."
 TABLE = "self_attn.relative_attention_bias.weight"
 
+#: Tensors of the sound tower whose shapes tell its sizes.
+_TELLING = (
+    f"encoder.layers.0.{TABLE}",
+    "encoder.pos_conv.0.weight_v",
+    "patch_embedding.weight",
+    "encoder.layers.0.fc1.weight",
+)
+
 
 def is_official(config: Mapping[str, Any]) -> bool:
     """Whether a config.json is the authors': flat, with the decoder's sizes beside `mm_*` keys."""
@@ -112,6 +120,12 @@ def read_official(folder: Path, config: Any) -> dict[str, Tensor]:
     tensors = {our_name(name): t for name, t in read_tensors(folder, separate).items()}
     if not any(name.startswith(VISION) for name in tensors):
         tensors |= _read_tower(stated.get("mm_vision_tower"), folder, config)
+    lacking = [name for name in _TELLING if AUDIO + name not in tensors]
+    if lacking:
+        raise ConfigError(
+            f"'{folder}' lacks {len(lacking)} tensors of the sound tower: "
+            f"{', '.join(lacking)}. Is '{sound}' there, and whole?"
+        )
     _read_sizes(tensors, config)
     return tensors
 
@@ -198,19 +212,14 @@ def _read_sizes(tensors: Mapping[str, Tensor], config: Any) -> None:
         for name, tensor in tensors.items()
         if name.startswith(AUDIO)
     }
-    table = shapes.get(f"encoder.layers.0.{TABLE}")
-    conv = shapes.get("encoder.pos_conv.0.weight_v")
-    patch = shapes.get("patch_embedding.weight")
-    inner = shapes.get("encoder.layers.0.fc1.weight")
-    # What is missing here is found missing, and listed, when the tensors are fitted.
-    if table and conv and patch and inner:
-        audio = config.audio_config
-        audio.num_buckets, audio.num_attention_heads = table
-        audio.hidden_size, audio.conv_pos = conv[0], conv[2]
-        audio.conv_pos_groups = conv[0] // conv[1]
-        audio.patch_embed_size, audio.patch_size = patch[0], patch[2]
-        audio.intermediate_size = inner[0]
-        audio.num_hidden_layers = _count(shapes, r"encoder\.layers\.\d+\.fc1\.weight")
+    table, conv, patch, inner = (shapes[name] for name in _TELLING)
+    audio = config.audio_config
+    audio.num_buckets, audio.num_attention_heads = table
+    audio.hidden_size, audio.conv_pos = conv[0], conv[2]
+    audio.conv_pos_groups = conv[0] // conv[1]
+    audio.patch_embed_size, audio.patch_size = patch[0], patch[2]
+    audio.intermediate_size = inner[0]
+    audio.num_hidden_layers = _count(shapes, r"encoder\.layers\.\d+\.fc1\.weight")
 
 
 def _count(names: Mapping[str, Any], pattern: str) -> int:
