@@ -51,10 +51,36 @@ def probe_clip(path: str | Path) -> ClipFacts:
         pictures, sound = bool(container.streams.video), bool(container.streams.audio)
         if pictures:
             fps = float(container.streams.video[0].average_rate or 0)
-        if not pictures and not sound:
-            raise ConfigError(f"'{path}' holds neither pictures nor sound.")
-    frames = len(_frame_times(path)) if pictures else 0
-    return ClipFacts(frames, fps, _sound_seconds(path) if sound else None)
+    if not pictures and not sound:
+        raise ConfigError(f"'{path}' holds neither pictures nor sound.")
+    return ClipFacts(count_frames(path), fps, sound_seconds(path))
+
+
+def count_frames(path: str | Path) -> int:
+    """Video frames of a file, found without decoding them; 0 without pictures.
+
+    Raises:
+        ConfigError: the file cannot be opened.
+        UnsupportedError: PyAV is not installed.
+    """
+    with _opened(path) as container:
+        if not container.streams.video:
+            return 0
+    return len(_frame_times(path))
+
+
+def sound_seconds(path: str | Path) -> float | None:
+    """Exact length of a file's sound, which is decoded for it; None without sound.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        UnsupportedError: PyAV is not installed.
+    """
+    with _opened(path) as container:
+        if not container.streams.audio:
+            return None
+        rate = container.streams.audio[0].rate
+        return float(sum(frame.samples for frame in container.decode(audio=0)) / rate)
 
 
 def stream_frames(path: str | Path, indices: Sequence[int]) -> Iterator[Frames]:
@@ -176,12 +202,6 @@ def _frames_at(
 
 #: Frames over which a stream is decoded rather than searched.
 _FAR = 64
-
-
-def _sound_seconds(path: str | Path) -> float:
-    with _opened(path) as container:
-        rate = container.streams.audio[0].rate
-        return float(sum(frame.samples for frame in container.decode(audio=0)) / rate)
 
 
 def _samples(path: str | Path, sample_rate: int, mix: bool) -> Iterator[Waveform]:

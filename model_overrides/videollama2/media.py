@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fastav_plugin.decoding import Frames, Waveform, probe_clip, read_sound, stream_frames
+from fastav_plugin.decoding import (
+    Frames,
+    Waveform,
+    count_frames,
+    read_sound,
+    sound_seconds,
+    stream_frames,
+)
 from fastav_plugin.errors import ConfigError
 
 #: Of a clip's sound, so many stretches of so many seconds are heard.
@@ -39,7 +46,7 @@ def pick_frames(source: Any, count: int) -> Iterable[Frames]:
         ConfigError: a file that cannot be read or has no frames, or no frames of pictures.
     """
     if isinstance(source, (str, Path)):
-        total = probe_clip(source).frames
+        total = count_frames(source)
         if total == 0:
             raise ConfigError(f"'{source}' holds no pictures. Pass a sound as `audio`.")
         return stream_frames(source, frame_indices(total, count))
@@ -64,7 +71,7 @@ def hear_clip(source: Any) -> Waveform | None:
         float32 [n], at most 16 seconds; None where the file has no sound.
     """
     if isinstance(source, (str, Path)):
-        seconds = probe_clip(source).seconds
+        seconds = sound_seconds(source)
         if not seconds:
             return None
         return _as_16_bit(np.concatenate(read_sound(source, _stretches(seconds), SAMPLE_RATE)))

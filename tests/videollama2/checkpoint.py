@@ -31,8 +31,8 @@ VOCABULARY = 80
 FLAT: dict[str, Any] = {
     "architectures": ["Videollama2Qwen2ForCausalLM"],
     "model_type": "videollama2_qwen2",
-    "bos_token_id": 28,
-    "eos_token_id": 30,
+    "bos_token_id": 34,
+    "eos_token_id": 36,
     "hidden_act": "silu",
     "hidden_size": 48,
     "hidden_size_a": 48,
@@ -182,7 +182,7 @@ def write_official(
     index = {"metadata": {}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     (folder / "config.json").write_text(json.dumps(FLAT | fields))
-    settings = {"bos_token_id": 28, "eos_token_id": [30, 28], "pad_token_id": 28}
+    settings = {"bos_token_id": 34, "eos_token_id": [36, 34], "pad_token_id": 34}
     settings |= {"do_sample": True, "repetition_penalty": 1.05, "temperature": 0.7}
     (folder / "generation_config.json").write_text(json.dumps(settings))
     tokenizer().save_pretrained(folder)

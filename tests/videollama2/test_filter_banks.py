@@ -18,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:At least one mel filter has all 
 FLOOR = 1.192092955078125e-07
 
 
-def reference(waveform: Waveform, bins: int = 128) -> np.ndarray[tuple[int, ...], np.dtype]:  # type: ignore[type-arg]
+def reference(
+    waveform: Waveform, bins: int = 128
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     filters = mel_filter_bank(
         num_frequency_bins=257,
         num_mel_filters=bins,

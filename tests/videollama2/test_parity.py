@@ -16,7 +16,7 @@ from fastav_plugin.model_overrides.videollama2 import BeatsConfig, BeatsEncoder,
 from fastav_plugin.model_overrides.videollama2.beats import relative_buckets
 
 DATA = Path(__file__).parents[1] / "data"
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
