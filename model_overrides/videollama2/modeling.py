@@ -23,7 +23,12 @@ from transformers.utils.generic import ModelOutput
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checkpoint_reader import fit_tensors, own_memory
+from fastav_plugin.model_overrides.checkpoint_reader import (
+    HUB_OPTIONS,
+    fit_tensors,
+    local_folder,
+    own_memory,
+)
 from fastav_plugin.model_overrides.videollama2.beats import BeatsEncoder, check_repeat
 from fastav_plugin.model_overrides.videollama2.configuration import VideoLlama2Config
 from fastav_plugin.model_overrides.videollama2.connector import STCConnector, mlp
@@ -364,9 +369,11 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
             ConfigError: the folder lacks files, or holds tensors that do not fit.
         """
         place = pretrained_model_name_or_path
-        if place is None or not is_official_folder(place):
+        if place is None or kwargs.get("subfolder"):
             return super().from_pretrained(place, *model_args, config=config, **kwargs)
-        folder = Path(place)
+        folder = local_folder(place, **kwargs)
+        if not is_official_folder(folder):
+            return super().from_pretrained(folder, *model_args, config=config, **kwargs)
         if not isinstance(config, VideoLlama2Config):
             config = VideoLlama2Config.from_pretrained(folder)
         config = copy.deepcopy(config)
@@ -376,13 +383,13 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         if "generation_config" not in kwargs and (folder / "generation_config.json").exists():
             kwargs["generation_config"] = GenerationConfig.from_pretrained(folder)
         weights = cls._fit(config, tensors)
-        for name in ("local_files_only", "revision", "subfolder", "cache_dir", "use_safetensors"):
+        for name in (*HUB_OPTIONS, "use_safetensors"):
             kwargs.pop(name, None)
         model = super().from_pretrained(
             None, *model_args, config=config, state_dict=weights, **kwargs
         )
         loaded = model[0] if isinstance(model, tuple) else model
-        loaded.config.name_or_path = str(folder)
+        loaded.config.name_or_path = str(place)
         own_memory(loaded)
         return model
 

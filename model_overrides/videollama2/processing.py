@@ -16,6 +16,7 @@ from transformers.processing_utils import ProcessorMixin
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.model_overrides.checkpoint_reader import local_folder
 from fastav_plugin.model_overrides.videollama2.configuration import (
     FEWEST_FRAMES,
     BeatsConfig,
@@ -115,7 +116,9 @@ class VideoLlama2Processor(ProcessorMixin):
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> Any:
         """Read a processor, from the authors' checkpoint folder or from one of our own."""
-        place = pretrained_model_name_or_path
+        if kwargs.get("subfolder"):
+            return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
+        place = local_folder(pretrained_model_name_or_path, weights=False, **kwargs)
         if not is_official_folder(place):
             return super().from_pretrained(place, **kwargs)
         own: dict[str, Any] = {

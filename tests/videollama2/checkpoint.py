@@ -86,21 +86,19 @@ AUDIO = {
 }
 
 
-def tiny_config(**changes: Any) -> VideoLlama2Config:
-    """What the loader should find out about the tiny checkpoint."""
+def tiny_config(**fields: Any) -> VideoLlama2Config:
+    """What the loader should find out about the tiny checkpoint; `fields` are of config.json."""
     sizes = {"audio_config": AUDIO, "mm_projector_a_type": "mlp2x_gelu"}
-    settings = {"connector_depth": 1, **changes}
-    config = VideoLlama2Config.from_dict(FLAT | sizes)
-    for name, value in settings.items():
-        setattr(config, name, value)
+    config = VideoLlama2Config.from_dict(FLAT | sizes | fields)
+    config.connector_depth = 1
     return config  # type: ignore[no-any-return]
 
 
-def tiny_model(seed: int = 3, **changes: Any) -> VideoLlama2ForConditionalGeneration:
+def tiny_model(seed: int = 3, **fields: Any) -> VideoLlama2ForConditionalGeneration:
     """A model whose answers depend on every token."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = VideoLlama2ForConditionalGeneration(tiny_config(**changes))
+        model = VideoLlama2ForConditionalGeneration(tiny_config(**fields))
         spread(model)
     nn.Module.eval(model)
     return model

@@ -92,6 +92,24 @@ def test_saved_folder_is_plain_and_the_same(official: Path, tmp_path: Path) -> N
     }
 
 
+def test_a_repository_of_the_hub(official: Path, tmp_path: Path) -> None:
+    """As it lies in the hub's cache after a download; the name alone must not load nothing."""
+    name, commit = "authors/video-llama", "0" * 40
+    store = tmp_path / f"models--{name.replace('/', '--')}"
+    shutil.copytree(official, store / "snapshots" / commit)
+    (store / "refs").mkdir()
+    (store / "refs" / "main").write_text(commit)
+    options: dict[str, Any] = {"cache_dir": tmp_path, "local_files_only": True}
+    # An Auto class would ask the hub for adapters first, for half a minute without a network.
+    model = load(Path(name), **options)
+    assert same_weights(model, load(official))
+    assert model.config.name_or_path == name
+    processors: Any = AutoProcessor
+    assert type(processors.from_pretrained(name, **options)) is VideoLlama2Processor
+    with pytest.raises(ConfigError, match="'authors/other' is no folder, and cannot be down"):
+        load(Path("authors/other"), **options)
+
+
 def test_the_models_memory_is_its_own(tmp_path: Path) -> None:
     model = load(write_official(tmp_path))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
