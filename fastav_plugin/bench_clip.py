@@ -18,24 +18,12 @@ from fastav_plugin.comparison import Outcome, compare
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides import videollama2
-from fastav_plugin.model_overrides.videollama2.official import TOWERS
 from fastav_plugin.testbed.samples import CLIPS_PATH
 from fastav_plugin.testbed.words import build_tokenizer
 
-#: Decoder, vision tower, sound tower and connector of each shape.
+#: What differs from the published model in each shape.
 CLIP_SHAPES: dict[str, dict[str, Any]] = {
-    "videollama2-av": {
-        "text_config": {
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_hidden_layers": 28,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-            "vocab_size": 152064,
-        },
-        "vision_config": TOWERS["siglip-so400m-patch14-384"],
-        "audio_config": {},
-    },
+    "videollama2-av": {},
     "videollama2-av-tiny": {
         "text_config": {
             "hidden_size": 64,

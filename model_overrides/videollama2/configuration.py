@@ -10,10 +10,26 @@ from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides.videollama2.connector import connector_tokens
-from fastav_plugin.model_overrides.videollama2.official import is_official, translate_config
+from fastav_plugin.model_overrides.videollama2.official import (
+    TOWERS,
+    is_official,
+    translate_config,
+)
 
 #: What a picture or clip must have at least: two frames make one step of time.
 FEWEST_FRAMES = 2
+
+
+#: Sizes of the published decoder, Qwen2-7B.
+DECODER: dict[str, Any] = {
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1e6},
+}
 
 
 class BeatsConfig(PreTrainedConfig):
@@ -62,7 +78,7 @@ class BeatsConfig(PreTrainedConfig):
 
 
 class VideoLlama2Config(PreTrainedConfig):
-    """Sizes of a VideoLLaMA2.1 model with sound.
+    """Sizes of a VideoLLaMA2.1 model with sound; the defaults are those of the published 7B.
 
     Attributes:
         text_config: of the Qwen2 decoder.
@@ -80,8 +96,10 @@ class VideoLlama2Config(PreTrainedConfig):
 
     model_type = "videollama2_qwen2"
     sub_configs_defaults = {  # noqa: RUF012  # as every configuration of transformers has it
-        "text_config": SubConfigSpec(Qwen2Config),
-        "vision_config": SubConfigSpec(SiglipVisionConfig),
+        "text_config": SubConfigSpec(Qwen2Config, init_kwargs=DECODER),
+        "vision_config": SubConfigSpec(
+            SiglipVisionConfig, init_kwargs=TOWERS["siglip-so400m-patch14-384"]
+        ),
         "audio_config": SubConfigSpec(BeatsConfig),
     }
 

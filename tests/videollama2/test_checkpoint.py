@@ -229,6 +229,37 @@ def invoke(*arguments: Any) -> Any:
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
+def test_the_published_settings_are_inspected_without_weights(tmp_path: Path) -> None:
+    sizes = {
+        "hidden_size": 3584,
+        "hidden_size_a": 3584,
+        "intermediate_size": 18944,
+        "mm_hidden_size": 1152,
+        "mm_hidden_size_a": 768,
+        "mm_vision_tower": "google/siglip-so400m-patch14-384",
+        "num_attention_heads": 28,
+        "num_hidden_layers": 28,
+        "num_key_value_heads": 4,
+        "vocab_size": 152064,
+    }
+    published = {**FLAT, **sizes, "bos_token_id": 151643, "eos_token_id": 151645}
+    del published["vision_config"]
+    (tmp_path / "config.json").write_text(json.dumps(published))
+    result = invoke("inspect", tmp_path, "--method", "fastav", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["placeholders"] == {"image": 152061, "video": 152062, "audio": 152063}
+    assert found["global_rule"] == {"video": "all", "audio": "first 10 tokens"}
+    counts = found["plans"][1]["tokens_per_layer"]
+    assert counts[:18] == [2222] * 14 + [736, 598, 488, 400]
+    default, read = VideoLlama2Config(), VideoLlama2Config.from_pretrained(tmp_path)
+    for part in ("vision_config", "audio_config"):
+        assert getattr(default, part).to_dict() == getattr(read, part).to_dict()
+    ours, theirs = (config.get_text_config().to_dict() for config in (default, read))
+    for name in ("rope_parameters", "layer_types", "num_key_value_heads", "rms_norm_eps"):
+        assert ours[name] == theirs[name]
+
+
 def test_convert(official: Path, tmp_path: Path) -> None:
     target = tmp_path / "new" / "plain"
     result = invoke("convert", official, target, "--json")
