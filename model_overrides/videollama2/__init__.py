@@ -9,16 +9,16 @@ from fastav_plugin.model_overrides.videollama2.override import VideoLlama2Overri
 
 if TYPE_CHECKING:
     from fastav_plugin.model_overrides.videollama2.beats import BeatsEncoder
+    from fastav_plugin.model_overrides.videollama2.conditional_generation import (
+        VideoLlama2ForConditionalGeneration,
+    )
     from fastav_plugin.model_overrides.videollama2.configuration import (
         BeatsConfig,
         VideoLlama2Config,
     )
     from fastav_plugin.model_overrides.videollama2.connector import STCConnector
     from fastav_plugin.model_overrides.videollama2.filter_banks import BeatsFeatureExtractor
-    from fastav_plugin.model_overrides.videollama2.modeling import (
-        VideoLlama2ForConditionalGeneration,
-        VideoLlama2Model,
-    )
+    from fastav_plugin.model_overrides.videollama2.modeling import VideoLlama2Model
     from fastav_plugin.model_overrides.videollama2.processing import VideoLlama2Processor
 
 #: Module of each name; modelling code is imported when it is first asked for.
@@ -28,7 +28,7 @@ _PLACES = {
     "BeatsFeatureExtractor": "filter_banks",
     "STCConnector": "connector",
     "VideoLlama2Config": "configuration",
-    "VideoLlama2ForConditionalGeneration": "modeling",
+    "VideoLlama2ForConditionalGeneration": "conditional_generation",
     "VideoLlama2Model": "modeling",
     "VideoLlama2Processor": "processing",
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,30 +25,14 @@ from fastav_plugin.model_overrides.videollama2.connector import connector_tokens
 from fastav_plugin.model_overrides.videollama2.filter_banks import BeatsFeatureExtractor
 from fastav_plugin.model_overrides.videollama2.media import hear_clip, hear_sound, pick_frames
 from fastav_plugin.model_overrides.videollama2.official import is_official_folder
-
-KINDS = ("image", "video", "audio")
-_TAG = re.compile(r"<(image|video|audio)>")
-_TURN = "<|im_start|>"
-
-#: ChatML as the decoder's tokenizer has it; a medium is one tag on a line of its own. The sound
-#: of a clip goes with the clip's tag.
-CHAT_TEMPLATE = """\
-{%- if messages[0].role != 'system' %}<|im_start|>system
-You are a helpful assistant.<|im_end|>
-{% endif %}
-{%- for message in messages %}<|im_start|>{{ message.role }}
-{% if message.content is string %}{{ message.content }}
-{%- else %}
-{%- set kinds = message.content | map(attribute='type') | list %}
-{%- for item in message.content %}
-{%- if item.type == 'text' %}{{ item.text }}
-{%- elif item.type != 'audio' or 'video' not in kinds %}<{{ item.type }}>
-{% endif %}
-{%- endfor %}
-{%- endif %}<|im_end|>
-{% endfor %}
-{%- if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
+from fastav_plugin.model_overrides.videollama2.prompt import (
+    CHAT_TEMPLATE,
+    KINDS,
+    is_chat,
+    one_each,
+    split_at_tag,
+    tag_question,
+)
 
 
 @dataclass
@@ -191,9 +174,9 @@ class VideoLlama2Processor(ProcessorMixin):
             raise ConfigError(f"`num_frames` must be at least {FEWEST_FRAMES}, got {frames}.")
         if sampling_rate not in (None, self.feature_extractor.sampling_rate):
             raise ConfigError(f"`sampling_rate` must be 16000, got {sampling_rate}. Resample.")
-        seen = _one_each(texts, "image", images if image is None else image)
-        moving = _one_each(texts, "video", videos if video is None else video)
-        heard = _one_each(texts, "audio", audio)
+        seen = one_each(texts, "image", images if image is None else image)
+        moving = one_each(texts, "video", videos if video is None else video)
+        heard = one_each(texts, "audio", audio)
         rows, ids = [], []
         for question, still, clip, noise in zip(texts, seen, moving, heard, strict=True):
             row = self._read(still, clip, noise, frames, sound)
@@ -264,23 +247,15 @@ class VideoLlama2Processor(ProcessorMixin):
 
     def _layout(self, question: str, row: _Row) -> list[int]:
         """Ids of one prompt, the tag spread out to one placeholder per media token."""
-        tags = _TAG.findall(question)
-        if row.kind is not None and not tags and not question.startswith(_TURN):
-            question, tags = f"<{row.kind}>\n{question}", [row.kind]
-        wanted = [] if row.kind is None else [row.kind]
-        if tags != wanted:
-            raise ConfigError(
-                f"The text has the tags {tags} and the medium is {row.kind or 'missing'}. "
-                "VideoLLaMA2 takes one medium per prompt; its tag stands once, or is left out."
-            )
-        if not question.startswith(_TURN):
-            messages = [{"role": "user", "content": question}]
-            question = self.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
+        text = tag_question(question, row.kind)
+        if not is_chat(text):
+            messages = [{"role": "user", "content": text}]
+            text = self.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         # The text on each side of the medium is tokenised alone.
-        chunks = _TAG.split(question)[::2]
-        ids = [self.tokenizer(c, add_special_tokens=False).input_ids if c else [] for c in chunks]
+        ids = [
+            self.tokenizer(chunk, add_special_tokens=False).input_ids if chunk else []
+            for chunk in split_at_tag(text)
+        ]
         media = [
             getattr(self, f"{kind}_token_id")
             for kind, count in row.media.items()
@@ -297,28 +272,3 @@ class VideoLlama2Processor(ProcessorMixin):
                 [[0] * (longest - len(row)) + [1] * len(row) for row in ids]
             ),
         }
-
-
-def _one_each(texts: Sequence[str], kind: str, media: Any) -> list[Any]:
-    """The medium of each text, or None."""
-    if media is None:
-        return [None] * len(texts)
-    if not isinstance(media, (list, tuple)):
-        media = [media]
-    # A chat gives a list of media per conversation.
-    found = []
-    for item in media:
-        if isinstance(item, (list, tuple)):
-            if len(item) > 1:
-                raise ConfigError(
-                    f"VideoLLaMA2 takes one medium per prompt, got {len(item)} of kind {kind}. "
-                    "Ask about each on its own."
-                )
-            item = item[0] if item else None
-        found.append(item)
-    if len(found) != len(texts):
-        raise ConfigError(
-            f"{len(found)} media of kind {kind} for {len(texts)} texts. Give one for each text, "
-            "None where there is none; VideoLLaMA2 takes one medium per prompt."
-        )
-    return found
