@@ -88,3 +88,39 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     assert (facts.frames, facts.seconds) == (0, 0.05)
     with pytest.raises(ConfigError, match="holds no pictures"):
         list(stream_frames(tmp_path / "blind.wav", [0]))
+
+
+def test_a_bare_stream_has_no_times(tmp_path: Path) -> None:
+    """Frames of a raw H.264 stream can only be counted."""
+    with av.open(str(CLIP)) as source, av.open(str(tmp_path / "bare.h264"), "w") as target:
+        stream = target.add_stream("libx264", rate=8)
+        stream.width = stream.height = source.streams.video[0].width
+        stream.pix_fmt = "yuv420p"
+        for frame in source.decode(video=0):
+            frame.pts = None
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    with av.open(str(tmp_path / "bare.h264")) as container:
+        every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert probe_clip(tmp_path / "bare.h264").frames == len(every) == 64
+    picked = list(stream_frames(tmp_path / "bare.h264", [0, 30, 63]))
+    for index, picture in zip([0, 30, 63], picked, strict=True):
+        assert np.array_equal(picture, every[index])
+
+
+def test_a_file_that_is_damaged_further_on(tmp_path: Path) -> None:
+    long_clip(tmp_path / "whole.mp4", seconds=300)
+    content = (tmp_path / "whole.mp4").read_bytes()
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    middle = start + (end - start) // 3
+    broken = content[:middle] + b"\0" * (end - middle) + content[end:]
+    (tmp_path / "cut.mp4").write_bytes(broken)
+    assert len(list(stream_frames(tmp_path / "cut.mp4", [0]))) == 1
+    with pytest.raises(ConfigError, match="Cannot read the media file '.*cut.mp4'"):
+        list(stream_frames(tmp_path / "cut.mp4", [0, 299]))
+
+
+def test_other_streams_are_neither_pictures_nor_sound(tmp_path: Path) -> None:
+    (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n")
+    with pytest.raises(ConfigError, match="holds neither pictures nor sound"):
+        probe_clip(tmp_path / "words.srt")
