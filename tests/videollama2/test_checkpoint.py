@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -29,7 +30,7 @@ from fastav_plugin.model_overrides.videollama2 import (
     VideoLlama2ForConditionalGeneration,
     VideoLlama2Processor,
 )
-from tests.videollama2.checkpoint import FLAT, tiny_model, write_official
+from tests.videollama2.checkpoint import FLAT, SPECIAL, tiny_model, write_official
 
 VISION = "model.vision_tower.vision_tower.vision_model."
 SHARD = "model-00002-of-00002.safetensors"
@@ -108,6 +109,31 @@ def test_a_repository_of_the_hub(official: Path, tmp_path: Path) -> None:
     assert type(processors.from_pretrained(name, **options)) is VideoLlama2Processor
     with pytest.raises(ConfigError, match="'authors/other' is no folder, and cannot be down"):
         load(Path("authors/other"), **options)
+
+
+def test_the_tokenizers_published_files(tmp_path: Path, heard: Path) -> None:
+    """Qwen2's vocabulary and merges, here of bytes, and its special tokens."""
+    folder = write_official(tmp_path, tiny_model(vocab_size=300), vocab_size=300)
+    for path in folder.glob("token*.json"):
+        path.unlink()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    (folder / "vocab.json").write_text(json.dumps({c: n for n, c in enumerate(letters)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    flags = dict.fromkeys(("lstrip", "normalized", "rstrip", "single_word"), False)
+    added = {
+        str(256 + number): {"content": name, "special": True, **flags}
+        for number, name in enumerate(SPECIAL)
+    }
+    settings = {"added_tokens_decoder": added, "tokenizer_class": "Qwen2Tokenizer"}
+    settings |= {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "padding_side": "right"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    processors: Any = AutoProcessor
+    processor = processors.from_pretrained(folder)
+    assert type(processor.tokenizer).__name__.startswith("Qwen2Tokenizer")
+    ids = processor(video=heard, text="What?", sound=False)["input_ids"][0].tolist()
+    text = processor.tokenizer.decode([token for token in ids if token < 297])
+    assert text.endswith("user\n\nWhat?<|im_end|>\n<|im_start|>assistant\n")
+    assert ids.count(298) == 16
 
 
 def test_the_models_memory_is_its_own(tmp_path: Path) -> None:

@@ -97,11 +97,11 @@ def test_detach_leaves_nothing() -> None:
     assert snapshot(model) == before
 
 
-def test_beams_and_several_answers(processor: Any, mute: Path) -> None:
-    """Media are encoded once and repeated for every beam."""
+def test_beams_and_several_answers(processor: Any, heard: Path, mute: Path) -> None:
+    """Every beam of a row has the media of that row."""
     model: Any = tiny_model()
     model.generation_config.pad_token_id = 34
-    inputs = dict(processor(video=[mute, None], text=["What is seen?", "yes?"]))
+    inputs = dict(processor(video=[heard, mute, None], text=["What is seen?", "no?", "yes?"]))
     options = {"num_beams": 3, "num_return_sequences": 2, "max_new_tokens": 3}
     config = FastAVConfig(method="none")
     expected = model.generate(**inputs, **options, do_sample=False)
@@ -112,6 +112,10 @@ def test_beams_and_several_answers(processor: Any, mute: Path) -> None:
     finally:
         detach(model)
     assert torch.equal(found, expected)
+    alone = dict(processor(video=heard, text="What is seen?"))
+    one = model.generate(**alone, **options, do_sample=False)
+    new = one.shape[1] - alone["input_ids"].shape[1]
+    assert torch.equal(one[:, -new:], found[:2, -new:])
 
 
 def test_clips_of_different_lengths_through_the_processor(
