@@ -1,4 +1,4 @@
-"""The rows of a prompt that are alive, from cut to cut."""
+"""The rows of a prompt, or of a later turn, that are alive, from cut to cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.hooks.base import LayerView
-from fastav_plugin.kv_layer import Ticket
+from fastav_plugin.kv_layer import FastAVLayer, Ticket
 from fastav_plugin.tokens import TokenMap
 
 
@@ -14,36 +14,53 @@ class AliveRows:
     """Which prompt rows go through the layer at hand.
 
     Args:
-        token_map: map of the prompt, [B, T].
+        token_map: map of the rows brought, [B, T].
+        past: rows brought before them.
 
     Attributes:
-        rows: int64 [B, K], prompt index of each row alive; None while nothing was cut. Padding
-            points anywhere.
+        rows: int64 [B, K], index of each row alive among those brought; None while nothing was
+            cut. Padding points anywhere.
         valid: bool [B, K], False for padding; None when every row alive is real.
         positions: int64 [B, K], original position of each row alive, -1 for padding.
-        start: int64 [B], index of each prompt's first real token.
+        start: int64 [B], index of each prompt's first real token among the rows brought.
     """
 
-    def __init__(self, token_map: TokenMap) -> None:
+    def __init__(self, token_map: TokenMap, past: int = 0) -> None:
         real = token_map.valid
+        self.past = past
         self._tokens = token_map
         self.rows: Tensor | None = None
         self.valid: Tensor | None = real if bool((~real).any()) else None
         self.start = real.long().argmax(dim=1)
-        self.positions = torch.arange(token_map.length, device=real.device).expand_as(real)
+        self.positions = torch.arange(
+            past, past + token_map.length, device=real.device
+        ).expand_as(real)
         if self.valid is not None:
             self.positions = self.positions.masked_fill(~real, -1)
 
-    def ticket(self) -> Ticket:
-        """Leave for one layer to append the rows alive."""
-        width, cut = self.positions.shape[1], self.rows is not None
-        return Ticket(width, self._tokens.length, self.positions, self.valid, cut)
+    def index(self) -> Tensor:
+        """int64 [B, T], index of each row brought, while nothing was cut."""
+        places = torch.arange(self._tokens.length, device=self.positions.device)
+        return places.expand_as(self.positions)
+
+    def ticket(self, kv_layer: FastAVLayer) -> Ticket:
+        """Leave for one layer to append the rows alive to those it holds."""
+        width, logical, cut = self.positions.shape[1], self._tokens.length, self.rows is not None
+        if self.past and not cut and self.valid is None:
+            return Ticket(width, logical)
+        positions, valid = self.positions, self.valid
+        if self.past:
+            positions, valid = join(
+                (kv_layer.positions.to(positions.device), kv_layer.valid), (positions, valid)
+            )
+        return Ticket(width, logical, positions, valid, cut)
 
     def in_prompt(self) -> Tensor:
-        """Bool [B, T], True where a prompt row is alive."""
-        # Padding is at -1: it writes a column of its own, which is then left out.
+        """Bool [B, T], True where a row brought is alive."""
+        # Padding writes a column of its own, which is then left out.
+        columns = (self.positions - self.past + 1).clamp(min=0)
         wide = torch.nn.functional.pad(torch.zeros_like(self._tokens.valid), (1, 0))
-        return wide.scatter(1, self.positions + 1, True)[:, 1:]
+        return wide.scatter(1, columns, True)[:, 1:]
 
     def view(
         self, place: int, num_layers: int, hidden_states: Tensor, scores: Tensor | None
@@ -61,7 +78,7 @@ class AliveRows:
             num_layers=num_layers,
             hidden_states=hidden_states,
             positions=positions,
-            start=self.start.to(device),
+            start=self.start.to(device) + self.past,
             modality=modality,
             segment=segment,
             frame=frame,
@@ -95,3 +112,13 @@ class AliveRows:
         if self.valid is not None:
             self.positions = self.positions.masked_fill(~self.valid, -1)
         return order
+
+
+def join(
+    held: tuple[Tensor, Tensor | None], more: tuple[Tensor, Tensor | None]
+) -> tuple[Tensor, Tensor | None]:
+    """Positions [B, n] and validity [B, n] (None: all real) of rows held and of more rows."""
+    positions = torch.cat([held[0], more[0]], dim=1)
+    if held[1] is None and more[1] is None:
+        return positions, None
+    return positions, positions >= 0

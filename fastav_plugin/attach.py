@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
+from contextvars import ContextVar
 from types import MethodType
 from typing import Any
 
@@ -18,11 +20,20 @@ from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
 from fastav_plugin.refusals import check_config, refuse_compiled
+from fastav_plugin.report import PruningReport
 
 logger = logging.getLogger(__name__)
 
+#: The caches that the generate() of this context got in exchange, for its report.
+_exchanged: ContextVar[list[FastAVCache] | None] = ContextVar("fastav_exchanged", default=None)
 
-def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
+#: Called with the account of a generate(); None where nothing was exchanged.
+OnReport = Callable[[PruningReport | None], None]
+
+
+def attach(
+    model: nn.Module, config: FastAVConfig | None = None, *, on_report: OnReport | None = None
+) -> nn.Module:
     """Prune in every generate(), pipeline and server call of a model from now on.
 
     The empty DynamicCache that generate() makes is exchanged for a FastAVCache. A cache the
@@ -32,6 +43,9 @@ def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
     Args:
         model: a transformers model, or one wrapped by PEFT or dispatched by accelerate.
         config: what to prune; None for `FastAVConfig.for_model(model)`.
+        on_report: called after each generate(), in its thread, with the report of the cache that
+            was exchanged; with None where there was none to exchange (method "none", or a cache
+            of the caller's).
 
     Returns:
         The same model.
@@ -55,6 +69,7 @@ def attach(model: nn.Module, config: FastAVConfig | None = None) -> nn.Module:
             binding.remove()
         raise
     binding.exchange = functools.partial(_exchange, config) if hooks else None
+    binding.on_report = on_report
     if "generate" not in binding.replaced and hasattr(head, "generate"):
         binding.replaced["generate"] = head.__dict__.get("generate")
         head.__dict__["generate"] = _marked(head)
@@ -100,15 +115,31 @@ def _marked(head: Any) -> MethodType:
     @functools.wraps(own or type(head).generate)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
         _refuse_no_cache(self, kwargs)
-        token = generating.set(self)
+        made: list[FastAVCache] = []
+        token, listening = generating.set(self), _exchanged.set(made)
+        ended = False
         try:
             if own is not None:
-                return own(*args, **kwargs)
-            return type(self).generate(self, *args, **kwargs)
+                output = own(*args, **kwargs)
+            else:
+                output = type(self).generate(self, *args, **kwargs)
+            ended = True
+            return output
         finally:
             generating.reset(token)
+            _exchanged.reset(listening)
+            _tell(Binding.of(self), made, ended)
 
     return MethodType(generate, head)
+
+
+def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None:
+    """Hand on the report of a generate() that ended, or was broken off between two forwards."""
+    if binding is None or binding.on_report is None:
+        return
+    whole = [cache for cache in made if cache.fastav_state.prefilled]
+    if whole or ended:
+        binding.on_report(whole[-1].report() if whole else None)
 
 
 def _refuse_no_cache(head: Any, kwargs: dict[str, Any]) -> None:
@@ -145,7 +176,11 @@ def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
         )
     if type(past) is not DynamicCache:
         return None
-    return FastAVCache(config, _search=False)
+    cache = FastAVCache(config, _search=False)
+    made = _exchanged.get()
+    if made is not None:
+        made.append(cache)
+    return cache
 
 
 def _resolve(model: Any, config: FastAVConfig) -> FastAVConfig:

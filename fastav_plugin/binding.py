@@ -52,6 +52,8 @@ class Binding:
         self.attention = RenamedAttention(self.parts.attentions)
         #: Set by `attach`: the cache to take the place of one that generate made, or None.
         self.exchange: Callable[[Any], Any] | None = None
+        #: Set by `attach`: who is told what each generate() dropped.
+        self.on_report: Callable[[Any], None] | None = None
         #: What `remove` puts back into the head's own attributes.
         self.replaced: dict[str, Any] = {}
         self._parameters = list(inspect.signature(type(head).forward).parameters)[1:]
@@ -249,18 +251,17 @@ class Binding:
             )
         source = named.get("inputs_embeds")
         source = named["input_ids"] if source is None else source
-        past = state.length
-        if past:
-            state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
-            shift_positions(state, named, past, source)
-            return (), named
         prefill = open_prefill(state, call, source, self.parts, self.override)
+        if state.length:
+            shift_positions(state, named, state.length, source)
+        if prefill is None:
+            state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
+            return (), named
         if prefill.needs_scores:
             self.attention.wrap(self.base_attention)
         state.forward = prefill
         if named.get("inputs_embeds") is not None and prefill.reason is None:
             kept = prefill.pick_entrance(named["inputs_embeds"])
-            state.shift = prefill.shift
             if kept is not None:
                 cut_deepstack(named, kept, prefill)
         return (), named

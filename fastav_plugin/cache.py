@@ -20,8 +20,9 @@ from fastav_plugin.tokens import TokenMap
 class FastAVCache(Cache):
     """A KV cache that prunes the prompt it is filled with.
 
-    Give it to one call of generate(), or of the model; the model is found and bound by itself.
-    Each layer holds the rows that layer saw, which differ from layer to layer.
+    Give it to generate(), or to the model; the model is found and bound by itself. Each layer
+    holds the rows that layer saw, which differ from layer to layer. Media of a later turn are
+    pruned as the first prompt's; what layers hold of earlier turns stays.
 
     Args:
         config: what to prune; None for FastAVConfig().
@@ -45,9 +46,7 @@ class FastAVCache(Cache):
                 f"FastAVCache takes a FastAVConfig first, got {type(config).__name__}. "
                 "Use FastAVConfig.for_model(model)."
             )
-        if tokens is not None and not isinstance(tokens, TokenMap):
-            raise ConfigError(f"`tokens` must be a TokenMap, got {type(tokens).__name__}.")
-        state = State(config, method_hooks(config), tokens)
+        state = State(config, method_hooks(config), _checked(tokens))
         super().__init__(layers=state.layers)  # type: ignore[arg-type]
         self.fastav_state = state
         self._pending: Pending | None = Pending(self) if _search else None
@@ -58,12 +57,27 @@ class FastAVCache(Cache):
         return self.fastav_state.config
 
     @property
+    def tokens(self) -> TokenMap | None:
+        """The caller's TokenMap, or None.
+
+        Before a later turn whose media `input_ids` do not tell, set it to the map of the whole
+        conversation, the new turn included.
+        """
+        return self.fastav_state.given
+
+    @tokens.setter
+    def tokens(self, tokens: TokenMap | None) -> None:
+        self.fastav_state.given = _checked(tokens)
+
+    @property
     def token_map(self) -> TokenMap | None:
-        """What the prompt's positions are; None before prefill."""
+        """What the conversation's positions are up to its last media; None before prefill."""
         return self.fastav_state.token_map
 
     def report(self, row: int | None = 0) -> PruningReport:
         """Account of the prefill: tokens per layer and modality, FLOPs, KV bytes, or why nothing.
+
+        After a later turn with media, of the conversation up to it, as if it were one prompt.
 
         Args:
             row: a batch row, or None for all rows.
@@ -76,18 +90,14 @@ class FastAVCache(Cache):
             raise StateError(
                 "There is nothing to report before prefill. Pass this cache to generate() first."
             )
-        held = [layer.nbytes for layer in state.layers]
-        dense = [
-            layer.nbytes // max(1, layer.rows) * layer.logical_length for layer in state.layers
-        ]
         binding = state.binding
         return make_report(
             method=state.config.method if state.config.hooks is None else "hooks",
             token_map=state.token_map,
             positions=[layer.positions for layer in state.layers],
             cost=binding.override.cost(binding.parts.head.config),
-            kv_bytes=sum(held),
-            dense_kv_bytes=sum(dense),
+            kv_bytes=sum(layer.nbytes for layer in state.layers),
+            dense_kv_bytes=sum(layer.dense_nbytes for layer in state.layers),
             reason=state.reason,
             row=row,
         )
@@ -206,3 +216,9 @@ class FastAVCache(Cache):
         if state.binding is None:
             twin._pending = Pending(twin)
         return twin
+
+
+def _checked(tokens: Any) -> TokenMap | None:
+    if tokens is not None and not isinstance(tokens, TokenMap):
+        raise ConfigError(f"`tokens` must be a TokenMap, got {type(tokens).__name__}.")
+    return tokens

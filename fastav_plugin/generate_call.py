@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import Any
 
@@ -25,11 +25,13 @@ class GenerateCall:
         prefill_chunk_size: rows per chunk, or None for an undivided prefill.
         drafted: candidate tokens that assisted decoding or prompt lookup appended.
         expansion: batch rows made of each prompt, for beams or several returned sequences.
+        inputs: the keywords it was given; media are no longer among those of the model's call.
     """
 
     prefill_chunk_size: int | None = None
     drafted: int = 0
     expansion: int = 1
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_generate_call(*caches: Any) -> GenerateCall | None:
@@ -41,7 +43,8 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
     prefill = GenerationMixin._prefill.__code__
     assisted = GenerationMixin._assisted_decoding.__code__
     # The outermost one is what a loop given as `custom_generate` has around it.
-    loops = (prefill, assisted, inspect.unwrap(GenerationMixin.generate).__code__)
+    outermost = inspect.unwrap(GenerationMixin.generate).__code__
+    loops = (prefill, assisted, outermost)
     for frame in _frames():
         if frame.f_code not in loops:
             continue
@@ -53,7 +56,10 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
         drafted = variables.get("candidate_length", 0) if frame.f_code is assisted else 0
         copies = [getattr(config, name, 1) or 1 for name in ("num_beams", "num_return_sequences")]
         return GenerateCall(
-            getattr(config, "prefill_chunk_size", None), int(drafted), int(max(copies))
+            getattr(config, "prefill_chunk_size", None),
+            int(drafted),
+            int(max(copies)),
+            find_local(outermost, "kwargs") or {},
         )
     return None
 

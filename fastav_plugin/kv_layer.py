@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
 
 from fastav_plugin.errors import StateError, UnsupportedError
+from fastav_plugin.growing import GrowingRows
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Ticket:
     Attributes:
         rows: rows that will be appended.
         logical: rows the forward brought before any cut.
-        positions: int64 [B, rows], original positions, -1 for padding; None for rows that
-            follow the logical end one by one.
-        valid: bool [B, rows]; None when every row is real.
+        positions: int64 [B, n], original positions of all rows the layer will then hold, -1 for
+            padding; None for rows that follow the logical end one by one.
+        valid: bool [B, n]; None when every row is real.
         cut: whether a cut moved rows away from the model's own columns.
     """
 
@@ -36,7 +37,7 @@ class Ticket:
 class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """KV rows of one layer, which may be fewer than the tokens the model has seen.
 
-    The first forward (the prompt) gives `head` positions explicitly; later rows follow one by
+    Prompts give the `head` of positions explicitly; rows after the last of them follow one by
     one, so they are stored as a count. `logical_length` counts rows before any cut: it is what
     masks and positions of the model's own loop are made from.
     """
@@ -55,6 +56,7 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def _clear(self) -> None:
         self.keys = None
         self.values = None
+        self._growing: tuple[GrowingRows, GrowingRows] | None = None
         self.is_initialized = False
         self.logical_length = 0
         self.head: Tensor | None = None  # int64 [B, h]
@@ -89,21 +91,28 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
                 "detached, was compiled before attach (attach, then compile), or the cache "
                 "belongs to another model."
             )
-        if self.keys is None or self.values is None:
+        if self._growing is None:
             self.lazy_initialization(key_states, value_states)
-            # Contiguous as DynamicLayer's, so that kernels give the same bits.
-            self.keys, self.values = key_states.contiguous(), value_states.contiguous()
-            self.head, self.head_valid = ticket.positions, ticket.valid
-            self.head_logical = ticket.logical
-            self.compacted = ticket.cut
+            self._growing = GrowingRows(key_states), GrowingRows(value_states)
         else:
-            self.keys = torch.cat([self.keys, key_states], dim=-2)
-            self.values = torch.cat([self.values, value_states], dim=-2)
+            self._growing[0].append(key_states)
+            self._growing[1].append(value_states)
+        keys, values = self._show()
         self.logical_length += ticket.logical
+        self.compacted |= ticket.cut
+        if ticket.positions is not None:
+            self.head, self.head_valid = ticket.positions, ticket.valid
+            self.head_logical = self.logical_length
         seen = self.visible_rows(self.rows, ticket.rows)
         if seen == self.rows:
-            return self.keys, self.values
-        return self.keys[..., -seen:, :], self.values[..., -seen:, :]
+            return keys, values
+        return keys[..., -seen:, :], values[..., -seen:, :]
+
+    def _show(self) -> tuple[Tensor, Tensor]:
+        """Put the rows held where everybody looks for them."""
+        assert self._growing is not None
+        self.keys, self.values = self._growing[0].rows, self._growing[1].rows
+        return self.keys, self.values
 
     @property
     def rows(self) -> int:
@@ -112,7 +121,7 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     @property
     def tail(self) -> int:
-        """Rows appended after the prompt; the last ones held."""
+        """Rows appended after the last prompt; the last ones held."""
         return self.logical_length - self.head_logical
 
     def visible_rows(self, total: int, queries: int) -> int:
@@ -147,10 +156,15 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the keys and values held."""
-        if self.keys is None or self.values is None:
+        """Bytes of memory that keys and values take, room for more rows included."""
+        return sum(rows.nbytes for rows in self._growing or ())
+
+    @property
+    def dense_nbytes(self) -> int:
+        """Bytes that keys and values would take without cuts, and without room for more."""
+        if self.keys is None or self.values is None or not self.rows:
             return 0
-        return int(self.keys.nbytes + self.values.nbytes)
+        return int(self.keys.nbytes + self.values.nbytes) // self.rows * self.logical_length
 
     def get_seq_length(self) -> int:
         """Logical length: rows the model has brought, cut or not."""
@@ -180,7 +194,7 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """
         self.check_crop(tokens_to_remove)
         count = -tokens_to_remove
-        if count == 0 or self.keys is None or self.values is None:
+        if count == 0 or self._growing is None:
             return
         of_head = count - self.tail
         if of_head > 0:
@@ -188,8 +202,9 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             self.head = self.head[:, :-of_head]
             self.head_valid = None if self.head_valid is None else self.head_valid[:, :-of_head]
             self.head_logical -= of_head
-        self.keys = self.keys[..., :-count, :]
-        self.values = self.values[..., :-count, :]
+        for rows in self._growing:
+            rows.crop(count)
+        self._show()
         self.logical_length -= count
 
     def check_crop(self, tokens_to_remove: int) -> None:
@@ -201,7 +216,7 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         of_head = -tokens_to_remove - self.tail
         if of_head <= 0 or self.head is None:
             return
-        # Drafted rows of the first forward are its last rows, which no cut removes.
+        # Drafted rows of a prompt's forward are its last rows, which no cut removes.
         last = torch.arange(self.head_logical - of_head, self.head_logical, device=self.head.device)
         if of_head >= self.head.shape[1] or not bool((self.head[:, -of_head:] == last).all()):
             raise StateError(
@@ -221,9 +236,23 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Keep only these batch rows."""
         self.map_rows(lambda tensor: tensor[indices.to(tensor.device)])
 
-    def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Move batch rows: keys, values, positions and validity together."""
-        for name in ("keys", "values", "head", "head_valid"):
-            tensor = getattr(self, name)
-            if tensor is not None:
-                setattr(self, name, function(tensor))
+    def map_rows(
+        self,
+        function: Callable[[Tensor], Tensor],
+        shared: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        """Move batch rows: keys, values, positions and validity together.
+
+        Args:
+            function: of a tensor whose dimension 0 is the batch.
+            shared: the same for positions and validity, which layers share.
+        """
+        shared = shared or function
+        for rows in self._growing or ():
+            rows.map_batch(function)
+        if self._growing is not None:
+            self._show()
+        if self.head is not None:
+            self.head = shared(self.head)
+        if self.head_valid is not None:
+            self.head_valid = shared(self.head_valid)

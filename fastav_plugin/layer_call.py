@@ -68,60 +68,91 @@ def cut_positions(positions: Tensor | None, rows: Tensor) -> Tensor | None:
 
 
 def cut_mask(
-    mask: Any, rows: Tensor, valid: Tensor | None, *, flash: bool, device: torch.device
+    mask: Any,
+    rows: Tensor,
+    valid: Tensor | None,
+    *,
+    flash: bool,
+    device: torch.device,
+    held: tuple[Tensor, Tensor | None] | None = None,
 ) -> Any:
-    """The attention mask among the rows that go on.
+    """The attention mask from the rows that go on to them, and to rows held from earlier turns.
 
     Args:
         mask: what the model's loop passed: None, a 2-D padding mask (flash attention), or a 4-D
-            bool or additive mask [B or 1, 1 or H, T, T].
+            bool or additive mask [B or 1, 1 or H, T, N], N - T logical columns of earlier turns.
         rows: int64 [B, K].
         valid: bool [B, K] or None.
         flash: whether the base attention takes 2-D masks.
         device: where the layer computes.
+        held: logical columns of the n rows held (int64 [B, n], -1 for padding) and their validity
+            (bool [B, n] or None); None for n = 0.
 
     Returns:
-        None, 2-D [B, K] or 4-D [B, 1 or H, K, K]. Padding rows see themselves only.
+        None, 2-D [B, n + K] or 4-D [B, 1 or H, K, n + K]. Padding rows see themselves only.
     """
     valid = None if valid is None else valid.to(device)
+    before = None if held is None else held[1]
+    if before is not None or (held is not None and valid is not None):
+        assert held is not None
+        before = (held[0] >= 0).to(device)
+        valid = torch.ones_like(rows, dtype=torch.bool, device=device) if valid is None else valid
     if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
-        if valid is None:
+        if valid is None and (flash or held is None):
             return None
-        return valid if flash else _causal(valid)
+        if valid is None:
+            assert held is not None
+            before, valid = (torch.ones_like(x, dtype=torch.bool) for x in (held[0], rows))
+        if flash:
+            return valid if before is None else torch.cat([before, valid], dim=1)
+        return _causal(valid, before)
     if not isinstance(mask, Tensor) or mask.dim() != 4:
         raise UnsupportedError(
             f"Cannot cut an attention mask of type {type(mask).__name__}. Use "
             'attn_implementation="sdpa", "eager" or "flash_attention_2".'
         )
     rows = rows.to(mask.device)
+    columns = rows
+    if held is not None:
+        past = mask.shape[-1] - mask.shape[-2]
+        columns = torch.cat([held[0].to(mask.device).clamp(min=0), past + rows], dim=1)
     if rows.shape[0] == 1 and mask.shape[0] == 1:
-        cut = mask.index_select(2, rows[0]).index_select(3, rows[0])
+        cut = mask.index_select(2, rows[0]).index_select(3, columns[0])
     else:
         batch = torch.arange(rows.shape[0], device=mask.device)[:, None, None]
         full = mask.expand(rows.shape[0], *mask.shape[1:]).movedim(1, -1)
-        cut = full[batch, rows[:, :, None], rows[:, None, :]].movedim(-1, 1)
+        cut = full[batch, rows[:, :, None], columns[:, None, :]].movedim(-1, 1)
     if valid is None:
         return cut
-    real, itself = _real_pairs(valid)
+    real, itself = _real_pairs(valid, before)
     if cut.dtype == torch.bool:
         return (cut & real) | itself
     return cut.masked_fill(~real, torch.finfo(cut.dtype).min).masked_fill(itself, 0.0)
 
 
-def _causal(valid: Tensor) -> Tensor:
-    """Bool [B, 1, K, K]: causal among real rows, padding rows see themselves only."""
-    size = valid.shape[1]
-    real, itself = _real_pairs(valid)
-    return real & torch.ones((size, size), dtype=torch.bool, device=valid.device).tril() | itself
+def _causal(valid: Tensor, before: Tensor | None) -> Tensor:
+    """Bool [B, 1, K, n + K]: causal among real rows, padding rows see themselves only."""
+    real, itself = _real_pairs(valid, before)
+    past = real.shape[-1] - real.shape[-2]
+    causal = torch.ones(real.shape[-2:], dtype=torch.bool, device=valid.device).tril(past)
+    return real & causal | itself
 
 
-def _real_pairs(valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Bool [B, 1, K, K] each: both rows real; a padding row with itself.
+def _real_pairs(valid: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Bool [B, 1, K, n + K] each: both rows real; a padding row with itself.
 
     A padding row that saw nothing would be a softmax over nothing: NaN, which spreads.
+
+    Args:
+        valid: bool [B, K].
+        before: bool [B, n], validity of rows held from earlier turns; None for n = 0.
     """
-    diagonal = torch.eye(valid.shape[1], dtype=torch.bool, device=valid.device)
-    real = valid[:, None, None, :] & valid[:, None, :, None]
+    size = valid.shape[1]
+    seen = valid if before is None else torch.cat([before, valid], dim=1)
+    past = seen.shape[1] - size
+    diagonal = torch.ones((size, past + size), dtype=torch.bool, device=valid.device)
+    diagonal = diagonal.tril(past).triu(past)
+    real = seen[:, None, None, :] & valid[:, None, :, None]
     return real, diagonal & ~valid[:, None, :, None]
 
 

@@ -19,8 +19,8 @@ from fastav_plugin.tokens import TokenMap
 
 def open_prefill(
     state: State, call: dict[str, Any], source: Tensor, parts: Parts, override: ModelOverride
-) -> Prefill:
-    """Begin the prefill of a request, and note in its state what the prompt is.
+) -> Prefill | None:
+    """Begin the prefill of a prompt, or of a later turn, and note in the state what it is.
 
     Args:
         state: of the request's cache.
@@ -29,12 +29,19 @@ def open_prefill(
         parts: the bound model.
         override: knowledge about its family.
 
+    Returns:
+        None for rows after the first prompt of which no hook is asked: decoded tokens, drafts,
+        turns of words.
+
     Raises:
         UnsupportedError: a chunked prompt, or one wider than a sliding window under flash.
         TokenMapError: the caller's TokenMap is of another prompt.
         StateError: the prompt is padded on the right.
     """
     rows, length = source.shape[:2]
+    past = state.length
+    if past and length == 1:
+        return None
     generate = find_generate_call(call[layer_call.CACHE], state.replaces)
     state.replaces = None
     if generate is not None and generate.prefill_chunk_size is not None:
@@ -45,10 +52,14 @@ def open_prefill(
     kept = call.get("logits_to_keep", 0)
     drafted = max(0, kept - 1, 0 if generate is None else generate.drafted)
     drafted = min(drafted, length - 1)
-    if state.given is not None:
-        expansion = 1 if generate is None else generate.expansion
-        _check_rows(state.given.rows, rows, expansion)
-    token_map = _token_map(state, call, (rows, length, drafted), parts, override)
+    if past and drafted == length - 1:
+        return None
+    expansion = 1 if generate is None else generate.expansion
+    inputs = call
+    if generate is not None:
+        of_rows = dict.fromkeys((layer_call.MASK, layer_call.POSITIONS, "input_ids"))
+        inputs = {**generate.inputs, **of_rows, **call}
+    token_map = _token_map(state, inputs, (rows, length, drafted, expansion), parts, override)
     flash = takes_2d_masks(base_attention(parts))
     prefill = Prefill(
         state.hooks,
@@ -59,15 +70,28 @@ def open_prefill(
             min_media_tokens=state.config.min_media_tokens,
             renumbered=state.config.positions == "renumbered",
             drafted=drafted,
+            past=past,
+            shift=state.shift,
         ),
     )
+    if past and prefill.reason is not None:
+        return None
     if prefill.reason is None and flash:
-        _check_windows(length, parts, override)
-    state.token_map = prefill.token_map.first(length - drafted)
+        _check_windows(past + length, parts, override)
+    _remember(state, prefill, call)
+    return prefill
+
+
+def _remember(state: State, prefill: Prefill, call: dict[str, Any]) -> None:
+    """Note what the conversation's positions are, as far as hooks were asked."""
+    turn = prefill.token_map.first(prefill.token_map.length - prefill.setting.drafted)
+    known = state.token_map
+    if known is not None:
+        turn = known.extend(prefill.setting.past - known.length).followed_by(turn)
+    state.token_map = turn
     state.reason = prefill.reason
     if state.given is None and call.get("input_ids") is None:
         state.reason = "the prompt came as embeddings: pass a TokenMap to FastAVCache"
-    return prefill
 
 
 def base_attention(parts: Parts) -> str:
@@ -91,23 +115,32 @@ def _check_windows(length: int, parts: Parts, override: ModelOverride) -> None:
 def _token_map(
     state: State,
     call: dict[str, Any],
-    shape: tuple[int, int, int],
+    shape: tuple[int, int, int, int],
     parts: Parts,
     override: ModelOverride,
 ) -> TokenMap:
-    """The caller's map, or the override's; `shape` is rows, positions and drafted positions."""
-    rows, length, drafted = shape
+    """The caller's map of the rows brought, or the override's; drafted rows are text.
+
+    `shape` is rows, positions, drafted positions, and rows per prompt.
+    """
+    rows, length, drafted, expansion = shape
     mask = call.get("attention_mask")
-    mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
-    if state.given is not None:
-        given = state.given.fit(rows, length, drafted)
+    mask = mask[:, -length:] if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    past, given = state.length, state.given
+    if past and given is not None:
+        # A map that ends before this turn is still the one of an earlier prompt.
+        given = given.last(given.length - past) if given.length > past else None
+    if given is not None:
+        _check_rows(given.rows, rows, expansion)
+        given = given.fit(rows, length, drafted)
         _check_padding(given, mask)
         return given
     input_ids = call.get("input_ids")
     if input_ids is None:
         # Nothing says where the media are, so nothing is cut.
         input_ids = torch.full((rows, length), -1, dtype=torch.int64)
-    return override.token_map(parts.head.config, input_ids, mask, call)
+    found = override.token_map(parts.head.config, input_ids, mask, call)
+    return found.first(length - drafted).extend(drafted)
 
 
 def _check_rows(given: int, rows: int, expansion: int) -> None:

@@ -1,4 +1,4 @@
-"""The prefill of one request: which rows are alive, and what each layer gets of them."""
+"""The prefill of a prompt or a later turn: which rows are alive, what each layer gets of them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Setting:
         min_media_tokens: batch rows with fewer media tokens are not cut.
         renumbered: whether the entrance cut renumbers rotary positions.
         drafted: trailing rows that a draft added to the prompt.
+        past: rows brought by earlier turns; each layer holds some of them.
+        shift: int64 [B], what renumbering took off positions so far.
     """
 
     num_layers: int
@@ -35,10 +37,15 @@ class Setting:
     min_media_tokens: int
     renumbered: bool
     drafted: int
+    past: int = 0
+    shift: Tensor | None = None
 
 
 class Prefill:
     """Asks the hooks at each place, and fits to their choice what each layer is called with.
+
+    A later turn is pruned as a prompt of its own: hooks see its rows only, and no layer loses
+    what it holds of earlier turns.
 
     Attributes:
         token_map: map of the forward's rows.
@@ -49,7 +56,7 @@ class Prefill:
     def __init__(self, hooks: LayerHookList, token_map: TokenMap, setting: Setting) -> None:
         self.token_map = token_map
         self.setting = setting
-        self.alive = AliveRows(token_map)
+        self.alive = AliveRows(token_map, setting.past)
         self._hooks = {
             place: hooks.at(place, setting.num_layers)
             for place in hooks.places(setting.num_layers)
@@ -58,7 +65,7 @@ class Prefill:
         self._entrance: Tensor | None = None
         self._entrance_picked = False
         self._rotary: Tensor | None = None  # int64 [B, T], rotary row of each prompt row
-        self._cut_arguments: dict[tuple[str, int], tuple[Any, Any]] = {}
+        self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
         self._cuttable = token_map.media.sum(dim=1) >= max(1, setting.min_media_tokens)
         self.reason = self._why_idle()
@@ -99,26 +106,28 @@ class Prefill:
 
         Args:
             query: [B, H, K, D], as it enters attention.
-            keys: [B, G, K, D].
+            keys: [B, G, n + K, D], rows of earlier turns first.
             mask: the mask attention got.
             scaling: factor on the logits.
             softcap: cap on the logits.
         """
-        seen = query.shape[2] - self.setting.drafted
+        drafted, rows = self.setting.drafted, query.shape[2]
+        seen = keys.shape[2] - drafted
         visible: Tensor | None = None
         if isinstance(mask, Tensor) and mask.dim() == 4:
-            visible = mask[:, :, seen - 1, :seen]
-        else:
-            real = self.alive.valid
-            visible = None if real is None else real[:, None, :seen].to(query.device)
+            visible = mask[:, :, rows - drafted - 1, :seen]
+        elif isinstance(mask, Tensor):
+            visible = mask[:, None, :seen] != 0
+        elif self.alive.valid is not None:
+            visible = self.alive.valid[:, None, :seen].to(query.device)
         scores = query_scores(
-            query[:, :, seen - 1],
+            query[:, :, rows - drafted - 1],
             keys[:, :, :seen],
             scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
             mask=visible,
             softcap=softcap,
         )
-        self._scores = torch.nn.functional.pad(scores, (0, self.setting.drafted))
+        self._scores = torch.nn.functional.pad(scores[:, drafted - rows :], (0, drafted))
 
     def pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
         """Choose, before layer 0, the rows of the cuts at ENTRANCE and on entering layer 0.
@@ -166,13 +175,14 @@ class Prefill:
             order = self._select(layer, hidden_states)
             if order is not None:
                 hidden_states = layer_call.gather(hidden_states, order, 1)
-        kv_layer.expect(self.alive.ticket())
-        if self.alive.rows is not None:
-            self._fit(arguments, self.alive.rows, hidden_states.device)
+        kv_layer.expect(
+            self._once(("ticket",), kv_layer.head, lambda _: self.alive.ticket(kv_layer))
+        )
+        self._fit(arguments, kv_layer, hidden_states.device)
         if self.wants_scores(layer):
             arguments[layer_call.REQUEST] = self
         if layer == self.setting.num_layers - 1:
-            self._cut_arguments.clear()
+            self._made.clear()
         return hidden_states
 
     def _select(self, place: int, hidden_states: Tensor) -> Tensor | None:
@@ -194,7 +204,7 @@ class Prefill:
         self._scores = None
         order = self.alive.narrow(alive, view.alive)
         if order is not None:
-            self._cut_arguments.clear()
+            self._made.clear()
         return order
 
     def _protected(self, view: LayerView, wanted: Tensor) -> Tensor:
@@ -206,38 +216,60 @@ class Prefill:
         first = media & (media.cumsum(dim=1) == 1)
         return kept | (first & emptied[:, None])
 
-    def _fit(self, arguments: dict[str, Any], rows: Tensor, device: torch.device) -> None:
-        valid, flash = self.alive.valid, self.setting.flash
-        rotary = rows if self._rotary is None else self._rotary.gather(1, rows)
-        self._once(arguments, layer_call.ROTARY, lambda x: layer_call.cut_rotary(x, rotary))
-        self._once(
-            arguments,
-            layer_call.MASK,
-            lambda x: layer_call.cut_mask(x, rows, valid, flash=flash, device=device),
-        )
-        self._once(
-            arguments,
-            layer_call.POSITIONS,
-            lambda x: None if flash else layer_call.cut_positions(x, rotary),
-        )
+    def _fit(
+        self, arguments: dict[str, Any], kv_layer: FastAVLayer, device: torch.device
+    ) -> None:
+        """Fit a layer's arguments to the rows alive and to the rows it holds."""
+        rows, flash = self.alive.rows, self.setting.flash
+        if rows is not None:
+            rotary = rows if self._rotary is None else self._rotary.gather(1, rows)
+            self._replace(arguments, layer_call.ROTARY, lambda x: layer_call.cut_rotary(x, rotary))
+            self._replace(
+                arguments,
+                layer_call.POSITIONS,
+                lambda x: None if flash else layer_call.cut_positions(x, rotary),
+            )
+        width = self.alive.positions.shape[1]
+        total = kv_layer.rows + width
+        seen = kv_layer.visible_rows(total, width)
+        if rows is not None or kv_layer.compacted:
+            held = (kv_layer.positions, kv_layer.valid) if self.setting.past else None
+            valid = self.alive.valid
+            index = self.alive.index() if rows is None else rows
 
-    def _once(self, arguments: dict[str, Any], name: str, cut: Callable[[Any], Any]) -> None:
-        """Cut an argument once per cut, though the model's loop brings it to every layer."""
-        if name not in arguments:
-            return
-        original = arguments[name]
-        key = (name, id(original))
-        if key not in self._cut_arguments:
+            def cut(mask: Any) -> Any:
+                mask = layer_call.cut_mask(
+                    mask, index, valid, flash=flash, device=device, held=held
+                )
+                return mask if mask is None or seen == total else mask[..., -seen:]
+
+            self._replace(arguments, layer_call.MASK, cut, kv_layer.head, seen)
+        elif seen < total and isinstance(arguments.get(layer_call.MASK), Tensor):
+            arguments[layer_call.MASK] = arguments[layer_call.MASK][..., -seen:]
+
+    def _replace(
+        self, arguments: dict[str, Any], name: str, cut: Callable[[Any], Any], *others: Any
+    ) -> None:
+        """Replace an argument by its cut, made once for all layers it is the same for."""
+        if name in arguments:
+            arguments[name] = self._once((name, *map(id, others)), arguments[name], cut)
+
+    def _once(self, key: tuple[Any, ...], original: Any, make: Callable[[Any], Any]) -> Any:
+        """Make something of an object once per cut, though every layer gets it."""
+        key = (*key, id(original))
+        if key not in self._made:
             # Holding the original keeps its id from being given to another object.
-            self._cut_arguments[key] = (original, cut(original))
-        arguments[name] = self._cut_arguments[key][1]
+            self._made[key] = (original, make(original))
+        return self._made[key][1]
 
     @property
     def shift(self) -> Tensor | None:
         """int64 [B], what renumbering takes off the positions of later rows; None for nothing."""
+        before = self.setting.shift
         if self._rotary is None:
-            return None
-        return self.token_map.length - 1 - self._rotary[:, -1]
+            return before
+        more = self.token_map.length - 1 - self._rotary[:, -1]
+        return more if before is None else before.to(more.device) + more
 
 
 def _checked(wanted: Any, hook: LayerHook, view: LayerView) -> Tensor | None:

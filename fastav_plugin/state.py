@@ -27,10 +27,10 @@ class State:
     Attributes:
         config: the request's settings.
         hooks: its hooks.
-        given: the caller's TokenMap.
+        given: the caller's TokenMap, of the first prompt or of the conversation so far.
         binding: the model this cache is used with, from the first forward on.
         layers: one FastAVLayer per decoder layer.
-        token_map: map of the prompt, known after prefill.
+        token_map: map of the conversation up to the last prompt that hooks were asked about.
         reason: why nothing was cut.
         shift: int64 [B], what renumbering takes off later positions.
         forward: the forward pass going on.
@@ -57,6 +57,11 @@ class State:
         """Rows the model has brought so far, cut or not."""
         return self.layers[0].logical_length if self.layers else 0
 
+    @property
+    def prefilled(self) -> bool:
+        """Whether a prompt went through, and no forward was broken off since."""
+        return self.token_map is not None and self.opened_at is None
+
     def open(self, call: dict[str, Any]) -> None:
         """Begin a forward.
 
@@ -76,8 +81,16 @@ class State:
 
     def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move everything that is kept per batch row: layers, TokenMap, position shift."""
+        # What layers share, they share afterwards: masks are picked once for all of them.
+        moved: dict[int, tuple[Tensor, Tensor]] = {}
+
+        def once(tensor: Tensor) -> Tensor:
+            if id(tensor) not in moved:
+                moved[id(tensor)] = (tensor, function(tensor))
+            return moved[id(tensor)][1]
+
         for layer in self.layers:
-            layer.map_rows(function)
+            layer.map_rows(function, shared=once)
         if self.token_map is not None:
             self.token_map = self.token_map.map_rows(function)
         if self.shift is not None:

@@ -204,6 +204,22 @@ class TokenMap:
         """The map of the first `length` positions."""
         return self.map_rows(lambda tensor: tensor[:, :length])
 
+    def last(self, length: int) -> TokenMap:
+        """The map of the last `length` positions."""
+        return self.map_rows(lambda tensor: tensor[:, self.length - length :])
+
+    def followed_by(self, later: TokenMap) -> TokenMap:
+        """The map of these positions and of a later turn's; segments and frames count on."""
+        device = self.modality.device
+        segments = self.segment.amax(dim=1, keepdim=True) + 1
+        frames = self.frame.amax(dim=1, keepdim=True) + 1
+        later = later.to(device)
+        return TokenMap(
+            torch.cat([self.modality, later.modality], dim=1),
+            torch.cat([self.segment, _count_on(later.segment, segments)], dim=1),
+            torch.cat([self.frame, _count_on(later.frame, frames)], dim=1),
+        )
+
     def fit(self, rows: int, length: int, drafted: int) -> TokenMap:
         """Fit a caller's map to a forward batch of `rows` prompts of `length` positions.
 
@@ -254,6 +270,11 @@ def _pairs(kind: Modality, spans: Spans) -> list[tuple[int, int]]:
             f"{spans!r}."
         ) from error
     return pairs
+
+
+def _count_on(numbers: Tensor, start: Tensor) -> Tensor:
+    """Numbers from `start` (int64 [B, 1]) on; -1 stays."""
+    return torch.where(numbers < 0, numbers, numbers + start)
 
 
 def _runs(modality: Tensor) -> Tensor:

@@ -24,6 +24,9 @@ VISUAL = (Modality.IMAGE, Modality.VIDEO)
 class LayerView:
     """The rows alive at one place of one prefill, as a hook sees them.
 
+    A later turn's rows are shown as a prompt of their own: their positions count on, and rows of
+    earlier turns, which scores share their attention with, are not among them.
+
     Attributes:
         layer: the layer about to be entered, or ENTRANCE.
         num_layers: decoder layers L of the model.
@@ -35,7 +38,8 @@ class LayerView:
         frame: int64 [B, T], video frame, -1 where unknown.
         alive: bool [B, T], False for padding and for rows an earlier hook at this place dropped.
         scores: float32 [B, T], attention the last real query paid to each row in the layer just
-            left, each row summing to one; None unless the hook set `needs_scores`.
+            left, each row summing to one (to less in a later turn); None unless the hook set
+            `needs_scores`.
     """
 
     layer: int

@@ -43,7 +43,8 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
     if count == 0:
         return picks
     units = _unit_rows(features)
-    matrix = 1 - units @ units.T if total <= MATRIX_LIMIT else None
+    # In place, because a second matrix would double the peak of memory.
+    matrix = (units @ units.T).neg_().add_(1) if total <= MATRIX_LIMIT else None
     pick = _most_isolated(units, matrix)
     nearest = torch.full((total,), float("inf"), device=features.device)
     for step in range(count):

@@ -163,7 +163,8 @@ class ModelOverride:
             config: the head's configuration.
             input_ids: int64 [B, T].
             attention_mask: [B, T] or None.
-            inputs: the other keywords of the head's call, e.g. `video_grid_thw`.
+            inputs: the other keywords of the head's call and of the generate() around it, e.g.
+                `video_grid_thw`.
         """
         return TokenMap.from_placeholders(input_ids, self.placeholders(config), attention_mask)
 

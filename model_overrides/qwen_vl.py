@@ -34,16 +34,17 @@ class QwenVLOverride(ModelOverride):
 def grid_frames(tokens: TokenMap, inputs: dict[str, Any], merge: int) -> TokenMap:
     """Number video frames, one per time grid.
 
-    A direct call of the model has `video_grid_thw` (int64 [videos, 3], in patches). generate()
-    keeps it for the towers, but passes position ids [3 or 4, B, T], whose temporal row moves on
-    from one grid to the next.
+    `video_grid_thw` (int64 [videos, 3], in patches) says it; where it is not there, or is of other
+    videos, position ids [3 or 4, B, T] do: their temporal row moves on from grid to grid.
     """
     grids = inputs.get("video_grid_thw")
     if grids is not None:
         sizes = [[h * w // merge**2] * t for t, h, w in grids.tolist()]
-        return frames_from_grids(tokens, Modality.VIDEO, sizes)
+        numbered = frames_from_grids(tokens, Modality.VIDEO, sizes)
+        if numbered is not tokens:
+            return numbered
     position_ids = inputs.get("position_ids")
-    if position_ids is None or position_ids.dim() != 3:
+    if position_ids is None or position_ids.dim() != 3 or position_ids.shape[0] < 3:
         return tokens
     video = tokens.mask(Modality.VIDEO)
     times = position_ids[-3].to(video.device)

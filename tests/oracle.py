@@ -167,6 +167,7 @@ def _visible(
     else:
         assert mask.dim() == 4 and mask.shape[-1] == columns
         seen = mask if mask.dtype == torch.bool else mask == 0
+    held = held[:, : past + queries]  # a later turn's rows are not there yet
     later = torch.ones((held.shape[0], past + queries - held.shape[1]), dtype=torch.bool)
     there = torch.cat([held, later], dim=1)[:, None, None, offset:]
     # A row that sees nothing would be NaN; held rows see themselves anyway.

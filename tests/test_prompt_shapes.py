@@ -1,4 +1,4 @@
-"""Prompts of odd shapes, answers that end early, and media in a later turn."""
+"""Prompts of odd shapes, and answers that end early."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
-from torch import Tensor
 from torch.nn.functional import pad
 
 from fastav_plugin import FastAVCache, TokenMap, detach
@@ -89,37 +87,3 @@ def test_a_row_that_stops_early(name: str) -> None:
         expected = run(model, inputs, steps=8, eos_token_id=stop)
     assert torch.equal(result.run.tokens, expected.tokens)
     assert_close(result.run.logits, expected.logits)
-
-
-@each_attention
-@pytest.mark.parametrize(
-    "name", ["omni_all", "omni_interleaved", "llava", "llava_onevision", "gemma3"]
-)
-def test_media_of_a_later_turn_are_appended_whole(name: str, attention: str) -> None:
-    family = FAMILIES[name]
-    model = family.model(attention)
-    inputs = family.batch(rows_of(name, "ragged")[:2])
-    more = family.batch(rows_of(name, "single") * 2)
-
-    def later(sequences: Tensor) -> dict[str, Any]:
-        said = sequences.shape[1] - inputs["input_ids"].shape[1]
-        joined = dict(more)
-        for key in PER_TOKEN:
-            if key in more:
-                fill = 1 if key == "attention_mask" else 0
-                joined[key] = torch.cat([pad(inputs[key], (0, said), value=fill), more[key]], dim=1)
-        return joined | {"input_ids": torch.cat([sequences, more["input_ids"]], dim=1)}
-
-    cache = FastAVCache(config_of(name, METHOD))
-    try:
-        first = run(model, inputs, cache, steps=3)
-        held = held_rows(cache, inputs["input_ids"].shape[1])
-        second = run(model, later(first.output.sequences), cache, steps=3)
-    finally:
-        detach(model)
-    dense = transformers.DynamicCache(config=model.config.get_text_config(decoder=True))
-    with hidden(model, held):
-        run(model, inputs, dense, forced=first.tokens, steps=3)
-        turn = later(first.output.sequences)
-        expected = run(model, turn, dense, forced=second.tokens, steps=3)
-    assert_close(second.logits, expected.logits)

@@ -16,7 +16,7 @@ from tests.family_configs import hub, spread, text_config
 from tests.family_prompts import plain_text
 from tests.flash_stand_in import FLASH, flash_registered
 from tests.oracle import Run, held_rows, hidden, masked_dense, run
-from tests.prompts import PAD, Row, collate, lengthen
+from tests.prompts import PAD, Row, collate, lengthen, row, words
 
 STEPS = 12
 MIXED = ["sliding_attention", "full_attention"] * 3
@@ -122,29 +122,32 @@ def test_keeping_all_of_a_sliding_model(kind: str, window: int, attention: str, 
     torch.testing.assert_close(result.logits, expected.logits, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("turn", ["words", "media"])
 @pytest.mark.parametrize("window", [9, 40, 72])
 @each_config
 @each_kind
-def test_later_turns_slide_on(kind: str, method: str, window: int) -> None:
-    """Several rows appended at once, each with a window of its own."""
+def test_later_turns_slide_on(kind: str, method: str, window: int, turn: str) -> None:
+    """Several rows brought at once, each with a window of its own; media among them are cut."""
     model = _model(kind, window)
     items = _rows("ragged")
     inputs = collate(items)
+    more = items[::-1] if turn == "media" else [row(words(seed, 7)) for seed in range(3)]
+    turns = collate(more)
     cache = FastAVCache(CONFIGS[method], map_of(items))
-    words = torch.arange(3 * 7).view(3, 7) + 1
 
     def later(sequences: Tensor) -> dict[str, Tensor]:
-        ids = torch.cat([sequences, words], dim=1)
-        more = ids.shape[1] - inputs["input_ids"].shape[1]
-        mask = torch.nn.functional.pad(inputs["attention_mask"], (0, more), value=1)
+        ids = torch.cat([sequences, turns["input_ids"]], dim=1)
+        mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 3), value=1)
+        mask = torch.cat([mask, turns["attention_mask"]], dim=1)
         return {"input_ids": ids, "attention_mask": mask}
 
     try:
         first = run(model, inputs, cache, steps=3)
-        held = held_rows(cache, inputs["input_ids"].shape[1])
+        cache.tokens = map_of(items).extend(3).followed_by(map_of(more))
         second = run(model, later(first.output.sequences), cache)
     finally:
         detach(model)
+    held = held_rows(cache, cache.tokens.length)
     # A dense cache of full-length layers: a sliding one would have forgotten rows in between.
     with hidden(model, held):
         ids = later(first.output.sequences)

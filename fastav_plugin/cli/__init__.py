@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli import bench, convert, demo, evaluate, generate, inspect, models
+from fastav_plugin.cli import bench, convert, demo, evaluate, generate, inspect, models, serve
 from fastav_plugin.cli.console import Group
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("models")(models.run)
 app.command("bench")(bench.run)
 app.command("eval")(evaluate.run)
 app.command("convert")(convert.run)
+app.command("serve", cls=serve.ServeCommand)(serve.run)
 
 
 def _print_version(wanted: bool) -> None:

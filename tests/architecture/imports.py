@@ -12,7 +12,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "model_overrides.tgi"),
     ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
-    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip")
+    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
     + ("bench_clip", "conversion"),
     ("testbed",),
     ("",),
@@ -28,7 +28,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("kv_layer", "model_overrides"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call"),
-    ("config", "flops", "decoding"),
+    ("config", "flops", "decoding", "growing"),
     ("errors",),
 )
 

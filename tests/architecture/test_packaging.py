@@ -108,7 +108,9 @@ def test_dependencies(setup: configparser.ConfigParser) -> None:
         name: names(lines(setup, "options.extras_require", name))
         for name in setup["options.extras_require"]
     }
-    assert set(extras) >= {"media", "viz", "flash", "dev"}
+    assert set(extras) >= {"media", "serve", "viz", "flash", "dev"}
+    assert {"transformers[serving]", "torchcodec", "soundfile", "soxr"} <= set(extras["serve"])
+    assert {"fastav-plugin[serve]", "openai"} <= set(extras["dev"])
     assert {"av", "pillow", "torchvision", "soundfile"} <= set(extras["media"])
     assert extras["viz"] == ["matplotlib"]
     assert setup["options"]["python_requires"] == ">=3.11"
@@ -151,8 +153,8 @@ def test_the_top_level_is_fixed() -> None:
 
 WITHOUT_EXTRAS = """
 import importlib, pkgutil, sys
-extras = "av kaldi_native_fbank matplotlib soundfile flash_attn peft accelerate"
-for name in extras.split():
+EXTRAS = ("av", "kaldi_native_fbank", "matplotlib", "soundfile", "flash_attn", "peft")
+for name in (*EXTRAS, "accelerate", "fastapi", "uvicorn", "openai", "torchcodec"):
     sys.modules[name] = None
 import fastav_plugin
 for module in pkgutil.walk_packages(fastav_plugin.__path__, "fastav_plugin."):

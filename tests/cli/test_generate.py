@@ -8,10 +8,6 @@ import av
 import numpy as np
 import pytest
 from transformers import (
-    CLIPImageProcessor,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
@@ -23,6 +19,7 @@ from transformers import (
 from typer.testing import Result
 
 from fastav_plugin.testbed.words import CHAT_TEMPLATE, build_tokenizer, vocabulary
+from tests.checkpoints import save_llava
 
 QUESTION = ("--question", "Which sound is heard?", "--max-new-tokens", 3)
 RULE = ("--rule", "video=first 30 tokens, audio=first 20 tokens")
@@ -98,39 +95,7 @@ def test_fewer_frames(invoke_json: Callable[..., Any], checkpoint: Path, clip: P
 def test_another_family_with_its_own_processor(
     invoke_json: Callable[..., Any], fail: Callable[..., str], tmp_path: Path, picture: Path
 ) -> None:
-    ids = vocabulary()
-    small = {
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-    }
-    config = LlavaConfig(
-        vision_config={
-            "model_type": "clip_vision_model",
-            "image_size": 96,
-            "patch_size": 8,
-            **small,
-        },
-        text_config={
-            "model_type": "llama",
-            "num_key_value_heads": 2,
-            "vocab_size": len(ids),
-            **small,
-        },
-        image_token_index=ids["<|IMAGE|>"],
-    )
-    LlavaForConditionalGeneration(config).save_pretrained(tmp_path)
-    side = {"height": 96, "width": 96}
-    LlavaProcessor(  # type: ignore[no-untyped-call]
-        image_processor=CLIPImageProcessor(size=side, crop_size=side),
-        tokenizer=build_tokenizer(),
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        image_token="<|IMAGE|>",
-        chat_template=CHAT_TEMPLATE,
-    ).save_pretrained(tmp_path)
+    save_llava(tmp_path)
     found = invoke_json(
         "generate", "--model", tmp_path, "--image", picture, *QUESTION, "--rule", "first 40 tokens"
     )

@@ -16,8 +16,10 @@ FAMILY = FAMILIES["omni_interleaved"]
 SETTINGS = config(global_rule="below 20", global_layer=2)
 
 
-def full_model() -> Any:
-    thinker = FAMILY.config()
+def full_model(part: Any = None) -> Any:
+    """A Qwen2.5-Omni with small random speech parts around a thinker, or around the family's."""
+    part = FAMILY.model("sdpa") if part is None else part
+    thinker = part.config
     text = thinker.text_config.to_dict()
     hidden = text["hidden_size"]
     talker = {
@@ -68,7 +70,7 @@ def full_model() -> Any:
     torch.manual_seed(0)
     model: Any = Qwen2_5OmniForConditionalGeneration(settings)
     model.eval()
-    model.thinker.load_state_dict(FAMILY.model("sdpa").state_dict())
+    model.thinker.load_state_dict(part.state_dict())
     model.thinker.generation_config.pad_token_id = 0
     model.speaker_map["Chelsie"] = {
         "bos_token": 8,

@@ -61,7 +61,8 @@ def test_positions_and_validity_grow_with_the_rows() -> None:
     assert (layer.rows, layer.tail, layer.get_seq_length()) == (5, 2, 8)
     assert layer.get_mask_sizes(1) == (9, 0)
     assert layer.compacted
-    assert layer.nbytes == 2 * keys.nbytes
+    assert layer.nbytes == 2 * keys.untyped_storage().nbytes()
+    assert layer.dense_nbytes == 2 * keys.nbytes // 5 * 8
 
 
 def test_all_rows_real_needs_no_validity() -> None:

@@ -1,0 +1,186 @@
+"""fastav serve: transformers' own OpenAI-compatible server, with every model attached."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from fastav_plugin.cli.console import percent, size
+from fastav_plugin.cli.options import (
+    AudioKeepRatio,
+    DropRatio,
+    KeepRatio,
+    Ratios,
+    Rule,
+    Settings,
+    Threads,
+)
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
+from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.report import PruningReport
+from fastav_plugin.serving import attaching, check_server, missing_for_video
+from fastav_plugin.tokens import Modality
+
+logger = logging.getLogger(__name__)
+
+PANEL = "Options of transformers serve"
+#: What the server's own command takes as its model.
+_MODEL = "force_model"
+
+
+class ServeCommand(TyperCommand):
+    """The command with the options of `transformers serve` beside its own."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Our options, then those of the server that have no namesake among ours."""
+        own = super().get_params(ctx)
+        taken = {flag for param in own for flag in param.opts} | {_MODEL}
+        return [*own, *(param for param in _server().params if not taken & {*param.opts})]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run with the server's options apart, in `ctx.obj`."""
+        names = {param.name for param in _server().params} & set(ctx.params)
+        names -= {param.name for param in self.params}
+        ctx.obj = {name: ctx.params.pop(name) for name in names}
+        return super().invoke(ctx)
+
+
+@functools.cache
+def _server() -> Any:
+    """The command line of transformers' server: its options and what runs it."""
+    try:
+        from transformers.cli.serve import Serve
+    except ImportError as error:
+        raise UnsupportedError(f"This version of transformers has no server: {error}.") from error
+    app = typer.Typer(add_completion=False)
+    app.command()(Serve)
+    command: Any = typer.main.get_command(app)
+    command.params = [param for param in command.params if not getattr(param, "hidden", False)]
+    for param in command.params:
+        param.rich_help_panel = PANEL
+    return command
+
+
+def run(
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="Folder or hub name of a checkpoint, loaded at once and served alone. Without "
+            "it, requests name the models."
+        ),
+    ] = None,
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="A method, or several joined by '+'.")
+    ] = "fastav",
+    rule: Rule = None,
+    drop_ratio: DropRatio = None,
+    keep_ratio: KeepRatio = None,
+    audio_keep_ratio: AudioKeepRatio = None,
+    settings: Settings = None,
+    threads: Threads = None,
+) -> None:
+    """Start transformers' OpenAI-compatible server with pruning in each model it loads.
+
+    Nothing of the server changes; after each request one line says what was dropped.
+
+    Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000
+    """
+    overrides = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides()
+    hooks = method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
+    check_server()
+    _check_folder(model)
+    options: dict[str, Any] = context.obj
+    if hooks:
+        _refuse_shared_memory(options)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    _log_to_stderr()
+
+    def make_config(loaded: Any) -> FastAVConfig:
+        config = FastAVConfig.for_model(loaded, method=method, **overrides)
+        logger.info("fastav: %s: attached, method %s", loaded.name_or_path, method)
+        missing = missing_for_video()
+        if missing is not None:
+            logger.warning("fastav: this server takes no video: %s", missing)
+        return config
+
+    def on_report(name: str, report: PruningReport | None) -> None:
+        logger.info("fastav: %s: %s", name, describe(report))
+
+    with attaching(make_config, on_report):
+        _start(_server().callback, model, options)
+
+
+def _start(server: Callable[..., Any], model: str | None, options: dict[str, Any]) -> None:
+    try:
+        server(**{_MODEL: model}, **options)
+    except FastAVError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
+        first = str(error).strip().split("\n")[0]
+        first = f"{first} is unknown." if isinstance(error, KeyError) else first
+        what = "The server cannot start" if model is None else f"Cannot serve '{model}'"
+        raise ConfigError(f"{what}: {first}") from error
+
+
+def _check_folder(model: str | None) -> None:
+    """Say what is wrong with a path; transformers would take it for a name on the hub."""
+    if model is None:
+        return
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ConfigError(f"'{model}' holds no config.json, so it is no checkpoint.")
+    elif model.startswith((".", "/", "~")) and ":" not in model:
+        raise ConfigError(f"There is no folder '{model}'. Give a checkpoint's folder or hub name.")
+
+
+def _refuse_shared_memory(options: dict[str, Any]) -> None:
+    """Raise for options under which transformers' server keeps no cache that can be exchanged."""
+    for name, why in (
+        ("continuous_batching", "keeps the KV rows of all requests in shared pages"),
+        ("compile", "keeps the KV rows of each request in a cache of fixed length"),
+    ):
+        if options.get(name):
+            raise UnsupportedError(
+                f"`--{name.replace('_', '-')}` {why}, which cannot hold layers of different "
+                "lengths. Leave it out, or use --method none."
+            )
+
+
+def _log_to_stderr() -> None:
+    """One line per request, in the form of the server's own."""
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def describe(report: PruningReport | None) -> str:
+    """What a generate() dropped, or why nothing: tokens of the prompt and of the last layer.
+
+    Args:
+        report: of one request; None where the method cuts nothing.
+    """
+    if report is None:
+        return "unpruned, because this method cuts nothing"
+    counts = []
+    for name, layers in report.modality_per_layer.items():
+        before = int(report.token_map.mask(Modality[name.upper()])[0].sum())
+        counts.append(f"{before} {name}" + (f" -> {layers[-1]}" if layers[-1] < before else ""))
+    prompt = f"{', '.join(counts)} tokens"
+    if report.reason is not None:
+        return f"{prompt}; unpruned, because {report.reason}"
+    held, dense = size(report.kv_bytes), size(report.dense_kv_bytes)
+    return f"{prompt}; FLOPs {percent(report.flops_ratio)} of dense; KV {held} held, dense {dense}"

@@ -1,0 +1,124 @@
+"""Pruning in the models of transformers' own OpenAI-compatible server, which stays as it is.
+
+The server's handlers get every model from `ModelManager.load_model_and_processor`. While
+`attaching` runs, what that method returns is attached first: the one place where this package
+touches the server.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers.utils.import_utils import is_serve_available, is_torchcodec_usable
+
+from fastav_plugin.attach import attach
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import FastAVError, UnsupportedError
+from fastav_plugin.report import PruningReport
+
+#: Method of the server's ModelManager that hands out models, and its first parameters.
+LOADER = "load_model_and_processor"
+_LOADER_PARAMETERS = ["self", "model_id_and_revision"]
+
+MISSING = (
+    "Serving needs fastapi, uvicorn and openai. "
+    "Install them with: pip install 'fastav-plugin[serve]'"
+)
+
+
+def check_server() -> None:
+    """Make sure that this version of transformers has the server that `attaching` knows.
+
+    Raises:
+        UnsupportedError: an extra is missing, or the server loads its models another way.
+    """
+    if not is_serve_available():
+        raise UnsupportedError(MISSING)
+    found = _difference()
+    if found is not None:
+        raise UnsupportedError(
+            f"The server of this transformers version differs from the one that is known: {found}. "
+            "Nothing would be pruned. Use transformers 5.23, or start `transformers serve`."
+        )
+
+
+def missing_for_video() -> str | None:
+    """What the server lacks for messages with video, which it reads with torchcodec alone."""
+    if is_torchcodec_usable(decode="video"):
+        return None
+    return "torchcodec is missing, or finds no shared libraries of FFmpeg"
+
+
+def _difference() -> str | None:
+    try:
+        from transformers.cli.serving.model_manager import ModelManager
+        from transformers.cli.serving.utils import BaseHandler
+
+        loader = getattr(ModelManager, LOADER, None)
+        if loader is None:
+            return f"ModelManager has no {LOADER}()"
+        parameters = list(inspect.signature(loader).parameters)
+        if parameters[: len(_LOADER_PARAMETERS)] != _LOADER_PARAMETERS:
+            return f"{LOADER}() takes {', '.join(parameters)}"
+        if LOADER not in BaseHandler._resolve_model.__code__.co_names:
+            return f"its handlers do not call {LOADER}()"
+    except (ImportError, AttributeError) as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def attaching(
+    make_config: Callable[[Any], FastAVConfig],
+    on_report: Callable[[str, PruningReport | None], None],
+) -> Iterator[None]:
+    """Attach every model that a server started in this block loads.
+
+    Args:
+        make_config: the config for a model that was just loaded.
+        on_report: called after each generate() with the model's name and its report, as
+            `attach` does.
+
+    Raises:
+        UnsupportedError: as `check_server`.
+    """
+    check_server()
+    from transformers.cli.serving.model_manager import ModelManager
+
+    stock = getattr(ModelManager, LOADER)
+    attached: weakref.WeakSet[Any] = weakref.WeakSet()
+    lock = threading.Lock()
+
+    @functools.wraps(stock)
+    def load(self: Any, *args: Any, **kwargs: Any) -> Any:
+        model, processor = stock(self, *args, **kwargs)
+        with lock:
+            if model not in attached:
+                name = str(getattr(model, "name_or_path", "") or type(model).__name__)
+                try:
+                    attach(model, make_config(model), on_report=functools.partial(on_report, name))
+                except FastAVError as error:
+                    raise _for_client(self, error) from error
+                attached.add(model)
+        return model, processor
+
+    setattr(ModelManager, LOADER, load)
+    try:
+        yield
+    finally:
+        setattr(ModelManager, LOADER, stock)
+
+
+def _for_client(manager: Any, error: FastAVError) -> Exception:
+    """The error itself at start, where it ends the server; an answer to a later request."""
+    if getattr(manager, "force_model", None) is not None:
+        return error
+    from fastapi import HTTPException
+
+    return HTTPException(status_code=400, detail=str(error))
