@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, QuantizedCache, StaticCache
 
 from fastav_plugin.binding import Binding, generating
+from fastav_plugin.budget import Budget, fit_budget
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
@@ -183,7 +184,9 @@ def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
     return cache
 
 
-def _resolve(model: Any, config: FastAVConfig) -> FastAVConfig:
+def _resolve(
+    model: Any, config: FastAVConfig, wanted: tuple[float, Any, frozenset[str]] | None
+) -> FastAVConfig:
     """Fill in a model family's defaults and check names, for `FastAVConfig.for_model`."""
     hooks = method_hooks(config)
     if isinstance(model, nn.Module):
@@ -201,7 +204,7 @@ def _resolve(model: Any, config: FastAVConfig) -> FastAVConfig:
     check_config(override, model_config, config, hooks)
     if config.global_rule is None:
         config = config.replace(global_rule=override.global_rule)
-    return config
+    return config if wanted is None else fit_budget(config, Budget(*wanted), override, model_config)
 
 
 set_model_resolver(_resolve)

@@ -19,7 +19,7 @@ from fastav_plugin.attach import attach, detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.inspection import PromptSize
+from fastav_plugin.plan import PromptSize
 from fastav_plugin.prefill import Prefill
 from fastav_plugin.tokens import TokenMap
 

@@ -23,6 +23,7 @@ from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
 from fastav_plugin.opening import base_attention, cut_deepstack, open_prefill, shift_positions
+from fastav_plugin.parallel import find_ranks, refuse_stages
 from fastav_plugin.prefill import Prefill
 from fastav_plugin.refusals import check_config, refuse_compiled
 from fastav_plugin.state import State, state_of
@@ -47,8 +48,11 @@ class Binding:
 
     def __init__(self, head: nn.Module, override: ModelOverride) -> None:
         self.override = override
+        refuse_stages(head)
         self.parts = override.parts(head)
         override.check_text_model(self.parts.text_model)
+        text_config = override.text_config(self.parts.head.config)
+        self.ranks = find_ranks(head, self.parts.attentions, text_config)
         self.attention = RenamedAttention(self.parts.attentions)
         #: Set by `attach`: the cache to take the place of one that generate made, or None.
         self.exchange: Callable[[Any], Any] | None = None
@@ -257,6 +261,7 @@ class Binding:
         if prefill is None:
             state.forward = Append(source.shape[1], takes_2d_masks(self.base_attention))
             return (), named
+        prefill.ranks = self.ranks
         if prefill.needs_scores:
             self.attention.wrap(self.base_attention)
         state.forward = prefill

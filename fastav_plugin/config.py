@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fastav_plugin.errors import ConfigError
 
@@ -25,10 +25,12 @@ MEDIA = ("image", "video", "audio")
 _RULE = re.compile(r"all|first \d+ (?:tokens|frames)|below \d+")
 
 #: Set by the binding room: fills the defaults of one model into a config and checks its names.
-_resolver: Callable[[Any, FastAVConfig], FastAVConfig] | None = None
+#: Its third argument is what a budget asks for: target, prompt, fields given; or None.
+Resolver = Callable[[Any, "FastAVConfig", tuple[float, Any, frozenset[str]] | None], "FastAVConfig"]
+_resolver: Resolver | None = None
 
 
-def set_model_resolver(resolver: Callable[[Any, FastAVConfig], FastAVConfig]) -> None:
+def set_model_resolver(resolver: Resolver) -> None:
     """Let a higher room say what `FastAVConfig.for_model` knows about models."""
     global _resolver
     _resolver = resolver
@@ -71,6 +73,9 @@ class FastAVConfig:
     min_media_tokens: int = 64
     calibration: str | None = None
     hooks: Any = None
+
+    #: Why the settings are what they are; no field, for it is no setting.
+    _explanation: ClassVar[str] = ""
 
     def __new__(cls, **values: Any) -> FastAVConfig:
         """Refuse unknown names with the nearest known one, before the dataclass would."""
@@ -130,23 +135,58 @@ class FastAVConfig:
         return dict.fromkeys(MEDIA, rule)
 
     @classmethod
-    def for_model(cls, model: Any, method: str = "fastav", **overrides: Any) -> FastAVConfig:
+    def for_model(
+        cls,
+        model: Any,
+        method: str = "fastav",
+        *,
+        target_flops: float | None = None,
+        prompt: Any = None,
+        **overrides: Any,
+    ) -> FastAVConfig:
         """Make the config that suits a model (or its configuration).
 
         Args:
             model: a PreTrainedModel, possibly wrapped by PEFT, torch.compile or accelerate, or a
                 PreTrainedConfig.
             method: as in the class.
+            target_flops: choose the method's ratios so that the prefill of `prompt` takes this
+                share of the dense FLOPs, in (0, 1]: at most, and as near as possible. It is an
+                aim and not only a cap, so a target above what the defaults take loosens them.
+                Settings give way in the order `visual_keep_ratio`, `audio_keep_ratio`,
+                `fine_drop_ratio`, `global_rule`, first within sensible bounds; those among
+                `overrides` stay. `describe()` says what was chosen.
+            prompt: what `target_flops` is for: a TokenMap, token counts such as
+                `{"text": 50, "video": 676, "audio": 1496}`, or the inputs of generate().
             overrides: any other field; wins over the model family's default.
 
         Raises:
-            ConfigError: unknown method or field.
+            ConfigError: unknown method or field, or a target out of reach; the message names the
+                lowest that the method reaches.
             UnsupportedError: the model cannot be pruned; the message says why.
         """
         config = cls.from_dict({"method": method, **overrides})
         if _resolver is None:
             raise ConfigError("Import FastAVConfig from fastav_plugin, which knows the models.")
-        return _resolver(model, config)
+        if target_flops is None and prompt is not None:
+            raise ConfigError("`prompt` says what `target_flops` is for. Give both, or neither.")
+        wanted = None if target_flops is None else (target_flops, prompt, frozenset(overrides))
+        return _resolver(model, config, wanted)
+
+    def describe(self) -> str:
+        """One or two sentences: the settings that differ from the class defaults, and why."""
+        given = ", ".join(
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if field.name == "method" or getattr(self, field.name) != field.default
+        )
+        return f"FastAVConfig({given}). {self._explanation}".rstrip()
+
+    def explained(self, explanation: str) -> FastAVConfig:
+        """The same config with a sentence for `describe()`, which no changed copy keeps."""
+        twin = self.replace()
+        object.__setattr__(twin, "_explanation", explanation)
+        return twin
 
     def replace(self, **changes: Any) -> FastAVConfig:
         """A copy with some fields changed."""

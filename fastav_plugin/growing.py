@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 #: Rows kept in reserve: at least this many, and one for each SHARE rows held.
-BLOCK = 32
+BLOCK = 16
 SHARE = 32
 
 

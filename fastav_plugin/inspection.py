@@ -13,58 +13,15 @@ from torch import nn
 from transformers import AutoConfig
 from transformers.models.auto import modeling_auto
 
-from fastav_plugin import layer_call
 from fastav_plugin.attach import attach, detach, unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks import method_hooks
-from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.own_models import own_model, register_models
-from fastav_plugin.prefill import Prefill, Setting
+from fastav_plugin.plan import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
-
-#: Text tokens that go before the media, as in the usual chat templates.
-_SYSTEM_PROMPT = 14
-
-
-@dataclass(frozen=True)
-class PromptSize:
-    """How many tokens of each modality a prompt has.
-
-    Attributes:
-        text, image, video, audio: token counts.
-        frames: video frames that `video` is split into; 0 where they are unknown.
-    """
-
-    text: int = 50
-    image: int = 0
-    video: int = 676
-    audio: int = 1496
-    frames: int = 0
-
-    def token_map(self) -> TokenMap:
-        """A prompt of this size: system prompt, image, video, audio, question.
-
-        Raises:
-            ConfigError: no token at all, or frames that do not divide the video.
-        """
-        if self.frames and self.video % self.frames:
-            raise ConfigError(
-                f"{self.video} video tokens cannot be split into {self.frames} equal frames."
-            )
-        start = min(_SYSTEM_PROMPT, self.text // 2)
-        spans: dict[str, list[tuple[int, int]]] = {}
-        for name in ("image", "video", "audio"):
-            count = getattr(self, name)
-            spans[name] = [(start, start + count)] if count else []
-            start += count
-        length = self.text + self.image + self.video + self.audio
-        if length == 0:
-            raise ConfigError("A prompt needs at least one token, got none.")
-        each = self.video // self.frames if self.frames else None
-        return TokenMap.from_spans(length, **spans, tokens_per_frame=each)
 
 
 @dataclass(frozen=True)
@@ -78,6 +35,7 @@ class Plan:
         flops_ratio: their sum as a fraction of dense.
         reason: why nothing would be cut, or None.
         refusal: why this method is refused, or None; the plan is dense then.
+        settings: the config in words.
     """
 
     method: str
@@ -86,6 +44,7 @@ class Plan:
     flops_ratio: float
     reason: str | None = None
     refusal: str | None = None
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +83,8 @@ def inspect_model(
     methods: Sequence[str],
     overrides: dict[str, Any],
     prompt: PromptSize,
+    *,
+    target_flops: float | None = None,
 ) -> Inspection:
     """Find out what each method would do to a prompt in a checkpoint's model.
 
@@ -135,6 +96,7 @@ def inspect_model(
         methods: names of methods.
         overrides: other fields of FastAVConfig.
         prompt: size of the prompt.
+        target_flops: choose the ratios that are not among `overrides` for this share of dense.
 
     Raises:
         UnsupportedError: the model cannot be pruned.
@@ -149,11 +111,14 @@ def inspect_model(
     layers = len(override.parts(head).layers)
     cost = override.cost(config)
     plans = [_plan("dense", tokens, layers, cost, None)]
+    budget: dict[str, Any] = {}
+    if target_flops is not None:
+        budget = {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
         # A mistake in the settings is raised; what this model alone cannot do is reported.
         method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
         try:
-            wanted = FastAVConfig.for_model(head, method=method, **overrides)
+            wanted = FastAVConfig.for_model(head, method=method, **budget, **overrides)
             attach(model, wanted)
             plans.append(_plan(method, tokens, layers, cost, wanted))
         except FastAVError as error:
@@ -234,45 +199,8 @@ def _plan(
 ) -> Plan:
     counts, reason = [tokens.length] * layers, None
     if config is not None:
-        counts, reason = plan_tokens(config, tokens, layers)
+        (counts,), reason = plan_tokens(config, tokens, layers)
     dense = cost.macs([tokens.length] * layers)
     each = [cost.macs([count]) for count in counts]
-    return Plan(method, counts, each, sum(each) / dense, reason, refusal)
-
-
-def plan_tokens(
-    config: FastAVConfig, tokens: TokenMap, layers: int
-) -> tuple[list[int], str | None]:
-    """Tokens that each layer would see, by a dry run of the engine on random features.
-
-    The real hooks are asked, with features and scores of no meaning: which rows they pick is
-    arbitrary, how many is exact.
-
-    Args:
-        config: what to prune.
-        tokens: map of one prompt.
-        layers: decoder layers of the model.
-
-    Returns:
-        The counts, lowest layer first, and why nothing is cut, or None.
-    """
-    hooks = method_hooks(config)
-    setting = Setting(
-        num_layers=layers,
-        flash=False,
-        min_media_tokens=config.min_media_tokens,
-        renumbered=False,
-        drafted=0,
-    )
-    prefill = Prefill(hooks, tokens, setting)
-    generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn((1, tokens.length, 8), generator=generator)
-    counts = []
-    for layer in range(layers):
-        arguments: dict[str, Any] = {}
-        hidden = prefill.enter(layer, hidden, arguments, FastAVLayer())
-        counts.append(hidden.shape[1])
-        if layer_call.REQUEST in arguments:
-            rows = hidden[:, None]  # [1, 1, K, 8]: one head, queries and keys alike
-            prefill.observe(rows, rows, None, None, None)
-    return counts, prefill.reason
+    told = "" if config is None else config.describe()
+    return Plan(method, counts, each, sum(each) / dense, reason, refusal, told)

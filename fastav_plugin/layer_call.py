@@ -84,13 +84,15 @@ def cut_mask(
         rows: int64 [B, K].
         valid: bool [B, K] or None.
         flash: whether the base attention takes 2-D masks.
-        device: where the layer computes.
+        device: where a mask is made, if there is none to cut.
         held: logical columns of the n rows held (int64 [B, n], -1 for padding) and their validity
             (bool [B, n] or None); None for n = 0.
 
     Returns:
         None, 2-D [B, n + K] or 4-D [B, 1 or H, K, n + K]. Padding rows see themselves only.
     """
+    # With layers on several devices the loop's mask stays on the first of them.
+    device = mask.device if isinstance(mask, Tensor) else device
     valid = None if valid is None else valid.to(device)
     before = None if held is None else held[1]
     if before is not None or (held is not None and valid is not None):

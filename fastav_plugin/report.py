@@ -47,7 +47,8 @@ class PruningReport:
         modality_per_layer: the same for each modality by name ("text", "video", ...).
         flops_ratio: prefill multiply-accumulates as a fraction of dense, in (0, 1]; a mean over
             rows when the report covers several.
-        kv_bytes: bytes of keys and values really held now, whole batch.
+        kv_bytes: bytes of keys and values really held now, whole batch; under tensor parallelism
+            those of this process.
         dense_kv_bytes: bytes a dense cache of the same model would hold now.
         reason: why nothing was cut, or None.
         positions: per layer, the prompt positions it holds: int64 [n] per batch row.

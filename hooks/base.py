@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, HookError
+from fastav_plugin.hooks.knobs import Knob
 from fastav_plugin.tokens import Modality
 
 #: Place of a cut picked from the text model's own inputs and made on entering layer 0.
@@ -75,6 +76,8 @@ class LayerHook(ABC):
 
     name: ClassVar[str] = ""
     needs_scores: bool = False
+    #: Fields of FastAVConfig that may give way to meet a budget of FLOPs.
+    knobs: ClassVar[tuple[Knob, ...]] = ()
 
     @abstractmethod
     def layers(self, num_layers: int) -> frozenset[int]:
@@ -83,6 +86,14 @@ class LayerHook(ABC):
     @abstractmethod
     def __call__(self, view: LayerView) -> Tensor | None:
         """Bool [B, T], True where the row goes on; None keeps all."""
+
+    def rehearse(self, view: LayerView) -> Tensor | None:
+        """A mask that keeps as many rows as `__call__` would, for a plan without a model.
+
+        Default: the answer itself. A hook that works long on features, which are random in a
+        plan, should name rows faster.
+        """
+        return self(view)
 
     @classmethod
     def from_config(cls, config: FastAVConfig) -> LayerHook:

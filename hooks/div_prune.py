@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from typing_extensions import override
@@ -9,7 +11,11 @@ from typing_extensions import override
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerHook, LayerView, register_hook
+from fastav_plugin.hooks.knobs import RatioKnob
 from fastav_plugin.tokens import Modality
+
+#: Picks `count` of the rows of [M, d]: int64 [count].
+Selection = Callable[[Tensor, int], Tensor]
 
 #: Largest candidate count whose distances are held as one matrix (1 GiB in float32).
 MATRIX_LIMIT = 16384
@@ -95,6 +101,24 @@ class DivPrune(LayerHook):
     """
 
     name = "div_prune"
+    knobs = (
+        RatioKnob(
+            field="visual_keep_ratio",
+            rank=0,
+            kinds=VISUAL,
+            loosest=1,
+            usual=0.25,
+            strictest=0.01,
+        ),
+        RatioKnob(
+            field="audio_keep_ratio",
+            rank=1,
+            kinds=(Modality.AUDIO,),
+            loosest=1,
+            usual=0.25,
+            strictest=0.01,
+        ),
+    )
 
     def __init__(self, visual_keep_ratio: float = 0.5, audio_keep_ratio: float | None = None):
         for ratio in (visual_keep_ratio, audio_keep_ratio):
@@ -114,23 +138,37 @@ class DivPrune(LayerHook):
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
+        return self._keep(view, max_min_diversity)
+
+    @override
+    def rehearse(self, view: LayerView) -> Tensor | None:
+        return self._keep(view, _spread_evenly)
+
+    def _keep(self, view: LayerView, select: Selection) -> Tensor:
         keep = torch.ones_like(view.alive)
-        _keep_diverse(keep, view.hidden_states, view.mask(*VISUAL), self.visual_keep_ratio)
+        groups = [(view.mask(*VISUAL), self.visual_keep_ratio)]
         if self.audio_keep_ratio is not None:
-            audio = view.mask(Modality.AUDIO)
-            _keep_diverse(keep, view.hidden_states, audio, self.audio_keep_ratio)
+            groups.append((view.mask(Modality.AUDIO), self.audio_keep_ratio))
+        for rows, ratio in groups:
+            if ratio != 1:
+                _keep_selected(keep, view.hidden_states, rows, ratio, select)
         return keep
 
 
-def _keep_diverse(keep: Tensor, features: Tensor, rows: Tensor, ratio: float) -> None:
+def _keep_selected(
+    keep: Tensor, features: Tensor, rows: Tensor, ratio: float, select: Selection
+) -> None:
     """Clear in `keep` (bool [B, T]) the candidate rows that are not picked."""
-    if ratio == 1:
-        return
     for sample in range(rows.shape[0]):
         candidates = rows[sample].nonzero().squeeze(1)
         total = candidates.shape[0]
         if total == 0:
             continue
-        picks = max_min_diversity(features[sample, candidates], max(1, round(ratio * total)))
+        picks = select(features[sample, candidates], max(1, round(ratio * total)))
         keep[sample, candidates] = False
         keep[sample, candidates[picks]] = True
+
+
+def _spread_evenly(features: Tensor, count: int) -> Tensor:
+    """int64 [count]: as many picks as by diversity, which of them is meant by no feature."""
+    return torch.arange(count, device=features.device) * features.shape[0] // count

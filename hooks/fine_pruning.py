@@ -9,6 +9,7 @@ from typing_extensions import override
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import LayerHook, LayerView, register_hook
+from fastav_plugin.hooks.knobs import RatioKnob
 
 
 def keep_top(scores: Tensor, candidates: Tensor, counts: Tensor) -> Tensor:
@@ -46,6 +47,7 @@ class FinePruning(LayerHook):
 
     name = "fine_pruning"
     needs_scores = True
+    knobs = (RatioKnob(field="fine_drop_ratio", rank=2, loosest=0, usual=0.5, strictest=0.95),)
 
     def __init__(self, drop_ratio: float = 0.2, after_layer: int | None = None):
         if not 0 <= drop_ratio < 1:

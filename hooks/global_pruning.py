@@ -11,6 +11,7 @@ from typing_extensions import override
 from fastav_plugin.config import MEDIA, FastAVConfig
 from fastav_plugin.errors import ConfigError, TokenMapError
 from fastav_plugin.hooks.base import LayerHook, LayerView, register_hook
+from fastav_plugin.hooks.knobs import RuleKnob
 from fastav_plugin.tokens import Modality
 
 
@@ -31,6 +32,7 @@ class GlobalPruning(LayerHook):
     """
 
     name = "global_pruning"
+    knobs = (RuleKnob(field="global_rule", rank=3),)
 
     def __init__(self, rule: str | Mapping[str, str] = "below 750", layer: int | None = None):
         self.rule = rule

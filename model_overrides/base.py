@@ -61,6 +61,10 @@ class ModelOverride:
         """The module whose generate() makes text; the model itself unless it wraps one."""
         return model
 
+    def head_config(self, config: Any) -> Any:
+        """The configuration of what `resolve` returns, from that of the whole model."""
+        return config
+
     def text_config(self, config: Any) -> Any:
         """The configuration of the decoder."""
         return config.get_text_config(decoder=True)

@@ -32,6 +32,10 @@ class QwenOmniOverride(ModelOverride):
         return getattr(model, "thinker", model)
 
     @override
+    def head_config(self, config: Any) -> Any:
+        return getattr(config, "thinker_config", config)
+
+    @override
     def token_map(
         self,
         config: Any,

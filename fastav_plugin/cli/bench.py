@@ -22,7 +22,7 @@ from fastav_plugin.cli.options import (
     Settings,
     Threads,
 )
-from fastav_plugin.inspection import PromptSize
+from fastav_plugin.plan import PromptSize
 
 
 def run(

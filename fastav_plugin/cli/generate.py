@@ -20,6 +20,7 @@ from fastav_plugin.cli.options import (
     Ratios,
     Rule,
     Settings,
+    TargetFlops,
     Threads,
     make_configs,
 )
@@ -51,6 +52,7 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    target_flops: TargetFlops = None,
     sound: Annotated[
         str,
         typer.Option(
@@ -95,6 +97,9 @@ def run(
             inputs = prepare_files(processor, question, **files, frames=frames)
         else:
             inputs = prepare_prompt(processor, media, question)
+        if target_flops is not None:
+            budget = {"target_flops": target_flops, "prompt": inputs}
+            configs = make_configs(loaded, method, ratios, ("fastav",), **budget)
         tick("model loaded")
         outcomes = compare(
             loaded,
@@ -112,6 +117,9 @@ def run(
     layers = len(outcomes[0].tokens_per_layer)
     cut = next((c.global_layer for c in configs if c.global_layer is not None), layers // 2)
     print_outcomes(outcomes, cut, title=question)
+    if target_flops is not None:
+        for config in configs:
+            note(config.describe())
     for outcome in outcomes:
         if outcome.reason is not None:
             note(f"{outcome.method}: nothing was cut, because {outcome.reason}.")

@@ -18,9 +18,11 @@ from fastav_plugin.cli.options import (
     Ratios,
     Rule,
     Settings,
+    TargetFlops,
 )
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.inspection import Inspection, PromptSize, inspect_model
+from fastav_plugin.inspection import Inspection, inspect_model
+from fastav_plugin.plan import PromptSize
 
 DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
 
@@ -38,6 +40,7 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    target_flops: TargetFlops = None,
     json: JsonFlag = False,
 ) -> None:
     """Show what would be pruned in a model, from its config.json alone.
@@ -50,7 +53,7 @@ def run(
     prompt = PromptSize(text, image, video, audio, frames)
     methods = [name for name in (method or DEFAULT_METHODS) if name != "dense"]
     try:
-        found = inspect_model(model, methods, overrides, prompt)
+        found = inspect_model(model, methods, overrides, prompt, target_flops=target_flops)
     except UnsupportedError as error:
         if json:
             print_json({"model": str(model), "supported": False, "reason": str(error)})
@@ -104,6 +107,8 @@ def _print(found: Inspection) -> None:
             note(f"{plan.method}: refused. {plan.refusal}")
         if plan.reason is not None:
             note(f"{plan.method}: nothing is cut, because {plan.reason}.")
+        if "Chosen" in plan.settings:
+            note(plan.settings)
 
 
 def _common_ranges(columns: list[list[int]]) -> list[tuple[int, int]]:

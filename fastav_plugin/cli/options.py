@@ -37,6 +37,14 @@ AudioKeepRatio = Annotated[
     float | None,
     typer.Option("--audio-keep-ratio", help="Audio share DivPrune keeps. Default: all."),
 ]
+TargetFlops = Annotated[
+    float | None,
+    typer.Option(
+        "--target-flops",
+        help="Choose the ratios that are not given so that prefill takes this share of the dense "
+        "FLOPs, in (0, 1].",
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -82,14 +90,19 @@ class Ratios:
 
 
 def make_configs(
-    model: Any, methods: Sequence[str] | None, ratios: Ratios, default: Sequence[str]
+    model: Any,
+    methods: Sequence[str] | None,
+    ratios: Ratios,
+    default: Sequence[str],
+    **budget: Any,
 ) -> list[FastAVConfig]:
     """One config per method, fit for a model or its configuration.
 
-    "dense" is always the reference, so asking for it adds nothing.
+    "dense" is always the reference, so asking for it adds nothing. `budget` are the
+    `target_flops` and `prompt` of `FastAVConfig.for_model`.
     """
     names = [name for name in (methods or default) if name != "dense"]
-    overrides = ratios.overrides()
+    overrides = {**ratios.overrides(), **budget}
     return [FastAVConfig.for_model(model, method=name, **overrides) for name in names]
 
 

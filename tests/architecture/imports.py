@@ -17,8 +17,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("testbed",),
     ("",),
     ("attach", "probe"),
-    ("cache",),
-    ("pending",),
+    ("cache", "budget"),
+    ("pending", "plan"),
     ("binding",),
     ("opening",),
     ("state", "refusals"),
@@ -27,7 +27,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("hooks", "layer_call"),
     ("kv_layer", "model_overrides"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
-    ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call"),
+    ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
+    + ("parallel",),
     ("config", "flops", "decoding", "growing"),
     ("errors",),
 )

@@ -16,8 +16,8 @@ from fastav_plugin.bench_clip import (
     make_clip_model,
     peak_memory,
 )
-from fastav_plugin.inspection import PromptSize, plan_tokens
 from fastav_plugin.model_overrides.videollama2 import VideoLlama2Override
+from fastav_plugin.plan import PromptSize, plan_tokens
 
 SMALL = ("bench", "--shape", "videollama2-av-tiny", "--repeats", 1, "--methods", "fastav")
 

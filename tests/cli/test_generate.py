@@ -180,3 +180,19 @@ def test_broken_files(
     (bare / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
     line = fail("generate", "--model", bare, "--video", clip, *QUESTION)
     assert "Cannot load the checkpoint" in line
+
+
+def test_a_budget_chooses_the_ratios(
+    invoke: Callable[..., Result],
+    invoke_json: Callable[..., Any],
+    fail: Callable[..., str],
+    checkpoint: Path,
+    clip: Path,
+) -> None:
+    arguments = ("generate", "--model", checkpoint, "--video", clip, *QUESTION, "-m", "divprune")
+    for target in (0.7, 0.5):
+        outcome = invoke_json(*arguments, "--target-flops", target)["outcomes"][1]
+        assert target - 0.01 < outcome["flops_ratio"] <= target
+    printed = invoke(*arguments, "--target-flops", 0.5)
+    assert "for target_flops=0.5: the prefill of a prompt of" in " ".join(printed.stderr.split())
+    assert "cannot be reached" in fail(*arguments, "--target-flops", 0.01)

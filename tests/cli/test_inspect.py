@@ -19,7 +19,7 @@ from transformers import (
 from typer.testing import Result
 
 from fastav_plugin import FastAVCache, FastAVConfig
-from fastav_plugin.inspection import PromptSize, plan_tokens
+from fastav_plugin.plan import PromptSize, plan_tokens
 
 RULE = ("--rule", "video=all, audio=first 10 tokens")
 
@@ -129,6 +129,16 @@ def test_wrong_settings(fail: Callable[..., str], checkpoint: Path) -> None:
     )
 
 
+def test_a_budget(invoke: Any, invoke_json: Callable[..., Any], checkpoint: Path) -> None:
+    arguments = ("inspect", checkpoint, "-m", "fastav+divprune", "-m", "fastav")
+    _, composed, fastav = invoke_json(*arguments, "--target-flops", 0.4)["plans"]
+    assert 0.39 < composed["flops_ratio"] <= 0.4
+    assert "for target_flops=0.4" in composed["settings"]
+    assert "cannot be reached" in fastav["refusal"]
+    printed = " ".join(invoke(*arguments, "--target-flops", 0.4).stderr.split())
+    assert "Chosen: visual_keep_ratio=" in printed
+
+
 @pytest.mark.parametrize("method", ["fastav", "divprune", "fastav+divprune", "none"])
 def test_the_dry_run_counts_as_a_real_run(method: str) -> None:
     config = Qwen2Config(
@@ -148,6 +158,6 @@ def test_the_dry_run_counts_as_a_real_run(method: str) -> None:
     input_ids = torch.randint(1, 64, (1, tokens.length), generator=torch.manual_seed(0))
     with torch.no_grad():
         model(input_ids, past_key_values=cache)
-    counts, reason = plan_tokens(settings, tokens, 6)
+    (counts,), reason = plan_tokens(settings, tokens, 6)
     assert counts == cache.report().tokens_per_layer
     assert (reason is None) == (method != "none")

@@ -24,7 +24,7 @@ from tests.serve.messages import SETTINGS, Parts, ask, noise, picture_url, user
 COLOUR = "Which colour is the circle?"
 SOUND = "Which sound is heard?"
 RULE = {"video": "first 16 tokens", "audio": "first 10 tokens", "image": "first 4 tokens"}
-PRUNING = {"global_rule": RULE, "audio_keep_ratio": 0.5, "min_media_tokens": 1}
+PRUNING: dict[str, Any] = {"global_rule": RULE, "audio_keep_ratio": 0.5, "min_media_tokens": 1}
 
 
 @cache
