@@ -62,7 +62,7 @@ def test_the_true_shape_gives_the_papers_flops() -> None:
     assert config.video_tokens(8) == 676
     assert config.patches_per_side == 27
     cost = VideoLlama2Override().cost(config)
-    counts, _ = plan_tokens(FastAVConfig.for_model(config), PromptSize().token_map(), 28)
+    (counts,), _ = plan_tokens(FastAVConfig.for_model(config), PromptSize().token_map(), 28)
     assert cost.macs(counts) / cost.macs([2222] * 28) == pytest.approx(0.56, abs=1e-3)
 
 
