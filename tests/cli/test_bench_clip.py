@@ -52,6 +52,8 @@ def test_wrong_options(fail: Callable[..., str], clip: Path, tmp_path: Path) -> 
     assert "Known: bfloat16" in fail(*SMALL, "--dtype", "int3")
     assert "at least 15 tokens, got 3" in fail(*SMALL, "--text", 3)
     assert "Unknown method" in fail(*SMALL[:-1], "magic")
+    assert "--video and --audio cannot be used" in fail(*SMALL, "--video", 3, "--audio", 4)
+    assert "--clip cannot be used" in fail("bench", "--shape", "tiny", "--clip", clip)
     (tmp_path / "broken.mp4").write_bytes(b"no clip")
     assert "Cannot read" in fail(*SMALL, "--clip", tmp_path / "broken.mp4")
 
