@@ -52,7 +52,9 @@ def local_folder(place: str | Path, weights: bool = True, **options: Any) -> Pat
 
 
 def read_tensors(
-    folder: str | Path, separate: Mapping[str, str] | None = None
+    folder: str | Path,
+    separate: Mapping[str, str] | None = None,
+    files: Sequence[str] = WEIGHT_FILES,
 ) -> dict[str, Tensor]:
     """All tensors of a checkpoint, whichever files they are spread over.
 
@@ -62,16 +64,15 @@ def read_tensors(
         folder: holds `model.safetensors`, or shards with an index, or the same as torch files.
         separate: further torch files that may be there, with the prefix that their names get
             where they lack it. A name that the main files hold too is taken from those.
+        files: names under which the weights are looked for; the first that is there counts.
 
     Raises:
         ConfigError: no weights, a missing or broken shard, or a torch file of more than tensors.
     """
     folder = Path(folder)
-    main = next((folder / name for name in WEIGHT_FILES if (folder / name).exists()), None)
+    main = next((folder / name for name in files if (folder / name).exists()), None)
     if main is None:
-        raise ConfigError(
-            f"'{folder}' holds no weights: none of {', '.join(WEIGHT_FILES)} is there."
-        )
+        raise ConfigError(f"'{folder}' holds no weights: none of {', '.join(files)} is there.")
     found: dict[str, Tensor] = {}
     for name, prefix in (separate or {}).items():
         if (folder / name).exists():
