@@ -7,12 +7,11 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from transformers import AutoConfig, AutoModelForMultimodalLM, AutoProcessor
+from transformers import AutoConfig
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.own_models import own_model, register_models
+from fastav_plugin.model_overrides.own_models import own_model, read_own_config
 
 #: Pieces of work that `convert` reports.
 STEPS = 4
@@ -56,9 +55,10 @@ def convert(
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"'{target}' is in use. Name a folder that is not there yet.")
-    register_models()
     try:
-        config = AutoConfig.from_pretrained(source, local_files_only=True)
+        config = read_own_config(source)
+        if config is None:
+            config = AutoConfig.from_pretrained(source, local_files_only=True)
     except (OSError, ValueError) as error:
         first = str(error).strip().split("\n")[0]
         raise ConfigError(f"'{source}' holds no model that can be converted: {first}") from error
@@ -69,11 +69,9 @@ def convert(
         )
     if not row.official(source):
         raise ConfigError(f"'{source}' is no checkpoint in its authors' layout: it is plain.")
-    models: Any = AutoModelForMultimodalLM
-    model = models.from_pretrained(source, local_files_only=True)
+    model = row.model_class().from_pretrained(source, local_files_only=True)
     tick("weights read")
-    processors: Any = AutoProcessor
-    processor = processors.from_pretrained(source, local_files_only=True)
+    processor = row.processor_class().from_pretrained(source, local_files_only=True)
     tick("processor made")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:

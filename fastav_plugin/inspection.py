@@ -18,7 +18,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.model_overrides.own_models import own_model, register_models
+from fastav_plugin.model_overrides.own_models import own_model, read_own_config, register_models
 from fastav_plugin.plan import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
@@ -149,6 +149,9 @@ def read_config(directory: Path) -> Any:
     """
     register_models()
     try:
+        own = read_own_config(directory)
+        if own is not None:
+            return own
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         first = str(error).strip().split("\n")[0]

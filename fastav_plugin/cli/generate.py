@@ -133,7 +133,8 @@ def load(directory: Path, dtype: str = "auto", device: str = "cpu") -> tuple[Any
     """
     config = read_config(directory)
     try:
-        processors: Any = AutoProcessor
+        own = own_model(config)
+        processors: Any = AutoProcessor if own is None else own.processor_class()
         processor = processors.from_pretrained(directory, local_files_only=True)
         if not hasattr(processor, "tokenizer"):
             raise UnsupportedError(
