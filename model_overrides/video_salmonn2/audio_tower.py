@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
@@ -24,12 +23,6 @@ class VideoSalmonn2PlusAudio(WhisperEncoder):
         self.qformer = WindowQFormer(config.qformer_config)
         self.audio_proj = nn.Linear(config.qformer_config.hidden_size, width)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, VideoSalmonn2PlusAudio):
-            nn.init.normal_(module.q_tokens, std=module.config.init_std)
 
     def forward(self, input_features: Tensor) -> Tensor:
         """[S, tokens, C] of segments of 30 seconds, float [S, mel, time]."""

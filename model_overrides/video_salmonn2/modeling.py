@@ -54,14 +54,9 @@ class VideoSalmonn2Model(Qwen2Model):
             nn.GELU(),
             nn.Linear(hidden, hidden),
         )
-        self.image_newline = nn.Parameter(torch.empty(hidden))
+        # Parameters of a model itself are not initialised by transformers.
+        self.image_newline = nn.Parameter(torch.randn(hidden) * hidden**-0.5)
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, VideoSalmonn2Model):
-            nn.init.normal_(module.image_newline, std=module.config.hidden_size**-0.5)
 
     def get_video_features(
         self, pixel_values_videos: Tensor, frames_per_clip: Tensor, **kwargs: Any
@@ -128,12 +123,6 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
             nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, hidden)
         )
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, VideoSalmonn2ForConditionalGeneration):
-            nn.init.normal_(module.speech_query_tokens, std=module.config.initializer_range)
 
     def get_audio_features(
         self, input_features: Tensor, audio_layout: Tensor, **kwargs: Any

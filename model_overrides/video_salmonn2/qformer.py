@@ -110,5 +110,5 @@ def _norm(config: WindowQFormerConfig) -> nn.LayerNorm:
 
 
 def new_queries(config: WindowQFormerConfig) -> nn.Parameter:
-    """Learned queries, [1, Q, C]; their values are set where models initialise weights."""
-    return nn.Parameter(torch.empty(1, config.query_length, config.hidden_size))
+    """Learned queries, [1, Q, C], drawn as BERT draws its weights."""
+    return nn.Parameter(0.02 * torch.randn(1, config.query_length, config.hidden_size))

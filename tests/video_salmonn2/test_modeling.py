@@ -194,6 +194,20 @@ def test_media_that_do_not_fit_are_refused(name: str, clips: dict[str, Path]) ->
         model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=1)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_new_weights_are_drawn(name: str) -> None:
+    """None of a model made from its configuration is what lay in memory."""
+    head = getattr(salmonn, tiny.MODELS[name])
+    torch.manual_seed(1)
+    first = head(tiny.CONFIGS[name]()).state_dict()
+    torch.manual_seed(1)
+    second = head(tiny.CONFIGS[name]()).state_dict()
+    assert all(torch.equal(second[key], tensor) for key, tensor in first.items())
+    assert all(float(tensor.abs().max()) < 10 for tensor in first.values())
+    for key in ("model.image_newline", "speech_query_tokens", "model.audio.q_tokens"):
+        assert key not in first or float(first[key].std()) > 0.01
+
+
 def test_rows_are_repeated_with_all_their_media() -> None:
     a, b, c = torch.zeros(2, 1), torch.ones(3, 1), torch.ones(4, 1)
     found = repeat_rows((a, b, c), [5, 0, 4], 2)
