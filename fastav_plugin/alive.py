@@ -76,14 +76,15 @@ class AliveRows:
         return LayerView(
             layer=place,
             num_layers=num_layers,
-            hidden_states=hidden_states,
+            # A choice has no gradient, and some of its operations refuse to record one.
+            hidden_states=hidden_states.detach(),
             positions=positions,
             start=self.start.to(device) + self.past,
             modality=modality,
             segment=segment,
             frame=frame,
             alive=positions >= 0,
-            scores=None if scores is None else scores.to(device),
+            scores=None if scores is None else scores.detach().to(device),
         )
 
     def narrow(self, alive: Tensor, kept: Tensor) -> Tensor | None:

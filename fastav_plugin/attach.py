@@ -13,14 +13,20 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, QuantizedCache, StaticCache
 
-from fastav_plugin.binding import Binding, generating
+from fastav_plugin.binding import Binding
 from fastav_plugin.budget import Budget, fit_budget
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
-from fastav_plugin.refusals import check_config, refuse_compiled
+from fastav_plugin.refusals import (
+    check_config,
+    refuse_compiled,
+    refuse_parallel,
+    refuse_prompt_learning,
+    refuse_settings,
+)
 from fastav_plugin.report import PruningReport
 
 logger = logging.getLogger(__name__)
@@ -52,11 +58,13 @@ def attach(
         The same model.
 
     Raises:
-        UnsupportedError: the model cannot be pruned, or was compiled (attach, then compile).
+        UnsupportedError: the model cannot be pruned, was compiled (attach, then compile), or is
+            wrapped for data parallelism or prompt learning.
         ConfigError: the config does not suit the model.
     """
     head = unwrap(model)
     refuse_compiled(model)
+    refuse_prompt_learning(model)
     config = FastAVConfig.for_model(head) if config is None else config
     if not isinstance(config, FastAVConfig):
         raise ConfigError(f"attach() takes a FastAVConfig, got {type(config).__name__}.")
@@ -73,7 +81,7 @@ def attach(
     binding.on_report = on_report
     if "generate" not in binding.replaced and hasattr(head, "generate"):
         binding.replaced["generate"] = head.__dict__.get("generate")
-        head.__dict__["generate"] = _marked(head)
+        head.__dict__["generate"] = _watched(head)
     return model
 
 
@@ -94,9 +102,10 @@ def unwrap(model: Any) -> nn.Module:
     """The transformers model whose generate() makes text, out of its wrappers.
 
     Raises:
-        UnsupportedError: not a module.
+        UnsupportedError: not a module, or one that runs data-parallel copies of a model.
     """
     while True:
+        refuse_parallel(model)
         if hasattr(model, "_orig_mod"):
             model = model._orig_mod
         elif hasattr(model, "get_base_model"):
@@ -109,15 +118,17 @@ def unwrap(model: Any) -> nn.Module:
     return model if override is None else override.resolve(model)
 
 
-def _marked(head: Any) -> MethodType:
-    """The head's generate, with the head marked as generating while it runs."""
+def _watched(head: Any) -> MethodType:
+    """The head's generate, which refuses to run dense in silence and hands on its report."""
     own = head.__dict__.get("generate")
 
     @functools.wraps(own or type(head).generate)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _refuse_no_cache(self, kwargs)
+        binding = Binding.of(self)
+        if binding is not None and binding.exchange is not None:
+            refuse_settings(self, args, kwargs)
         made: list[FastAVCache] = []
-        token, listening = generating.set(self), _exchanged.set(made)
+        listening = _exchanged.set(made)
         ended = False
         try:
             if own is not None:
@@ -127,7 +138,6 @@ def _marked(head: Any) -> MethodType:
             ended = True
             return output
         finally:
-            generating.reset(token)
             _exchanged.reset(listening)
             _tell(Binding.of(self), made, ended)
 
@@ -141,18 +151,6 @@ def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None
     whole = [cache for cache in made if cache.fastav_state.prefilled]
     if whole or ended:
         binding.on_report(whole[-1].report() if whole else None)
-
-
-def _refuse_no_cache(head: Any, kwargs: dict[str, Any]) -> None:
-    """Without a cache there is nothing to exchange, so an attached model would run dense."""
-    binding = Binding.of(head)
-    settings = kwargs.get("generation_config") or getattr(head, "generation_config", None)
-    use_cache = kwargs.get("use_cache", getattr(settings, "use_cache", None))
-    if binding is not None and binding.exchange is not None and use_cache is False:
-        raise UnsupportedError(
-            "use_cache=False leaves an attached model nothing to prune. Leave it out, or "
-            "detach(model)."
-        )
 
 
 def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:

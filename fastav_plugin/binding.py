@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -22,10 +21,16 @@ from fastav_plugin.hooks.base import LayerHookList, method_hooks
 from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
+from fastav_plugin.mrope import METHOD, continue_positions, positions_method, remember
 from fastav_plugin.opening import base_attention, cut_deepstack, open_prefill, shift_positions
 from fastav_plugin.parallel import find_ranks, refuse_stages
 from fastav_plugin.prefill import Prefill
-from fastav_plugin.refusals import check_config, refuse_compiled
+from fastav_plugin.refusals import (
+    check_config,
+    refuse_call,
+    refuse_compiled,
+    refuse_parallel,
+)
 from fastav_plugin.state import State, state_of
 
 #: Two threads may give a model its first FastAVCache together.
@@ -33,9 +38,6 @@ _MAKING = threading.RLock()
 
 #: Attribute of a bound head, and of its text model, that holds the Binding.
 ATTRIBUTE = "_fastav_binding"
-
-#: The model inside whose generate() this context runs, set by `attach`'s generate.
-generating: ContextVar[nn.Module | None] = ContextVar("fastav_generating", default=None)
 
 
 class Binding:
@@ -111,6 +113,10 @@ class Binding:
         head, text_model = self.parts.head, self.parts.text_model
         self._handles.append(head.register_forward_hook(self._leave_head, with_kwargs=True))
         head.__dict__[ATTRIBUTE] = text_model.__dict__[ATTRIBUTE] = self
+        positions = positions_method(head)
+        if positions is not None:
+            self.replaced[METHOD] = None
+            head.__dict__[METHOD] = positions
 
     def remove(self) -> None:
         """Take every hook and renamed config away; safe to call twice."""
@@ -182,24 +188,34 @@ class Binding:
         past = named.get(layer_call.CACHE)
         state = state_of(past)
         if state is None:
-            if self.exchange is None or generating.get() is not self.parts.head:
+            if self.exchange is None or find_generate_call(past) is None:
                 return None
             replacement = self.exchange(past)
             state = state_of(replacement)
-            if state is None or find_generate_call(past) is None:
+            if state is None:
                 return None
             state.replaces = past
             named = {**named, layer_call.CACHE: replacement}
+        elif state.served is kwargs:
+            return None
+        refuse_parallel(module)
         self.open_head(state, named)
         return (), named
 
     def first_call(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """What the hooks would have done in the very call in which they were installed."""
+        """What the hooks do, in a call that may have begun before they were installed.
+
+        If it did not, they come after this one and leave its keywords, `state.served`, alone.
+        """
         changed = self.enter_head(module, args, kwargs)
         if module is self.parts.text_model:
             changed = self._enter_text_model(module, *(changed or (args, kwargs)))
+        assert changed is not None
+        state = state_of(changed[1].get(layer_call.CACHE))
+        assert state is not None
+        state.served = changed[1]
         return changed  # type: ignore[no-any-return]
 
     def open_head(self, state: State, named: dict[str, Any]) -> None:
@@ -210,24 +226,10 @@ class Binding:
             named: all arguments of the call by name.
         """
         self.adopt(state)
-        if self.parts.head.training:
-            raise UnsupportedError("Pruning is for inference. Call model.eval() first.")
-        if named.get("labels") is not None:
-            raise UnsupportedError(
-                "`labels` do not fit the surviving rows' logits. Compute losses without "
-                "a FastAVCache."
-            )
-        if named.get("use_cache") is False:
-            raise UnsupportedError(
-                "use_cache=False contradicts a FastAVCache. Leave it out, or pass no cache."
-            )
-        if not isinstance(named.get("logits_to_keep", 0), int):
-            raise UnsupportedError(
-                "`logits_to_keep` must be an integer with a FastAVCache, got "
-                f"{type(named['logits_to_keep']).__name__}."
-            )
+        refuse_call(self.parts.head, named)
         if state.length == 0:
             self.override.check_request(self.parts.head, named)
+        continue_positions(state, named)
         state.open(named)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -245,7 +247,7 @@ class Binding:
         self.attention.follow(self.base_attention)
         named = {**dict(zip(self._text_parameters, args, strict=False)), **kwargs}
         state = state_of(named.get(layer_call.CACHE))
-        if state is None:
+        if state is None or state.served is kwargs:
             return None
         call, state.call = state.call, None
         if call is None or state.binding is not self:
@@ -256,6 +258,7 @@ class Binding:
         source = named.get("inputs_embeds")
         source = named["input_ids"] if source is None else source
         prefill = open_prefill(state, call, source, self.parts, self.override)
+        remember(state, named, state.length, source.shape[1])
         if state.length:
             shift_positions(state, named, state.length, source)
         if prefill is None:
@@ -270,6 +273,7 @@ class Binding:
             if kept is not None:
                 cut_deepstack(named, kept, prefill)
         return (), named
+
 
 class _LayerEntry:
     """Forward pre-hook of one decoder layer."""

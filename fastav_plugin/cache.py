@@ -24,6 +24,18 @@ class FastAVCache(Cache):
     holds the rows that layer saw, which differ from layer to layer. Media of a later turn are
     pruned as the first prompt's; what layers hold of earlier turns stays.
 
+    What generate() returns beside tokens: `scores` and `logits` are as ever, one [B, vocabulary]
+    per step. In step 0, `hidden_states[0][l]` is [B, K, C] and `attentions[0][l]` [B, H, K, K]
+    with the rows that went through a layer: K is that layer's entry in
+    `report().tokens_per_layer` (the longest prompt's, the others padded on the left). Hidden
+    states count one more entry than layers: entry 0 is what entered layer 0, entry l + 1 what
+    left layer l. `layers[l].positions[:, :K]` says which prompt position each row is. Later steps
+    have one row; `attentions[step][l]` is [B, H, 1, N] with the N rows the layer can see. Under
+    assisted decoding both are refused.
+
+    The decoding modes that live in hub repositories (contrastive search, DoLa, group and
+    constrained beam search) are untested.
+
     Args:
         config: what to prune; None for FastAVConfig().
         tokens: a TokenMap of the prompt, where `input_ids` do not say what is what.

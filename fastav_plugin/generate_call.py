@@ -24,12 +24,14 @@ class GenerateCall:
     Attributes:
         prefill_chunk_size: rows per chunk, or None for an undivided prefill.
         drafted: candidate tokens that assisted decoding or prompt lookup appended.
+        assisted: whether drafts may come, in this forward or a later one.
         expansion: batch rows made of each prompt, for beams or several returned sequences.
         inputs: the keywords it was given; media are no longer among those of the model's call.
     """
 
     prefill_chunk_size: int | None = None
     drafted: int = 0
+    assisted: bool = False
     expansion: int = 1
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,11 +55,13 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
         if own is None or not any(own is cache for cache in caches):
             continue
         config = variables.get("generation_config")
-        drafted = variables.get("candidate_length", 0) if frame.f_code is assisted else 0
+        drafting = frame.f_code is assisted
+        drafted = variables.get("candidate_length", 0) if drafting else 0
         copies = [getattr(config, name, 1) or 1 for name in ("num_beams", "num_return_sequences")]
         return GenerateCall(
             getattr(config, "prefill_chunk_size", None),
             int(drafted),
+            drafting,
             int(max(copies)),
             find_local(outermost, "kwargs") or {},
         )

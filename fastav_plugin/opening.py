@@ -13,6 +13,7 @@ from fastav_plugin.errors import TokenMapError, UnsupportedError
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.model_overrides.base import ModelOverride, Parts
 from fastav_plugin.prefill import Prefill, Setting
+from fastav_plugin.refusals import refuse_drafted_outputs
 from fastav_plugin.state import State
 from fastav_plugin.tokens import TokenMap
 
@@ -34,7 +35,8 @@ def open_prefill(
         turns of words.
 
     Raises:
-        UnsupportedError: a chunked prompt, or one wider than a sliding window under flash.
+        UnsupportedError: a chunked prompt, one wider than a sliding window under flash, or
+            hidden states and attentions asked of assisted decoding.
         TokenMapError: the caller's TokenMap is of another prompt.
         StateError: the prompt is padded on the right.
     """
@@ -48,6 +50,11 @@ def open_prefill(
         raise UnsupportedError(
             f"prefill_chunk_size={generate.prefill_chunk_size}: a prompt that comes in chunks "
             "cannot be pruned, because a cut needs all of it. Leave prefill_chunk_size unset."
+        )
+    if generate is not None and not call.get("use_cache", True):
+        raise UnsupportedError(
+            f"use_cache={call['use_cache']} makes generate() bring the whole prompt at every step, "
+            "which a FastAVCache would append. Leave it out."
         )
     kept = call.get("logits_to_keep", 0)
     drafted = max(0, kept - 1, 0 if generate is None else generate.drafted)
@@ -76,6 +83,8 @@ def open_prefill(
     )
     if past and prefill.reason is not None:
         return None
+    if prefill.reason is None and generate is not None and generate.assisted:
+        refuse_drafted_outputs(call)
     if prefill.reason is None and flash:
         _check_windows(past + length, parts, override)
     _remember(state, prefill, call)

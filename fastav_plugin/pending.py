@@ -8,6 +8,7 @@ gets them and binds the model if they hold this cache.
 
 from __future__ import annotations
 
+import threading
 import weakref
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 from fastav_plugin.binding import Binding
 from fastav_plugin.errors import StateError
 from fastav_plugin.layer_call import CACHE
+from fastav_plugin.refusals import PARALLEL, refuse_parallel
 
 
 class Pending:
@@ -32,30 +34,37 @@ class Pending:
         self._cache = weakref.ref(cache)
         self._marked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._closed = False
-        self._first = register_module_forward_pre_hook(self._mark)
-        self._second = register_module_forward_pre_hook(self._look)
+        # Reentrant: a garbage collection inside `_mark` may close a search.
+        self._marking = threading.RLock()
+        with self._marking:  # another thread may call the first hook before the second is there
+            self._first = register_module_forward_pre_hook(self._mark)
+            self._second = register_module_forward_pre_hook(self._look)
         weakref.finalize(cache, self.close)
 
     def close(self) -> None:
         """Remove the hooks and every mark; safe to call twice."""
-        self._closed = True
-        self._first.remove()
-        self._second.remove()
-        for module in tuple(self._marked):
-            module._forward_pre_hooks_with_kwargs.pop(self._second.id, None)
-        self._marked.clear()
+        with self._marking:
+            self._closed = True
+            self._first.remove()
+            self._second.remove()
+            for module in tuple(self._marked):
+                module._forward_pre_hooks_with_kwargs.pop(self._second.id, None)
+            self._marked.clear()
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _mark(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not self._closed and isinstance(module, PreTrainedModel):
-            module._forward_pre_hooks_with_kwargs[self._second.id] = True
-            self._marked.add(module)
+        if not _may_hold_it(module):
+            return
+        with self._marking:
+            if not self._closed:
+                module._forward_pre_hooks_with_kwargs[self._second.id] = True
+                self._marked.add(module)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _look(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if self._closed or not isinstance(module, PreTrainedModel):
+        if self._closed or not _may_hold_it(module):
             return None
         if kwargs is None:
             raise StateError(
@@ -65,9 +74,16 @@ class Pending:
         cache = self._cache()
         if cache is None or not any(value is cache for value in (kwargs.get(CACHE), *args)):
             return None
-        already_bound = Binding.of(module) is not None
+        refuse_parallel(module)
         self.close()
         binding = Binding.make(module)
-        if already_bound:
-            return None  # its own hook comes next in this very call
+        if module is not binding.parts.head:
+            return None  # a bound model's text model, whose own hook says what is wrong
+        # Bound or not, this call may have begun before another thread bound the model, and then
+        # the model's own hooks are not asked in it.
         return binding.first_call(module, args, kwargs)
+
+
+def _may_hold_it(module: nn.Module) -> bool:
+    """Whether a module may be called with the cache and has to be looked at."""
+    return isinstance(module, (PreTrainedModel, *PARALLEL))

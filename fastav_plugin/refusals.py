@@ -1,4 +1,4 @@
-"""What is refused before any forward: compiled models, and settings a model cannot follow."""
+"""What is refused before any forward: compiled and parallel models, impossible settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
+
+#: Wrappers that call the model inside them on slices of a batch.
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
 def check_config(
@@ -44,6 +47,93 @@ def _has_mrope(text_config: Any) -> bool:
     return isinstance(rope, dict) and "mrope_section" in rope
 
 
+def refuse_call(head: nn.Module, named: dict[str, Any]) -> None:
+    """Raise for a call of a model that a FastAVCache cannot serve.
+
+    Args:
+        head: the model.
+        named: all arguments of its call by name.
+
+    Raises:
+        UnsupportedError: with the argument at fault.
+    """
+    if head.training:
+        raise UnsupportedError("Pruning is for inference. Call model.eval() first.")
+    if named.get("labels") is not None:
+        raise UnsupportedError(
+            "`labels` do not fit the surviving rows' logits. Compute losses without a FastAVCache."
+        )
+    if named.get("use_cache") is False:
+        raise UnsupportedError(
+            "use_cache=False contradicts a FastAVCache. Leave it out, or pass no cache."
+        )
+    if not isinstance(named.get("logits_to_keep", 0), int):
+        raise UnsupportedError(
+            "`logits_to_keep` must be an integer with a FastAVCache, got "
+            f"{type(named['logits_to_keep']).__name__}."
+        )
+
+
+def refuse_drafted_outputs(named: dict[str, Any]) -> None:
+    """Raise if assisted decoding is to return, or to draft from, what each layer made.
+
+    transformers tells prompt rows from drafted ones by the prompt's length.
+
+    Raises:
+        UnsupportedError: with the outputs asked for.
+    """
+    wanted = [name for name in ("output_hidden_states", "output_attentions") if named.get(name)]
+    if wanted:
+        raise UnsupportedError(
+            f"{' and '.join(wanted)} under assisted decoding would mix prompt rows with drafts: "
+            "they are sliced by the prompt's length, which pruned layers do not have. Leave them "
+            "unset, or decode without drafts (drafts made from hidden states need them)."
+        )
+
+
+def refuse_settings(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise for settings of generate() that leave an attached model nothing to prune.
+
+    Args:
+        head: the model.
+        args: positional arguments of generate: inputs, generation_config, ...
+        kwargs: its keywords.
+
+    Raises:
+        UnsupportedError: with the setting at fault.
+    """
+    given = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
+    configs = [given, getattr(head, "generation_config", None)]
+    known = (config.use_cache for config in configs if config is not None)
+    # A None among the keywords is taken at its word, not for "the default".
+    use_cache = kwargs.get("use_cache", next((value for value in known if value is not None), True))
+    if not use_cache:
+        raise UnsupportedError(
+            f"use_cache={use_cache} leaves an attached model nothing to prune. Leave it out, or "
+            "detach(model)."
+        )
+    if kwargs.get("cache_implementation") == "paged":
+        raise UnsupportedError(
+            "cache_implementation='paged' is continuous batching, whose cache is shared by all "
+            "requests and cannot be pruned. Leave `cache_implementation` unset, or detach(model)."
+        )
+
+
+def refuse_prompt_learning(model: nn.Module) -> None:
+    """Raise for PEFT's adapters that put virtual tokens before the prompt, or into its cache.
+
+    Raises:
+        UnsupportedError: with the kind of adapter.
+    """
+    adapter: Any = getattr(getattr(model, "_orig_mod", model), "active_peft_config", None)
+    if getattr(adapter, "is_prompt_learning", False):
+        raise UnsupportedError(
+            f"PEFT's {adapter.peft_type.value} brings prompts as embeddings, or fills generate's "
+            "cache before them, so nothing says where their media are. Use an adapter of weights, "
+            "such as LoRA, or give FastAVCache a TokenMap of the prompt with its virtual tokens."
+        )
+
+
 def refuse_compiled(head: nn.Module) -> None:
     """Raise if any part of the model was compiled: dynamo would skip hooks added now.
 
@@ -62,3 +152,19 @@ def refuse_compiled(head: nn.Module) -> None:
                 "skipped. Attach, then compile: load the model anew, call "
                 "fastav_plugin.attach(model, config), then torch.compile."
             )
+
+
+def refuse_parallel(module: Any) -> None:
+    """Raise for a data-parallel wrapper or replica: one cache cannot follow several models.
+
+    Raises:
+        UnsupportedError: with the way to the model inside.
+    """
+    # By name: torch's sharded package is imported by those who use it.
+    sharded = type(module).__name__ == "FullyShardedDataParallel"
+    if isinstance(module, PARALLEL) or sharded or getattr(module, "_is_replica", False):
+        raise UnsupportedError(
+            f"{type(module).__name__} takes part in data parallelism, whose copies of a model "
+            "cannot share a FastAVCache. Use the model itself, attach(model.module, config) and "
+            "model.module.generate(...), in one process for each device."
+        )

@@ -33,9 +33,11 @@ class State:
         token_map: map of the conversation up to the last prompt that hooks were asked about.
         reason: why nothing was cut.
         shift: int64 [B], what renumbering takes off later positions.
+        rope_deltas: int64 [B, 1], what multi-dimensional rotary positions are ahead of counts.
         forward: the forward pass going on.
         call: keywords of the head's call going on.
         replaces: the cache of generate's own whose place this one took.
+        served: keywords of the call in which the search for the model did the hooks' work.
         opened_at: length at which a forward was begun that has not ended.
     """
 
@@ -47,9 +49,11 @@ class State:
     token_map: TokenMap | None = None
     reason: str | None = None
     shift: Tensor | None = None
+    rope_deltas: Tensor | None = None
     forward: Prefill | Append | None = None
     call: dict[str, Any] | None = None
     replaces: Any = None
+    served: dict[str, Any] | None = None
     opened_at: int | None = None
 
     @property
@@ -77,10 +81,10 @@ class State:
 
     def close(self) -> None:
         """End a forward that went through."""
-        self.call = self.opened_at = None
+        self.call = self.served = self.opened_at = None
 
     def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
-        """Move everything that is kept per batch row: layers, TokenMap, position shift."""
+        """Move all that is kept per batch row: layers, TokenMap, shifts of positions."""
         # What layers share, they share afterwards: masks are picked once for all of them.
         moved: dict[int, tuple[Tensor, Tensor]] = {}
 
@@ -95,11 +99,13 @@ class State:
             self.token_map = self.token_map.map_rows(function)
         if self.shift is not None:
             self.shift = function(self.shift)
+        if self.rope_deltas is not None:
+            self.rope_deltas = function(self.rope_deltas)
 
     def clear(self) -> None:
         """Back to a cache that has seen no model."""
-        self.binding = self.token_map = self.reason = self.shift = None
-        self.forward = self.call = self.opened_at = self.replaces = None
+        self.binding = self.token_map = self.reason = self.shift = self.rope_deltas = None
+        self.forward = self.call = self.served = self.opened_at = self.replaces = None
         self.layers.clear()
 
 

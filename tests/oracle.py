@@ -124,23 +124,28 @@ def masked_dense(
 
 
 @contextmanager
-def hidden(model: Any, held: list[Tensor]) -> Iterator[None]:
-    """While inside, each layer of the model sees only the prompt rows it holds."""
+def hidden(model: Any, held: list[Tensor], *, shortest: int = 0) -> Iterator[None]:
+    """While inside, each layer of the model sees only the prompt rows it holds.
+
+    Sequences below `shortest` are another prompt's, such as the unconditional one of guidance.
+    """
     handles = []
     try:
         for layer, mask in zip(decoder_layers(model), held, strict=True):
-            handles.append(layer.register_forward_pre_hook(_hide(mask), with_kwargs=True))
+            handles.append(layer.register_forward_pre_hook(_hide(mask, shortest), with_kwargs=True))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _hide(held: Tensor) -> Callable[..., Any]:
+def _hide(held: Tensor, shortest: int) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         states = args[0] if args else kwargs["hidden_states"]
         attention: Any = module.self_attn
         cache = kwargs["past_key_values"]
+        if cache.get_seq_length(attention.layer_idx) + states.shape[1] < shortest:
+            return None
         mask = _visible(
             kwargs["attention_mask"],
             held.repeat_interleave(states.shape[0] // held.shape[0], dim=0),

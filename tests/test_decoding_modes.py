@@ -112,6 +112,36 @@ def test_hidden_states_and_attentions_of_the_survivors(name: str, shape: str) ->
     assert output.past_key_values is result.cache
 
 
+@pytest.mark.parametrize("attached", [False, True])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "omni_interleaved", "gemma3"])
+def test_where_the_rows_of_hidden_states_stood(name: str, attached: bool) -> None:
+    """As FastAVCache's docstring says: `positions` of the layer that made them."""
+    family = FAMILIES[name]
+    model = family.model("sdpa")
+    inputs = family.batch(rows_of(name, "ragged"))
+    length = inputs["input_ids"].shape[1]
+    wanted: dict[str, Any] = {"output_hidden_states": True, "steps": 2}
+    cache: Any = None if attached else FastAVCache(config_of(name, METHOD))
+    try:
+        if attached:
+            attach(model, config_of(name, METHOD))
+        output = run(model, inputs, cache, **wanted).output
+        cache = output.past_key_values
+        held = held_rows(cache, length)
+    finally:
+        detach(model)
+    with hidden(model, held):
+        expected = run(model, inputs, **wanted).output
+    widths = torch.tensor(cache.report(row=None).tokens_per_layer).amax(dim=0).tolist()
+    for entry, layer in enumerate([0, *range(len(widths))]):
+        states = output.hidden_states[0][entry]
+        positions = cache.layers[layer].positions[:, : widths[layer]]
+        assert states.shape[1] == widths[layer]
+        columns = positions.clamp(min=0)[..., None].expand(-1, -1, states.shape[2])
+        dense = expected.hidden_states[0][entry].gather(1, columns)
+        assert_close(states[positions >= 0], dense[positions >= 0])
+
+
 @each_shape
 @each_family
 def test_attached_generate_equals_an_explicit_cache(name: str, shape: str) -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Any
 
 import pytest
 import torch
 
-from fastav_plugin import FastAVCache, detach
+from fastav_plugin import FastAVCache, attach, detach
 from tests.cases import METHODS, Pruned, assert_close, config_of, keep_all_config, prune, rows_of
 from tests.families import FAMILIES, build
-from tests.oracle import run
+from tests.oracle import hidden, run
 from tests.prompts import Row, special
+from tests.word_tokenizer import word_tokenizer
 
 each_family = pytest.mark.parametrize("name", FAMILIES)
 each_method = pytest.mark.parametrize("method", METHODS)
 STEPS = 8
+
+
+def slow(*values: str) -> list[Any]:
+    """Parameters of the full matrix only."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def _echoing(name: str) -> Row:
@@ -119,6 +126,103 @@ def test_assisted_by_a_small_model(name: str, method: str) -> None:
 def test_assisted_by_its_own_kind(name: str, method: str) -> None:
     """The assistant is of the same class, so nothing but identity tells whose cache it is."""
     _assisted(name, build(name, layers=2, seed=3), method)
+
+
+@pytest.mark.parametrize("method", ["fastav", *slow("divprune", "fastav+divprune")])
+@pytest.mark.parametrize("drafts", ["lookup", "own kind", "itself"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "omni_interleaved", "gemma3"])
+def test_drafts_on_an_attached_model(name: str, drafts: str, method: str) -> None:
+    """An assistant may be the attached model itself: its own generate inside generate is pruned."""
+    plain = _plain(name, "sdpa", method)
+    model = FAMILIES[name].model("sdpa")
+    options: dict[str, Any] = {"prompt_lookup_num_tokens": 4}
+    if drafts != "lookup":
+        assistant = model if drafts == "itself" else build(name, layers=2, seed=3)
+        options = {"assistant_model": assistant}
+    attach(model, config_of(name, method))
+    try:
+        for _ in range(2):
+            drafted = run(model, FAMILIES[name].batch([_echoing(name)]), steps=STEPS, **options)
+            cache: Any = drafted.output.past_key_values
+            assert torch.equal(drafted.tokens, plain.run.tokens)
+            assert [layer.rows for layer in cache.layers] == plain.lengths
+            assert cache.report(row=None).tokens_per_layer == plain.report.tokens_per_layer
+    finally:
+        detach(model)
+
+
+@pytest.mark.parametrize("drafts", ["lookup", "own kind"])
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "gemma3", "llama_text"])
+def test_sampling_with_drafts_and_one_seed(name: str, drafts: str) -> None:
+    family = FAMILIES[name]
+    model = family.model("sdpa")
+    options: dict[str, Any] = {"do_sample": True, "temperature": 1.5, "steps": STEPS}
+    if drafts == "lookup":
+        options["prompt_lookup_num_tokens"] = 4
+    else:
+        options["assistant_model"] = build(name, layers=2, seed=3)
+    torch.manual_seed(2)
+    drafted = prune(name, "sdpa", [_echoing(name)], config_of(name, "fastav+divprune"), **options)
+    torch.manual_seed(2)
+    with hidden(model, drafted.held):
+        expected = run(model, family.batch([_echoing(name)]), **options)
+    assert torch.equal(drafted.run.tokens, expected.tokens)
+    assert_close(drafted.run.logits, expected.logits)
+
+
+@each_method
+def test_drafts_of_its_own_first_layers(method: str) -> None:
+    """Early exit: the assistant is the model with fewer layers, for as long as it drafts."""
+    plain = _plain("llama_text", "sdpa", method)
+    settings = config_of("llama_text", method)
+    item = _echoing("llama_text")
+    drafted = prune("llama_text", "sdpa", [item], settings, steps=STEPS, assistant_early_exit=2)
+    assert torch.equal(drafted.run.tokens, plain.run.tokens)
+    assert drafted.lengths == plain.lengths
+
+
+def _foreign_assistant() -> dict[str, Any]:
+    """A new assistant with a vocabulary of its own; sampling with it prunes its head for good."""
+    family = FAMILIES["llama_text"]
+    model = family.model("sdpa")
+    config = family.config()
+    config.vocab_size += 7
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        assistant = type(model)(config).eval()
+    assistant.generation_config = copy.deepcopy(model.generation_config)
+    return {
+        "assistant_model": assistant,
+        "tokenizer": word_tokenizer(),
+        "assistant_tokenizer": word_tokenizer(extra=7),
+    }
+
+
+def test_an_assistant_with_another_tokenizer() -> None:
+    """Universal assisted decoding: drafts are spelled out and read again."""
+    plain = _plain("llama_text", "sdpa", "fastav")
+    options = _foreign_assistant()
+    forwards = _Forwards(options["assistant_model"])
+    settings = config_of("llama_text", "fastav")
+    drafted = prune(
+        "llama_text", "sdpa", [_echoing("llama_text")], settings, steps=STEPS, **options
+    )
+    assert forwards.rows, "the assistant never ran"
+    assert torch.equal(drafted.run.tokens, plain.run.tokens)
+    assert drafted.lengths == plain.lengths
+
+
+def test_sampling_with_an_assistant_with_another_tokenizer() -> None:
+    """transformers itself says other words each time here, so only the rows held are compared."""
+    plain = _plain("llama_text", "sdpa", "fastav")
+    settings = config_of("llama_text", "fastav")
+    options: dict[str, Any] = {"do_sample": True, "steps": STEPS}
+    item = _echoing("llama_text")
+    drafted = prune("llama_text", "sdpa", [item], settings, **options, **_foreign_assistant())
+    assert drafted.run.tokens.shape == (1, STEPS)
+    assert drafted.lengths == plain.lengths
+    for mine, expected in zip(drafted.held, plain.held, strict=True):
+        assert torch.equal(mine, expected)
 
 
 def test_the_assistant_is_not_bound() -> None:

@@ -20,7 +20,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cache", "budget"),
     ("pending", "plan"),
     ("binding",),
-    ("opening",),
+    ("opening", "mrope"),
     ("state", "refusals"),
     ("prefill", "append", "attention"),
     ("alive",),

@@ -26,6 +26,7 @@ from tests.life_cycle.models import (
     snapshot,
 )
 from tests.life_cycle.models import tokens as prompt_map
+from tests.prompts import SUPPRESSED
 
 IDS = prompt()
 
@@ -80,6 +81,27 @@ def test_the_method_comes_back_as_the_class_had_it(pruning: FastAVConfig) -> Non
     detach(model)
     assert "generate" not in vars(model)
     assert model.generate.__func__ is type(model).generate
+
+
+def test_a_generate_taken_from_the_model_before_it_was_attached(pruning: FastAVConfig) -> None:
+    model, inputs = omni()
+    stock = run(model, inputs)
+    taken = model.generate
+    unbound = type(model).generate
+    settings: dict[str, Any] = {
+        "max_new_tokens": 4,
+        "do_sample": False,
+        "suppress_tokens": SUPPRESSED,
+        "return_dict_in_generate": True,
+        "output_logits": True,
+    }
+    attach(model, pruning)
+    expected = run(model, inputs)
+    assert not same(expected, stock)
+    assert same(taken(**inputs, **settings), expected)
+    assert same(unbound(model, **inputs, **settings), expected)
+    detach(model)
+    assert same(taken(**inputs, **settings), stock)
 
 
 def test_a_generate_the_user_put_on_the_instance_survives(pruning: FastAVConfig) -> None:

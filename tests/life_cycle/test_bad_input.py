@@ -1,10 +1,12 @@
 """Bad input: one clear error before any token, and the model works afterwards."""
 
-import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from fastav_plugin import (
     ConfigError,
@@ -82,20 +84,52 @@ def test_no_cache_at_all(witness: Witness) -> None:
         witness.model(input_ids=IDS, past_key_values=cache(), use_cache=False)
 
 
-def test_no_cache_on_an_attached_model_is_not_dense_in_silence(
-    witness: Witness, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.mark.parametrize("where", ["keyword", "None", "config", "second argument", "model"])
+def test_no_cache_on_an_attached_model(witness: Witness, where: str) -> None:
+    """However generate is told to use no cache, it does not run dense in silence."""
+    model = witness.model
+    new_config: Any = GenerationConfig
+    settings = new_config(max_new_tokens=3, use_cache=False)
+    calls: dict[str, Callable[[], Any]] = {
+        "keyword": lambda: generate(model, IDS, use_cache=False),
+        "None": lambda: generate(model, IDS, use_cache=None),
+        "config": lambda: model.generate(IDS, generation_config=settings),
+        "second argument": lambda: model.generate(IDS, settings),
+        "model": lambda: model.generate(IDS, new_config(max_new_tokens=3)),
+    }
+    attach(model, config())
+    model.generation_config.use_cache = False if where == "model" else None
+    with pytest.raises(UnsupportedError, match="use_cache"):
+        calls[where]()
+    assert isinstance(generate(model, IDS, use_cache=True).past_key_values, FastAVCache)
+    model.generation_config.use_cache = None
+    detach(model)
+    witness.layers_run = 0
+
+
+def test_a_cache_that_generate_is_told_nothing_about(witness: Witness) -> None:
+    """With use_cache=None generate makes a cache and still brings the whole prompt each step."""
+    with pytest.raises(UnsupportedError, match="use_cache=None"):
+        generate(witness.model, IDS, cache(), use_cache=None)
+
+
+def test_continuous_batching_on_an_attached_model(witness: Witness) -> None:
     attach(witness.model, config())
-    try:
-        with caplog.at_level(logging.INFO, logger="fastav_plugin"):
-            out = generate(witness.model, IDS, use_cache=False)
-    except FastAVError as error:
-        assert "use_cache" in str(error)
-    else:
-        assert torch.equal(out.sequences, witness.stock.sequences)
-        assert any("unpruned" in record.message for record in caplog.records)
-        witness.layers_run = 0
+    with pytest.raises(UnsupportedError, match="cache_implementation='paged'"):
+        generate(witness.model, IDS, cache_implementation="paged")
     detach(witness.model)
+
+
+@pytest.mark.parametrize("wanted", ["output_hidden_states", "output_attentions"])
+def test_layers_outputs_of_drafted_forwards(witness: Witness, wanted: str) -> None:
+    model = witness.model
+    settings: dict[str, Any] = {"prompt_lookup_num_tokens": 3, wanted: True}
+    with pytest.raises(UnsupportedError, match=wanted):
+        generate(model, IDS, cache(), **settings)
+    if wanted == "output_hidden_states":  # where nothing is cut, the slices are right
+        out = generate(model, IDS, cache(min_media_tokens=100), **settings)
+        assert torch.equal(out.sequences, witness.stock.sequences)
+        witness.layers_run = 0
 
 
 @pytest.mark.parametrize("size", [8, 29, 30, 64])

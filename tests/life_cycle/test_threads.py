@@ -1,14 +1,20 @@
 """Several requests at once: on one model, and on several instances of one class."""
 
+import gc
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
+from transformers import DynamicCache
 
-from fastav_plugin import FastAVCache, FastAVConfig, attach, detach
+from fastav_plugin import FastAVCache, FastAVConfig, TokenMap, attach, detach
+from tests.cases import config_of, rows_of
+from tests.families import FAMILIES, build
 from tests.life_cycle.models import (
     COUNTS,
     cache,
@@ -20,6 +26,8 @@ from tests.life_cycle.models import (
     same,
     tokens,
 )
+from tests.prompts import SUPPRESSED
+from tests.test_conversations import longer
 
 ROUNDS = 6
 PROMPTS = [prompt(seed) for seed in range(4)]
@@ -131,3 +139,134 @@ def test_a_stream_of_tokens_from_a_thread() -> None:
     thread.join(timeout=60)
     assert seen == [*expected.tolist(), -1]
     assert past.report().tokens_per_layer == COUNTS
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads that take turns all the time, so that a race has its chance."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_another_thread_binds_the_model_after_a_call_began() -> None:
+    """torch lists a call's hooks as it begins: the model's own are not among them then."""
+    model = qwen2()
+    expected = [request(qwen2(), number) for number in range(2)]
+    others: list[Any] = []
+
+    def meanwhile(module: torch.nn.Module, args: Any) -> None:
+        if not others:
+            others.append(None)
+            others[0] = together(partial(request, model, 1))[0]
+
+    # The first of the process-wide hooks, so that it runs before the search looks at the call.
+    handle = torch.nn.modules.module.register_module_forward_pre_hook(meanwhile)
+    try:
+        found = request(model, 0)
+    finally:
+        handle.remove()
+    assert same(others[0], expected[1])
+    assert same(found, expected[0])
+    assert same(request(model, 0), expected[0])
+
+
+@pytest.mark.usefixtures("restless")
+def test_many_searches_at_once() -> None:
+    """Fresh caches of several batch sizes, dense calls, and another model that is never bound."""
+    other = qwen2(seed=4)
+
+    def job(model: Any, number: int) -> Any:
+        ids = prompt(number, batch=1 + number % 3)
+        if number % 4 == 3:
+            return generate(model, ids, new=3)
+        maps = TokenMap.batch([tokens()] * ids.shape[0], padding_side="left")
+        return generate(model, ids, FastAVCache(kind(number), maps), new=3)
+
+    expected = [job(qwen2(), number) for number in range(7)]
+    dense = generate(other, PROMPTS[0], new=3)
+    for _ in range(3):
+        model = qwen2()
+        jobs = [partial(job, model, number) for number in range(7)]
+        *found, stock = together(*jobs, partial(generate, other, PROMPTS[0], new=3))
+        assert all(same(one, two) for one, two in zip(found, expected, strict=True))
+        assert same(stock, dense)
+        detach(model)
+        gc.collect()
+        for module in (*model.modules(), *other.modules()):
+            assert not module._forward_pre_hooks
+            assert not module._forward_pre_hooks_with_kwargs
+    assert not any(global_hooks().values())
+
+
+def _say(model: Any, inputs: dict[str, Any], **settings: Any) -> Any:
+    return model.generate(
+        **inputs,
+        max_new_tokens=4,
+        do_sample=False,
+        suppress_tokens=SUPPRESSED,
+        return_dict_in_generate=True,
+        output_logits=True,
+        **settings,
+    )
+
+
+def _chat(model: Any, name: str, inputs: dict[str, Any]) -> Any:
+    past = FastAVCache(config_of(name, "fastav"))
+    first = _say(model, inputs, past_key_values=past)
+    return _say(model, longer(inputs, first.sequences), past_key_values=past)
+
+
+class _Quiet:
+    """A streamer, read by nobody."""
+
+    def __init__(self) -> None:
+        self.said: list[int] = []
+
+    def put(self, value: torch.Tensor) -> None:
+        self.said.extend(value.reshape(-1).tolist())
+
+    def end(self) -> None:
+        self.said.append(-1)
+
+
+def _streamed(model: Any, inputs: dict[str, Any]) -> Any:
+    streamer = _Quiet()
+    result = _say(model, inputs, streamer=streamer)
+    assert streamer.said == [*result.sequences[0].tolist(), -1]
+    return result
+
+
+@pytest.mark.usefixtures("restless")
+@pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "omni_interleaved", "gemma3"])
+def test_one_attached_model_serves_all_kinds_of_calls(name: str) -> None:
+    """Exchanged and own caches, dense ones, beams, drafts, streams and chats, of several widths."""
+    model = build(name)
+    family = FAMILIES[name]
+    single, ragged = (family.batch(rows_of(name, shape)) for shape in ("single", "ragged"))
+    text = model.config.get_text_config(decoder=True)
+
+    def own(inputs: dict[str, Any], method: str) -> Any:
+        return _say(model, inputs, past_key_values=FastAVCache(config_of(name, method)))
+
+    jobs: list[Callable[[], Any]] = [
+        lambda: _say(model, single),
+        lambda: _say(model, ragged),
+        lambda: own(single, "divprune"),
+        lambda: own(ragged, "fastav"),
+        lambda: _say(model, ragged, past_key_values=DynamicCache(config=text)),
+        lambda: _say(model, single, num_beams=2),
+        lambda: _say(model, single, prompt_lookup_num_tokens=3),
+        lambda: _streamed(model, single),
+        lambda: _chat(model, name, single),
+        lambda: _chat(model, name, ragged),
+    ]
+    attach(model, config_of(name, "fastav+divprune"))
+    expected = [job() for job in jobs]
+    for _ in range(2):
+        found = together(*jobs)
+        for number, (one, two) in enumerate(zip(found, expected, strict=True)):
+            assert same(one, two), f"job {number}"
+            assert type(one.past_key_values) is type(two.past_key_values)
+    detach(model)

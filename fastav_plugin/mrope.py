@@ -1,0 +1,118 @@
+"""What models with multi-dimensional rotary positions remember, kept per request.
+
+The Qwen-VL line and its kin write on the model by how much the rotary positions of its last
+prompt differ from token counts (`rope_deltas`), and read it when a later turn continues. Two
+conversations, in turn or in two threads, would each continue with what the other wrote.
+"""
+
+from __future__ import annotations
+
+import copy
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.generation.utils import GenerationMixin
+
+from fastav_plugin import layer_call
+from fastav_plugin.state import State, state_of
+
+#: The method of a head in which generate reads and writes the model's memory.
+METHOD = "_prepare_position_ids_for_generation"
+_MEMORY = "rope_deltas"
+
+#: Arguments of a call that brings text only.
+_TEXT = frozenset(
+    "input_ids inputs_embeds attention_mask past_key_values use_cache logits_to_keep return_dict "
+    "output_hidden_states output_attentions output_router_logits cache_position".split()
+)
+
+
+def positions_method(head: nn.Module) -> MethodType | None:
+    """METHOD for one head, which lets generate continue a request from its own memory.
+
+    Returns:
+        None if the head has no such memory, or a method of its own already.
+    """
+    own = getattr(type(head), METHOD, None)
+    if own in (None, getattr(GenerationMixin, METHOD)) or METHOD in head.__dict__:
+        return None
+    return (
+        None
+        if _path_to_memory(head) is None
+        else MethodType(_prepare_position_ids_for_generation, head)
+    )
+
+
+# By METHOD's own name, by which a pickled model finds it again on its class.
+def _prepare_position_ids_for_generation(
+    self: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]
+) -> Any:
+    state = state_of(model_kwargs.get(layer_call.CACHE))
+    path = _path_to_memory(self)
+    if state is not None and state.rope_deltas is not None and path is not None:
+        # Beams of one prompt stand together and have one value.
+        copies = max(1, state.rope_deltas.shape[0] // inputs_tensor.shape[0])
+        # Shown to this call alone: another thread may write on the model at any time.
+        self = _remembering(self, path, state.rope_deltas[::copies])
+    return getattr(type(self), METHOD)(self, inputs_tensor, model_kwargs)
+
+
+def _path_to_memory(head: nn.Module) -> list[str] | None:
+    """Names that lead from a head to the module that remembers."""
+    for name, module in head.named_modules():
+        if _MEMORY in vars(module):
+            return name.split(".") if name else []
+    return None
+
+
+def _remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Module:
+    """A shallow copy of a model that shares all its weights and remembers something else."""
+    twin = copy.copy(module)
+    if not path:
+        setattr(twin, _MEMORY, deltas)
+        return twin
+    twin._modules = dict(module._modules)
+    twin._modules[path[0]] = _remembering(getattr(module, path[0]), path[1:], deltas)
+    return twin
+
+
+def remember(state: State, named: dict[str, Any], past: int, rows: int) -> None:
+    """Note in a request's state what its rotary positions are ahead of token counts.
+
+    Args:
+        state: of the request's cache; its prompt is known.
+        named: what the text model is called with.
+        past: rows brought before.
+        rows: rows of this forward.
+    """
+    positions = named.get(layer_call.POSITIONS)
+    if rows == 1 or positions is None or positions.dim() != 3 or state.token_map is None:
+        return
+    last = past + rows - 1 - _padding(state).to(positions.device)
+    state.rope_deltas = (positions[-3:].amax(dim=(0, 2)) - last)[:, None]
+
+
+def continue_positions(state: State, named: dict[str, Any]) -> None:
+    """Give a direct call that brings more text, and no position ids, those of its own request.
+
+    Args:
+        state: of the request's cache.
+        named: arguments of the head's call; `position_ids` [3, B, rows] are added.
+    """
+    source = named.get("input_ids")
+    source = named.get("inputs_embeds") if source is None else source
+    brought = {name for name, value in named.items() if value is not None}
+    if state.length == 0 or state.rope_deltas is None or source is None or brought - _TEXT:
+        return
+    device = source.device
+    later = torch.arange(state.length, state.length + source.shape[1], device=device)
+    counted = later - _padding(state).to(device)[:, None]
+    named[layer_call.POSITIONS] = (counted + state.rope_deltas.to(device)).expand(3, -1, -1)
+
+
+def _padding(state: State) -> Tensor:
+    """int64 [B], padding rows before each prompt."""
+    assert state.token_map is not None
+    return (~state.token_map.valid).sum(dim=1)
