@@ -57,7 +57,9 @@ def probe_clip(path: str | Path) -> ClipFacts:
 
 
 def count_frames(path: str | Path) -> int:
-    """Video frames of a file, found without decoding them; 0 without pictures.
+    """Video frames of a file; 0 without pictures.
+
+    They are decoded only where the container has no index of them.
 
     Raises:
         ConfigError: the file cannot be opened.
@@ -66,7 +68,11 @@ def count_frames(path: str | Path) -> int:
     with _opened(path) as container:
         if not container.streams.video:
             return 0
-    return len(_frame_times(path))
+    times = _frame_times(path)
+    if times is not None:
+        return len(times)
+    with _opened(path) as container:
+        return sum(1 for _ in container.decode(video=0))
 
 
 def sound_seconds(path: str | Path) -> float | None:
@@ -97,12 +103,9 @@ def stream_frames(path: str | Path, indices: Sequence[int]) -> Iterator[Frames]:
         ConfigError: the file cannot be read.
         UnsupportedError: PyAV is not installed.
     """
-    times = _frame_times(path)
-    wanted = [index for index in indices if index < len(times)]
-    with _opened(path) as container:
-        for number, frame in _frames_at(container, times, sorted(set(wanted))):
-            picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-            yield from [picture] * wanted.count(number)
+    for number, frame in _frames_at(path, sorted(set(indices))):
+        picture = np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+        yield from [picture] * indices.count(number)
 
 
 def read_sound(
@@ -163,45 +166,82 @@ def _opened(path: str | Path) -> Iterator[Any]:
         raise ConfigError(f"Cannot read the media file '{path}': {error}") from error
 
 
-def _frame_times(path: str | Path) -> list[int]:
-    """Presentation time of every frame in order, in the stream's time base."""
+#: Containers whose index has the exact time of every frame; in others a seek may miss.
+_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+#: Frames over which a stream is decoded rather than searched, and compared with its index first.
+_FAR = 64
+
+
+class _Lost(Exception):
+    """Frames do not come out in the order of the index."""
+
+
+def _frame_times(path: str | Path) -> list[int] | None:
+    """Presentation time of every frame in order, in the stream's time base; None if unknown."""
     with _opened(path) as container:
         if not container.streams.video:
             raise ConfigError(f"'{path}' holds no pictures. Give a file with a video stream.")
-        packets = [p for p in container.demux(video=0) if p.size]
+        if container.format.name not in _INDEXED:
+            return None
+        packets = (p for p in container.demux(video=0) if p.size and not p.is_discard)
         times = [p.pts for p in packets]
-        if None not in times:
-            return sorted(times)
-    # A bare stream has no times; there is no way but to count what comes out.
-    with _opened(path) as container:
-        return list(range(sum(1 for _ in container.decode(video=0))))
+    return None if None in times or len(set(times)) < len(times) else sorted(times)
 
 
-def _frames_at(
-    container: Any, times: Sequence[int], wanted: Sequence[int]
-) -> Iterator[tuple[int, Any]]:
+def _frames_at(path: str | Path, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
     """Each wanted frame with its number; ascending."""
-    stream = container.streams.video[0]
-    stream.thread_type = "AUTO"
-    numbers = {time: number for number, time in enumerate(times)}
-    decoder = enumerate(container.decode(video=0))
-    reached = -1
-    for number in wanted:
-        # Decoding on is as quick as a seek over a short way.
-        if number - reached > _FAR and numbers.get(times[number]) == number:
-            container.seek(times[number], stream=stream, backward=True)
-            decoder = enumerate(container.decode(video=0), start=reached + 1)
-        for count, frame in decoder:
-            reached = count if frame.pts is None else numbers.get(frame.pts, count)
-            if reached >= number:
-                yield number, frame
-                break
-        else:
+    times = _frame_times(path)
+    found = 0
+    if times is not None:
+        try:
+            for pair in _sought(path, times, [n for n in wanted if n < len(times)]):
+                yield pair
+                found += 1
             return
+        except _Lost:
+            pass
+    rest = set(wanted[found:])
+    with _opened(path) as container:
+        for pair in enumerate(container.decode(video=0)):
+            if pair[0] in rest:
+                yield pair
 
 
-#: Frames over which a stream is decoded rather than searched.
-_FAR = 64
+def _sought(
+    path: str | Path, times: Sequence[int], wanted: Sequence[int]
+) -> Iterator[tuple[int, Any]]:
+    """The wanted frames by seeking to the key frame before them.
+
+    Raises:
+        _Lost: what comes out is not what the index says.
+    """
+    numbers = {time: number for number, time in enumerate(times)}
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        decoder = container.decode(video=0)
+        reached = -1
+        for number in wanted:
+            sought = number - reached > _FAR
+            if sought and reached < 0:
+                # A look at the beginning tells whether the index can be trusted.
+                for place, frame in zip(range(_FAR // 4), decoder, strict=False):
+                    if numbers.get(frame.pts) != place:
+                        raise _Lost
+            if sought:
+                container.seek(times[number], stream=stream, backward=True)
+                decoder = container.decode(video=0)
+            for frame in decoder:
+                place = numbers.get(frame.pts, -1)
+                expected = reached + 1 if not sought else place
+                if place != expected or not 0 <= place <= number:
+                    raise _Lost
+                reached, sought = place, False
+                if reached == number:
+                    yield number, frame
+                    break
+            else:
+                return
 
 
 def _samples(path: str | Path, sample_rate: int, mix: bool) -> Iterator[Waveform]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from fastav_plugin import ConfigError
-from fastav_plugin.decoding import probe_clip, read_sound, stream_frames
+from fastav_plugin import ConfigError, decoding
+from fastav_plugin.decoding import count_frames, probe_clip, read_sound, stream_frames
 
 CLIP = Path(__file__).parents[2] / "fastav_plugin/testbed/clips/single.mp4"
 
@@ -39,6 +40,50 @@ def test_picked_frames_are_those_of_a_whole_decode() -> None:
     for index, frame in zip(indices, picked, strict=True):
         assert np.array_equal(frame, every[index])
     assert list(stream_frames(CLIP, [len(every) + 5])) == []
+
+
+CONTAINERS = [
+    ("mp4", "libx264", {}),
+    ("mp4", "libx264", {"x264-params": "open-gop=1:keyint=50:bframes=3"}),
+    ("mkv", "libx264", {}),
+    # Containers without an index of exact times: a seek would miss.
+    ("avi", "libx264", {}),
+    ("ts", "libx264", {}),
+    ("mpg", "mpeg2video", {}),
+]
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize(("ending", "codec", "options"), CONTAINERS)
+def test_far_frames_are_exact_in_every_container(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ending: str,
+    codec: str,
+    options: dict[str, str],
+    trusted: bool,
+) -> None:
+    """Also where an index is trusted that turns out to be wrong."""
+    if trusted:
+        monkeypatch.setattr(decoding, "_INDEXED", (*decoding._INDEXED, "avi"))
+    path = tmp_path / f"clip.{ending}"
+    texture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"threads": "1", **options}
+        for shift in range(300):
+            frame = av.VideoFrame.from_ndarray(np.roll(texture, shift, axis=1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert count_frames(path) == len(every) == 300
+    for indices in ([0, 5, 120, 121, 290], [77, 299], [250]):
+        picked = list(stream_frames(path, indices))
+        assert len(picked) == len(indices)
+        for index, picture in zip(indices, picked, strict=True):
+            assert np.array_equal(picture, every[index]), index
 
 
 def test_stretches_are_slices_of_the_whole_sound() -> None:
