@@ -18,6 +18,7 @@ from fastav_plugin.errors import (
 )
 from fastav_plugin.hooks import LayerHook, LayerHookList, LayerView, register_hook
 from fastav_plugin.model_overrides import register_override
+from fastav_plugin.model_overrides.own_models import register_models
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality, TokenMap
 
@@ -41,5 +42,6 @@ __all__ = [
     "attach",
     "detach",
     "register_hook",
+    "register_models",
     "register_override",
 ]

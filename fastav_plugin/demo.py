@@ -12,9 +12,9 @@ from typing import Any
 
 from fastav_plugin.comparison import Outcome, compare
 from fastav_plugin.config import FastAVConfig
+from fastav_plugin.decoding import REMEDY
 from fastav_plugin.demo_picture import draw_outcome
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media import REMEDY
 from fastav_plugin.own_clip import KNOWLEDGE, check_questions, read_start
 from fastav_plugin.testbed.model import prepare_inputs
 from fastav_plugin.testbed.samples import SAMPLES

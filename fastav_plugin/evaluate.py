@@ -18,9 +18,9 @@ from fastav_plugin.attach import detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.comparison import DENSE
 from fastav_plugin.config import CONFIG_NAME, FastAVConfig
+from fastav_plugin.decoding import REMEDY
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.evaluation_file import Answer, EvaluationFile, Record
-from fastav_plugin.media import REMEDY
 from fastav_plugin.testbed.model import prepare_inputs
 from fastav_plugin.testbed.tasks import TASKS, Item, held_out_items
 

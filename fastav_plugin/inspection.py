@@ -18,6 +18,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.model_overrides import find_override
+from fastav_plugin.model_overrides.own_models import own_model, read_own_config, register_models
 from fastav_plugin.plan import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
@@ -143,9 +144,14 @@ def read_config(directory: Path) -> Any:
     """The transformers configuration in a folder.
 
     Raises:
-        ConfigError: no such file, not JSON, or a model type that transformers does not know.
+        ConfigError: no such file, not JSON, or a model type that neither transformers nor this
+            package knows.
     """
+    register_models()
     try:
+        own = read_own_config(directory)
+        if own is not None:
+            return own
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         first = str(error).strip().split("\n")[0]
@@ -159,11 +165,14 @@ _TEXT = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
 def model_class(config: Any) -> Any:
-    """The transformers class that a configuration names.
+    """The class that a configuration names, of transformers or of ours.
 
     Raises:
         UnsupportedError: none, or one that transformers does not have.
     """
+    own = own_model(config)
+    if own is not None:
+        return own.model_class()
     names = getattr(config, "architectures", None) or []
     # A config.json may name the class of an older release; its model_type stays.
     kind = getattr(config, "model_type", "")

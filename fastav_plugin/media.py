@@ -7,15 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from fastav_plugin.decoding import REMEDY, Frames, Waveform
 from fastav_plugin.errors import ConfigError, UnsupportedError
 
-Frames = npt.NDArray[np.uint8]
-Waveform = npt.NDArray[np.float32]
-
-#: What reading files needs, and the remedy when it is missing.
-REMEDY = "Install it with: pip install 'fastav-plugin[media]'"
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
 
@@ -141,6 +136,44 @@ def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any
     if interleaved:
         inputs["use_audio_in_video"] = True
     return inputs
+
+
+def prepare_files(
+    processor: Any,
+    question: str,
+    *,
+    images: list[Path],
+    video: Path | None,
+    audio: Path | None,
+    frames: int | None = None,
+    sound: str = "separate",
+) -> dict[str, Any]:
+    """Make the inputs of generate() with a processor that reads files itself.
+
+    Args:
+        processor: one of ours; it samples frames and lays sound out as its model was trained.
+        question: the user's text.
+        images: at most one picture file.
+        video: a file with a video stream.
+        audio: a file with an audio stream; goes before the video's own sound.
+        frames: frames to take of the video; None for the checkpoint's number.
+        sound: "none" leaves the video's own sound out.
+
+    Raises:
+        ConfigError: a file that cannot be read, or media the model does not take together.
+    """
+    if len(images) > 1:
+        raise ConfigError(f"{type(processor).__name__} takes one picture, got {len(images)}.")
+    return dict(
+        processor(
+            text=question,
+            image=images[0] if images else None,
+            video=video,
+            audio=audio,
+            num_frames=frames,
+            sound=sound != "none",
+        )
+    )
 
 
 def _video_arguments(processor: Any, media: Media) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastav_plugin.decoding import REMEDY
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media import REMEDY
 from fastav_plugin.testbed.words import build_tokenizer, vocabulary
 from fastav_plugin.testbed.world import (
     CLIP_SECONDS,

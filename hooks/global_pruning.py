@@ -24,8 +24,9 @@ class GlobalPruning(LayerHook):
     Args:
         rule: one rule for all media, or one per modality: "all", "first N tokens",
             "first N frames", "below N". "first" counts a modality's alive rows in prompt
-            order, or its frames still alive; "below" counts original positions from the row's
-            first real token.
+            order, or its frames still alive; modalities that have one rule of frames in common
+            are counted together, so that a frame goes with its sound. "below" counts original
+            positions from the row's first real token.
         layer: the layer to enter; None means L // 2.
 
     Reference: FastAV, section 2.1.
@@ -63,12 +64,16 @@ class GlobalPruning(LayerHook):
             if rule == "all":
                 continue
             rows = view.mask(Modality[name.upper()])
-            keep &= ~rows | _obeys(rule, rows, view)
+            alike = [Modality[other.upper()] for other in MEDIA if self._rules[other] == rule]
+            keep &= ~rows | _obeys(rule, rows, view.mask(*alike), view)
         return keep
 
 
-def _obeys(rule: str, rows: Tensor, view: LayerView) -> Tensor:
-    """Bool [B, T], True where a row of one modality (`rows`) satisfies the rule."""
+def _obeys(rule: str, rows: Tensor, alike: Tensor, view: LayerView) -> Tensor:
+    """Bool [B, T], True where a row of one modality (`rows`) satisfies the rule.
+
+    `alike` are the rows of all modalities under this very rule.
+    """
     words = rule.split()
     if words[0] == "below":
         return view.positions - view.start[:, None] < int(words[1])
@@ -81,6 +86,6 @@ def _obeys(rule: str, rows: Tensor, view: LayerView) -> Tensor:
             "does not know. Use 'first N tokens' or 'below N', or pass a TokenMap with frames."
         )
     # Frames ascend in prompt order, so a row opens a frame if it is past all before it.
-    frame = torch.where(rows, view.frame, -1)
+    frame = torch.where(alike, view.frame, -1)
     before = torch.nn.functional.pad(frame.cummax(dim=1).values, (1, 0), value=-1)[:, :-1]
-    return (rows & (frame > before)).cumsum(dim=1) <= count
+    return (alike & (frame > before)).cumsum(dim=1) <= count

@@ -12,6 +12,8 @@ from fastav_plugin.model_overrides import (
     phi4_multimodal,
     qwen_omni,
     qwen_vl,
+    video_salmonn2,
+    videollama2,
 )
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override, register_override
@@ -31,4 +33,6 @@ __all__ = [
     "qwen_omni",
     "qwen_vl",
     "register_override",
+    "video_salmonn2",
+    "videollama2",
 ]

@@ -20,6 +20,17 @@ class QwenVLOverride(ModelOverride):
     model_types: ClassVar[tuple[str, ...]] = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")
 
     @override
+    def refusal(self, config: Any) -> str | None:
+        # The authors' config.json calls itself like its base, which knows no sound.
+        if getattr(config, "audio_config", None):
+            return (
+                "it is a video-SALMONN 2+ without its sound, loaded as its base; load it with "
+                "fastav_plugin.model_overrides.video_salmonn2."
+                "VideoSalmonn2PlusForConditionalGeneration"
+            )
+        return super().refusal(config)
+
+    @override
     def token_map(
         self,
         config: Any,

@@ -28,7 +28,8 @@ from fastav_plugin.cli.outcomes import print_outcomes
 from fastav_plugin.comparison import compare
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.inspection import model_class, read_config
-from fastav_plugin.media import SOUND, prepare_prompt, read_media
+from fastav_plugin.media import SOUND, prepare_files, prepare_prompt, read_media
+from fastav_plugin.model_overrides.own_models import own_model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
@@ -53,10 +54,22 @@ def run(
     settings: Settings = None,
     target_flops: TargetFlops = None,
     sound: Annotated[
-        str, typer.Option(help="The video's own sound: separate, interleaved or none.")
+        str,
+        typer.Option(
+            help="The video's own sound: separate, interleaved or none. The models of this "
+            "package lay it out as they were trained."
+        ),
     ] = "separate",
-    fps: Annotated[float, typer.Option(min=0.01, help="Video frames per second.")] = 2.0,
-    frames: Annotated[int | None, typer.Option(min=2, help="At most this many frames.")] = None,
+    fps: Annotated[
+        float,
+        typer.Option(
+            min=0.01, help="Video frames per second; the models of this package choose themselves."
+        ),
+    ] = 2.0,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=2, help="At most this many frames, or exactly for VideoLLaMA2."),
+    ] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 64,
     repeats: Annotated[int, typer.Option(min=1, help="Timed prefills of each method.")] = 1,
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
@@ -71,15 +84,19 @@ def run(
     """
     ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
     _check(sound, dtype)
-    configs = make_configs(read_config(model), method, ratios, ("fastav",))
-    media = read_media(
-        images=image or [], video=video, audio=audio, fps=fps, max_frames=frames, sound=sound
-    )
+    config = read_config(model)
+    configs = make_configs(config, method, ratios, ("fastav",))
+    files: dict[str, Any] = {"images": image or [], "video": video, "audio": audio, "sound": sound}
+    own = own_model(config) is not None
+    media = None if own else read_media(**files, fps=fps, max_frames=frames)
     if threads is not None:
         torch.set_num_threads(threads)
     with progress("generate", 1 + (1 + len(configs)) * (1 + repeats)) as tick:
         loaded, processor = load(model, dtype, device)
-        inputs = prepare_prompt(processor, media, question)
+        if media is None:
+            inputs = prepare_files(processor, question, **files, frames=frames)
+        else:
+            inputs = prepare_prompt(processor, media, question)
         if target_flops is not None:
             budget = {"target_flops": target_flops, "prompt": inputs}
             configs = make_configs(loaded, method, ratios, ("fastav",), **budget)
@@ -116,7 +133,8 @@ def load(directory: Path, dtype: str = "auto", device: str = "cpu") -> tuple[Any
     """
     config = read_config(directory)
     try:
-        processors: Any = AutoProcessor
+        own = own_model(config)
+        processors: Any = AutoProcessor if own is None else own.processor_class()
         processor = processors.from_pretrained(directory, local_files_only=True)
         if not hasattr(processor, "tokenizer"):
             raise UnsupportedError(

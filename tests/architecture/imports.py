@@ -12,7 +12,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cli", "__main__", "model_overrides.tgi"),
     ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
-    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving"),
+    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
+    + ("bench_clip", "conversion"),
     ("testbed",),
     ("",),
     ("attach", "probe"),
@@ -28,7 +29,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
     + ("parallel", "block_mask", "tracing"),
-    ("config", "flops", "growing", "tiny_copy"),
+    ("config", "flops", "decoding", "growing", "tiny_copy"),
     ("errors",),
 )
 

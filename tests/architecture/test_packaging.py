@@ -153,8 +153,8 @@ def test_the_top_level_is_fixed() -> None:
 
 WITHOUT_EXTRAS = """
 import importlib, pkgutil, sys
-EXTRAS = ("av", "matplotlib", "soundfile", "flash_attn", "peft", "accelerate")
-for name in (*EXTRAS, "fastapi", "uvicorn", "openai", "torchcodec"):
+EXTRAS = ("av", "kaldi_native_fbank", "matplotlib", "soundfile", "flash_attn", "peft")
+for name in (*EXTRAS, "accelerate", "fastapi", "uvicorn", "openai", "torchcodec"):
     sys.modules[name] = None
 import fastav_plugin
 for module in pkgutil.walk_packages(fastav_plugin.__path__, "fastav_plugin."):

@@ -30,6 +30,7 @@ PUBLIC = [
     "attach",
     "detach",
     "register_hook",
+    "register_models",
     "register_override",
 ]
 

@@ -40,6 +40,14 @@ cache = fastav_plugin.FastAVCache()
 assert state() != before, "an unbound cache waits for its model"
 del cache
 assert state() == before, (before, state())
+
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+modelling = "fastav_plugin.model_overrides.videollama2.modeling"
+assert "videollama2_qwen2" not in CONFIG_MAPPING and modelling not in sys.modules
+fastav_plugin.register_models()
+fastav_plugin.register_models()
+assert "videollama2_qwen2" in CONFIG_MAPPING and modelling in sys.modules
+assert state() == before, (before, state())
 print("unchanged")
 """
 

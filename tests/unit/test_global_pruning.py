@@ -68,6 +68,19 @@ def test_first_frames_with_interleaved_audio() -> None:
     assert shown(keep, modality) == ["tvva--a--at", "..tvva--att"]
 
 
+def test_a_frame_goes_with_its_sound_where_both_have_one_rule() -> None:
+    """Sound that only some frames have is not counted in frames of its own."""
+    modality = modalities("tvvavvavt")
+    frame = [[-1, 0, 1, 1, 2, 3, 3, 4, -1]]
+    for rule in ("first 2 frames", {"video": "first 2 frames", "audio": "first 2 frames"}):
+        keep = GlobalPruning(rule)(make_view(modality, frame=frame))
+        assert shown(keep, modality) == ["tvva----t"]
+    keep = GlobalPruning({"video": "first 3 frames", "audio": "first 2 frames"})(
+        make_view(modality, frame=frame)
+    )
+    assert shown(keep, modality) == ["tvvav-a-t"]
+
+
 def test_first_frames_counts_alive_frames() -> None:
     modality = modalities("tvvvt")
     view = make_view(modality, frame=[[-1, 3, 3, 5, -1]])

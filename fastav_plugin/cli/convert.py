@@ -1,0 +1,48 @@
+"""fastav convert: a checkpoint in its authors' layout into a plain transformers folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastav_plugin.cli.console import print_json, print_table, progress, size
+from fastav_plugin.cli.options import JsonFlag
+from fastav_plugin.conversion import STEPS, convert
+
+
+def run(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, file_okay=False, metavar="SRC", help="Folder as its authors publish it."
+        ),
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="DST", help="Folder to write; must not be there yet.")
+    ],
+    json: JsonFlag = False,
+) -> None:
+    """Write a checkpoint that its authors publish in a layout of their own as plain safetensors.
+
+    For the models that this package brings: VideoLLaMA2.1 with sound, video-SALMONN 2 and 2+.
+    Their folders can be loaded as they are; a converted one loads faster, needs no torch files,
+    and is what other tools expect. Weights keep their dtype. Needs as much memory as the model.
+
+    Example: fastav convert ./VideoLLaMA2.1-7B-AV ./videollama2-plain
+    """
+    with progress("convert", STEPS) as tick:
+        found = convert(source, target, tick)
+    if json:
+        print_json({"source": str(source), "target": str(target), **dataclasses.asdict(found)})
+        return
+    facts = {
+        "model type": found.model_type,
+        "parameters": f"{found.parameters:,}",
+        "dtype": found.dtype,
+        "size": size(found.bytes),
+        "files": ", ".join(found.files),
+    }
+    print_table(["", ""], [[name, value] for name, value in facts.items()], left=(0, 1), wrap=(1,))

@@ -1,0 +1,160 @@
+"""Clips and sounds as the processors take them, from files of any length or from arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastav_plugin.decoding import Frames, Waveform, probe_clip, read_sound, stream_frames
+from fastav_plugin.errors import ConfigError
+
+SAMPLE_RATE = 16_000
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A clip that is not in a file.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB.
+        fps: frames per second.
+        waveform: float32 [n] at 16 kHz; None without sound.
+    """
+
+    frames: Frames
+    fps: float
+    waveform: Waveform | None = None
+
+
+class OpenClip:
+    """One clip to be looked at and listened to.
+
+    Args:
+        source: path of a file, or a Clip.
+
+    Attributes:
+        count: frames of the clip.
+        fps: frames per second.
+        seconds: length of the pictures.
+        heard: length of the sound in seconds.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds no pictures.
+    """
+
+    def __init__(self, source: str | Path | Clip) -> None:
+        self.source = source
+        if isinstance(source, Clip):
+            self.count, self.fps = len(source.frames), source.fps
+            self.heard = 0.0 if source.waveform is None else len(source.waveform) / SAMPLE_RATE
+        else:
+            facts = probe_clip(source)
+            self.count, self.fps = facts.frames, facts.fps
+            self.heard = facts.seconds or 0.0
+            if facts.frames == 0 and self.heard:
+                raise ConfigError(f"'{source}' holds sound but no pictures. Pass it as `audio`.")
+        if self.count == 0 or not self.fps > 0:
+            raise ConfigError(
+                f"{self.name} holds {self.count} frames at {self.fps:g} frames per second; at "
+                "least one frame and a frame rate are needed. Try to re-encode it."
+            )
+        self.seconds = self.count / self.fps
+
+    @property
+    def name(self) -> str:
+        """For errors."""
+        return "The clip" if isinstance(self.source, Clip) else f"'{self.source}'"
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[Frames]:
+        """Some frames in order, uint8 [H, W, 3] each.
+
+        Raises:
+            ConfigError: the file ends before one of them.
+        """
+        if isinstance(self.source, Clip):
+            yield from (self.source.frames[index] for index in indices)
+            return
+        found = 0
+        for found, picture in enumerate(stream_frames(self.source, indices), start=1):  # noqa: B007
+            yield picture
+        if found != len(indices):
+            raise ConfigError(
+                f"{self.name} gave {found} of {len(indices)} frames and seems damaged. Try to "
+                "re-encode it."
+            )
+
+    def sound(self, mix: bool) -> Waveform | None:
+        """float32 [n] at 16 kHz; None without sound.
+
+        Args:
+            mix: whether channels are mixed; else the first one is taken.
+        """
+        if not self.heard:
+            return None
+        if isinstance(self.source, Clip):
+            whole = self.source.waveform
+            assert whole is not None
+        else:
+            whole = read_sound(self.source, None, SAMPLE_RATE, mix=mix)[0]
+        return _at_least_a_second(whole)
+
+
+def open_sound(source: Any, mix: bool) -> Waveform:
+    """A sound of its own, float32 [n] at 16 kHz, from a path or an array.
+
+    Args:
+        source: the path, or float [n] at 16 kHz.
+        mix: whether a file's channels are mixed; else the first one is taken.
+
+    Raises:
+        ConfigError: no sound in the file, or an array that is not [n] with n > 0.
+    """
+    if isinstance(source, str | Path):
+        found = read_sound(source, None, SAMPLE_RATE, mix=mix)[0]
+        if not len(found):
+            raise ConfigError(f"'{source}' holds no sound that could be decoded.")
+        return _at_least_a_second(found)
+    found = np.asarray(source, np.float32)
+    if found.ndim != 1 or not len(found):
+        raise ConfigError(
+            f"A sound must be one channel of samples at 16 kHz, got the shape {found.shape}."
+        )
+    return _at_least_a_second(found)
+
+
+def _at_least_a_second(waveform: Waveform) -> Waveform:
+    return np.pad(waveform, (0, max(0, SAMPLE_RATE - len(waveform))))
+
+
+def in_rows(items: Any, rows: int, name: str) -> list[list[Any]]:
+    """The media of each prompt of a batch.
+
+    Args:
+        items: None, one medium, a list with one for each prompt, or a list of lists. For a
+            batch of one prompt a flat list is all of that prompt's media.
+        rows: prompts.
+        name: of the argument, for errors.
+
+    Raises:
+        ConfigError: not as many entries as prompts.
+    """
+    if items is None:
+        return [[] for _ in range(rows)]
+    if isinstance(items, str | Path | Clip | np.ndarray):
+        items = [items]
+    listed = list(items)
+    if rows == 1 and not any(isinstance(item, list | tuple) for item in listed):
+        return [listed]
+    if len(listed) != rows:
+        raise ConfigError(
+            f"`{name}` has {len(listed)} entries for {rows} prompts. Give one entry per prompt, "
+            "None or a list where a prompt has none or several."
+        )
+    return [
+        list(item) if isinstance(item, list | tuple) else [] if item is None else [item]
+        for item in listed
+    ]

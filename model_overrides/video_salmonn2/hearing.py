@@ -1,0 +1,107 @@
+"""What both models do with sound: encode it before generate() repeats rows, and place features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastav_plugin.errors import TokenMapError
+
+#: The one placeholder of a clip in the prompts of the authors' code.
+REFERENCE_PLACEHOLDER = -200
+
+
+class HearingGeneration:
+    """Mixin of a head: generate() encodes sound once, as it does with pictures.
+
+    Without it, beams would repeat the raw sounds one by one instead of row by row.
+    """
+
+    #: Keywords of `get_audio_features`.
+    audio_inputs: tuple[str, ...] = ()
+
+    def _prepare_multimodal_encoder_kwargs_for_generation(
+        self, model_kwargs: dict[str, Any]
+    ) -> dict[str, Any]:
+        model_kwargs = super()._prepare_multimodal_encoder_kwargs_for_generation(  # type: ignore[misc]
+            model_kwargs
+        )
+        inputs = {name: model_kwargs.pop(name, None) for name in self.audio_inputs}
+        if inputs["input_features"] is not None:
+            encode: Any = self.get_audio_features  # type: ignore[attr-defined]
+            model_kwargs["mm_encoder_outputs"]["audio"] = encode(**inputs)
+        return model_kwargs
+
+    def _expand_multimodal_outputs(
+        self, input_ids: Tensor, mm_encoder_output: dict[str, Any], *args: Any, **options: Any
+    ) -> dict[str, Any]:
+        outputs: dict[str, Any] = super()._expand_multimodal_outputs(  # type: ignore[misc]
+            input_ids, mm_encoder_output, *args, **options
+        )
+        sounds = outputs.get("audio")
+        if sounds is not None:
+            config: Any = self.config  # type: ignore[attr-defined]
+            counts = (input_ids == config.audio_token_id).sum(dim=1).tolist()
+            times = options.get("expand_size", args[0] if args else 1)
+            sounds.pooler_output = repeat_rows(sounds.pooler_output, counts, times)
+        return outputs
+
+
+def repeat_rows(
+    features: Sequence[Tensor], counts: Sequence[int], times: int
+) -> tuple[Tensor, ...]:
+    """Repeat the media of each row together: [a, b] and [c] become a b a b c c.
+
+    Args:
+        features: [tokens, C] of each medium, in order of the batch.
+        counts: tokens of each row.
+        times: how often each row is repeated.
+    """
+    waiting = list(features)
+    found: list[Tensor] = []
+    for count in counts:
+        mine: list[Tensor] = []
+        while waiting and sum(map(len, mine)) < count:
+            mine.append(waiting.pop(0))
+        found += mine * times
+    return tuple(found)
+
+
+def place_features(embeddings: Tensor, where: Tensor, features: Any, kind: str) -> Tensor:
+    """Put features in the places of their placeholders.
+
+    Args:
+        embeddings: [B, T, C].
+        where: bool [B, T], the placeholders of one modality.
+        features: None, or `pooler_output` holds [tokens, C] of each medium, in order of the batch.
+        kind: name of the modality, for errors.
+
+    Raises:
+        TokenMapError: placeholders and features are not equally many.
+    """
+    rows = torch.cat(tuple(features.pooler_output)) if features is not None else None
+    found, given = int(where.sum()), 0 if rows is None else len(rows)
+    if found != given:
+        raise TokenMapError(
+            f"The prompt holds {found} {kind} placeholders, but {given} {kind} features were "
+            "given. Make both with one call of the processor."
+        )
+    if rows is None:
+        return embeddings
+    return embeddings.masked_scatter(where[..., None], rows.to(embeddings))
+
+
+def refuse_reference_placeholder(input_ids: Tensor) -> None:
+    """Say what to do with a prompt that was made by the authors' code.
+
+    Raises:
+        TokenMapError: an id below zero.
+    """
+    if bool((input_ids < 0).any()):
+        raise TokenMapError(
+            f"`input_ids` hold the placeholder {int(input_ids.min())}, which stands for a whole "
+            "clip. Let the processor make the prompt: it writes one placeholder per media token."
+        )

@@ -1,0 +1,200 @@
+"""VideoLLaMA2.1 with sound, for generate(); read from the authors' folder or from our own."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Cache, GenerationConfig, GenerationMixin
+from transformers.utils.generic import ModelOutput
+from typing_extensions import override
+
+from fastav_plugin.model_overrides.checkpoint_reader import (
+    HUB_OPTIONS,
+    local_folder,
+    own_memory,
+)
+from fastav_plugin.model_overrides.videollama2.configuration import VideoLlama2Config
+from fastav_plugin.model_overrides.videollama2.modeling import (
+    VideoLlama2Model,
+    VideoLlama2PreTrainedModel,
+)
+from fastav_plugin.model_overrides.videollama2.official import is_official_folder
+from fastav_plugin.model_overrides.videollama2.official_weights import (
+    fit_official,
+    read_official,
+)
+
+#: Settings that from_pretrained takes for the config of an official folder.
+_SETTINGS = ("num_frames", "image_token_id", "video_token_id", "audio_token_id")
+
+
+@dataclass
+class VideoLlama2Output(ModelOutput):
+    """What the model gives.
+
+    Attributes:
+        loss: of the next token, with labels.
+        logits: [B, T, vocabulary].
+        past_key_values: the cache.
+        hidden_states, attentions: of the decoder, if asked for.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, GenerationMixin):
+    """VideoLLaMA2.1 with sound, which answers questions about a clip.
+
+    `from_pretrained` reads the authors' checkpoint folder as well as what `save_pretrained`
+    wrote.
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012
+
+    def __init__(self, config: VideoLlama2Config) -> None:
+        super().__init__(config)
+        text: Any = config.text_config
+        self.model = VideoLlama2Model(config)
+        self.lm_head = nn.Linear(text.hidden_size, text.vocab_size, bias=False)
+        self.post_init()
+
+    @override
+    def get_input_embeddings(self) -> Any:
+        return self.model.get_input_embeddings()
+
+    @override
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    @override
+    def get_output_embeddings(self) -> Any:
+        """The head."""
+        return self.lm_head
+
+    @override
+    def get_decoder(self) -> Any:
+        return self.model.language_model
+
+    def get_video_features(self, pixel_values_videos: Tensor, **kwargs: Any) -> Any:
+        """As VideoLlama2Model.get_video_features."""
+        return self.model.get_video_features(pixel_values_videos)
+
+    def get_image_features(self, pixel_values: Tensor, **kwargs: Any) -> Any:
+        """As VideoLlama2Model.get_image_features."""
+        return self.model.get_image_features(pixel_values)
+
+    def get_audio_features(self, input_features: Tensor, **kwargs: Any) -> Any:
+        """As VideoLlama2Model.get_audio_features."""
+        return self.model.get_audio_features(input_features)
+
+    @override
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        pixel_values_videos: Tensor | None = None,
+        input_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        mm_encoder_outputs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> VideoLlama2Output:
+        """Predict the next token of each row.
+
+        Args:
+            input_ids: int64 [B, T], one placeholder id per media token.
+            pixel_values: pictures, as in `get_image_features`; in the order of the rows.
+            pixel_values_videos: clips [clips, frames, 3, side, side], in the order of the rows.
+            input_features: sounds [sounds, frames, mel bins], in the order of the rows.
+            attention_mask: [B, T], 0 for padding.
+            position_ids: int64 [B, T].
+            past_key_values: a cache.
+            inputs_embeds: [B, T, C] in place of `input_ids`.
+            labels: int64 [B, T]; -100 is ignored.
+            logits_to_keep: how many last rows to make logits of; 0 for all.
+            mm_encoder_outputs: what the `get_*_features` gave, by "image", "video" and "audio",
+                in place of the raw media.
+            kwargs: for the decoder.
+
+        Raises:
+            ConfigError: media that do not fit the placeholders.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            pixel_values_videos=pixel_values_videos,
+            input_features=input_features,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            mm_encoder_outputs=mm_encoder_outputs,
+            **kwargs,
+        )
+        rows = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, rows])
+        loss = None
+        if labels is not None:
+            size = self.lm_head.out_features
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=size, **kwargs)
+        return VideoLlama2Output(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    @classmethod
+    @override
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        pretrained_model_name_or_path: str | Path | None,
+        *model_args: Any,
+        config: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Read a model, from the authors' checkpoint folder or from one of our own.
+
+        Raises:
+            ConfigError: the folder lacks files, or holds tensors that do not fit.
+        """
+        place = pretrained_model_name_or_path
+        if place is None or kwargs.get("subfolder"):
+            return super().from_pretrained(place, *model_args, config=config, **kwargs)
+        folder = local_folder(place, **kwargs)
+        if not is_official_folder(folder):
+            return super().from_pretrained(folder, *model_args, config=config, **kwargs)
+        if not isinstance(config, VideoLlama2Config):
+            config = VideoLlama2Config.from_pretrained(folder)
+        config = copy.deepcopy(config)
+        for name in [name for name in kwargs if name in _SETTINGS]:
+            setattr(config, name, kwargs.pop(name))
+        tensors = read_official(folder, config)
+        if "generation_config" not in kwargs and (folder / "generation_config.json").exists():
+            kwargs["generation_config"] = GenerationConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            empty = cls(config)
+        weights = fit_official(tensors, config, empty.state_dict())
+        for name in (*HUB_OPTIONS, "use_safetensors"):
+            kwargs.pop(name, None)
+        model = super().from_pretrained(
+            None, *model_args, config=config, state_dict=weights, **kwargs
+        )
+        loaded = model[0] if isinstance(model, tuple) else model
+        loaded.config.name_or_path = str(place)
+        own_memory(loaded)
+        return model
