@@ -3,10 +3,11 @@
 The settings of a method that may give way ("knobs") have an order. Seen from the config's own
 values, a smaller budget first takes each knob in turn to the end of its sensible range, then
 each to its last value; a larger one first loosens each knob in turn until it drops nothing. In
-that order: `visual_keep_ratio`, `audio_keep_ratio`, `fine_drop_ratio`, `global_rule`. Every step
-on the way drops at least as much as the one before, so the place where the budget is met is
-found by bisection. The counts are exact, but for a rule of positions or frames after DivPrune:
-how many rows it leaves depends on DivPrune's picks, which are taken to lie evenly.
+that order: `visual_keep_ratio`, `audio_keep_ratio`, `fine_drop_ratio`, `global_rule`,
+`global_layer` (which is never raised). Every step on the way drops at least as much as the one
+before, so the place where the budget is met is found by bisection. The counts are exact, but for
+a rule of positions or frames after DivPrune: how many rows it leaves depends on DivPrune's picks,
+which are taken to lie evenly.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import logging
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Integral
 from typing import Any
 
 from torch import Tensor
@@ -78,7 +80,10 @@ def fit_budget(
         ratios = [cost.macs(row) / max(1, full) for row, full in zip(counts, dense, strict=True)]
         return sum(ratios) / len(ratios)
 
-    search = _Search(config, _knobs(config, budget.fixed, tokens), tokens, share)
+    depth = range(max(1, override.deepstack_layers(model_config)), layers)
+    knobs = _knobs(config, budget.fixed, tokens)
+    ladders = [knob.ladder(config, tokens, depth) for knob in knobs]
+    search = _Search(config, knobs, ladders, share)
     found = search.nearest(target)
     if found is None:
         _, reason = plan_tokens(config, tokens, layers)
@@ -133,12 +138,16 @@ def read_prompt(prompt: Any, override: ModelOverride, model_config: Any) -> Toke
     known = [field.name for field in fields(PromptSize)]
     if isinstance(prompt, Mapping) and prompt and set(prompt) <= set(known):
         counts = {**dict.fromkeys(known, 0), **prompt}
-        if all(type(count) is int and count >= 0 for count in counts.values()):
-            return PromptSize(**counts).token_map()
+        if all(_is_count(count) for count in counts.values()):
+            return PromptSize(**{name: int(count) for name, count in counts.items()}).token_map()
     raise ConfigError(
         "`target_flops` needs `prompt`: a TokenMap, token counts such as {'text': 50, 'video': 676}"
         f" (known: {', '.join(known)}), or the inputs of generate(), got {reprlib.repr(prompt)}."
     )
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
 
 
 def _knobs(config: FastAVConfig, fixed: frozenset[str], tokens: TokenMap) -> list[Knob]:
@@ -159,17 +168,20 @@ def _unreachable(config: FastAVConfig, budget: Budget, search: _Search, reason: 
     lowest = search.config_at(search.last)
     named = ", ".join(f"{knob.field}={getattr(lowest, knob.field)!r}" for knob in search.knobs)
     fixed = sorted(budget.fixed & {field.name for field in fields(config)})
-    advice = "give fewer settings yourself, " if fixed else ""
+    remedies = ["raise the target"]
     if reason is not None:
         why = f"because {reason}"
-    elif not search.knobs:
-        why = f"for no setting of method {config.method!r} is left to choose"
+        remedies += ["lower `min_media_tokens`"] if "min_media_tokens" in reason else []
     else:
-        why = f"with {named}"
+        why = f"with {named}" if search.knobs else "for no setting of this method is left to choose"
+        remedies += ["give fewer settings yourself"] if fixed else []
+        if "divprune" not in config.method:
+            remedies.append("add DivPrune (method='fastav+divprune')")
+    remedy = " or ".join(remedies)
     return (
         f"`target_flops`={budget.target:g} cannot be reached by method {config.method!r} on this "
-        f"prompt: the lowest is {search.share(search.last):.4f}, {why}. Raise the target, {advice}"
-        "cut at a lower `global_layer`, or add DivPrune (method='fastav+divprune')."
+        f"prompt: the lowest is {search.share(search.last):.4f}, {why}. "
+        f"{remedy[0].upper()}{remedy[1:]}."
     )
 
 
@@ -179,17 +191,17 @@ class _Search:
     Args:
         config: holds the defaults.
         knobs: in the order in which they give way.
-        tokens: the prompts.
+        ladders: the values of each.
         share: FLOPs of a config as a share of dense.
     """
 
     def __init__(
-        self, config: FastAVConfig, knobs: list[Knob], tokens: TokenMap, share: Any
+        self, config: FastAVConfig, knobs: list[Knob], ladders: list[Ladder], share: Any
     ) -> None:
         self.knobs = knobs
         self._config = config
         self._share = share
-        self._ladders = [knob.ladder(config, tokens) for knob in knobs]
+        self._ladders = ladders
         #: (knob, steps): on the way down each leg moves one knob by so many values.
         self._legs = [
             *((k, ladder.default) for k, ladder in reversed(list(enumerate(self._ladders)))),

@@ -11,7 +11,7 @@ from typing_extensions import override
 from fastav_plugin.config import MEDIA, FastAVConfig
 from fastav_plugin.errors import ConfigError, TokenMapError
 from fastav_plugin.hooks.base import LayerHook, LayerView, register_hook
-from fastav_plugin.hooks.knobs import RuleKnob
+from fastav_plugin.hooks.knobs import LayerKnob, RuleKnob
 from fastav_plugin.tokens import Modality
 
 
@@ -33,7 +33,7 @@ class GlobalPruning(LayerHook):
     """
 
     name = "global_pruning"
-    knobs = (RuleKnob(field="global_rule", rank=3),)
+    knobs = (RuleKnob(field="global_rule", rank=3), LayerKnob(field="global_layer", rank=4))
 
     def __init__(self, rule: str | Mapping[str, str] = "below 750", layer: int | None = None):
         self.rule = rule

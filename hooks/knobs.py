@@ -46,8 +46,14 @@ class Knob(ABC):
     kinds: tuple[Modality, ...] = (Modality.IMAGE, Modality.VIDEO, Modality.AUDIO)
 
     @abstractmethod
-    def ladder(self, config: FastAVConfig, tokens: TokenMap) -> Ladder:
-        """The values to try for one prompt."""
+    def ladder(self, config: FastAVConfig, tokens: TokenMap, depth: range) -> Ladder:
+        """The values to try for one prompt.
+
+        Args:
+            config: holds the default.
+            tokens: the prompt.
+            depth: the layers that a cut may be made on entering.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +71,7 @@ class RatioKnob(Knob):
     strictest: float
 
     @override
-    def ladder(self, config: FastAVConfig, tokens: TokenMap) -> Ladder:
+    def ladder(self, config: FastAVConfig, tokens: TokenMap, depth: range) -> Ladder:
         given = getattr(config, self.field)
         default = self.loosest if given is None else float(given)
         low, high = sorted((self.loosest, self.strictest))
@@ -85,7 +91,7 @@ class RuleKnob(Knob):
     """The rule of the global cut: every number in it grows or shrinks in proportion."""
 
     @override
-    def ladder(self, config: FastAVConfig, tokens: TokenMap) -> Ladder:
+    def ladder(self, config: FastAVConfig, tokens: TokenMap, depth: range) -> Ladder:
         rules = config.rules() or dict.fromkeys(MEDIA, "below 750")
         scales = {
             name: _scale(rule, Modality[name.upper()], tokens) for name, rule in rules.items()
@@ -114,6 +120,19 @@ class RuleKnob(Knob):
         values.append(config.global_rule)
         values += [narrower(step) for step in range(down - 1, -1, -1)]
         return Ladder(values, up, up + down - down // 4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerKnob(Knob):
+    """The layer of a cut: it moves down from its default, sensibly as far as half way."""
+
+    @override
+    def ladder(self, config: FastAVConfig, tokens: TokenMap, depth: range) -> Ladder:
+        given = getattr(config, self.field)
+        default = depth.stop // 2 if given is None else int(given)
+        lower = list(range(default - 1, depth.start - 1, -1))
+        usual = sum(layer >= default // 2 for layer in lower)
+        return Ladder([given, *lower], 0, usual)
 
 
 @dataclass(frozen=True)

@@ -173,18 +173,25 @@ def test_coarse_frames_leave_the_rest_to_the_fine_cut(target: float) -> None:
 
 
 def test_out_of_reach_names_the_lowest_figure_and_a_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"the lowest is 0\.5\d+, with fine_drop_ratio=0\.95"):
-        choose(0.4)
-    with pytest.raises(ConfigError, match="global_layer"):
-        choose(0.4, fine_drop_ratio=0.2)
+    with pytest.raises(ConfigError, match=r"the lowest is 0\.0\d+, with fine_drop_ratio=0\.95"):
+        choose(0.02)
+    with pytest.raises(ConfigError, match="add DivPrune"):
+        choose(0.02)
     with pytest.raises(ConfigError, match="give fewer settings yourself"):
-        choose(0.4, fine_drop_ratio=0.2)
+        choose(0.4, fine_drop_ratio=0.2, global_layer=14)
     with pytest.raises(ConfigError, match="lowest is 1.0000, because .*min_media_tokens"):
         choose(0.5, prompt={"text": 50, "video": 20})
     with pytest.raises(ConfigError, match="because the prompt holds no media tokens"):
         choose(0.5, prompt={"text": 50})
-    with pytest.raises(ConfigError, match="no setting of method 'fastav' is left"):
-        choose(0.1, fine_drop_ratio=0.1, global_rule="all")
+    with pytest.raises(ConfigError, match="no setting of this method is left"):
+        choose(0.1, fine_drop_ratio=0.1, global_rule="all", global_layer=14)
+
+
+def test_the_layer_gives_way_last() -> None:
+    chosen = choose(0.4)
+    assert chosen.global_layer is not None
+    assert chosen.global_layer < SHAPE.num_hidden_layers // 2
+    assert choose(0.6).global_layer is None
 
 
 @pytest.mark.parametrize("target", [0, -0.1, 1.01, True, "0.4", float("nan")])

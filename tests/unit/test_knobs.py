@@ -2,20 +2,33 @@
 
 from typing import Any
 
+import pytest
 import torch
 
 from fastav_plugin import FastAVConfig, LayerHook
 from fastav_plugin.hooks import DivPrune, method_hooks
-from fastav_plugin.hooks.knobs import RuleKnob
+from fastav_plugin.hooks.knobs import LayerKnob, RuleKnob
 from fastav_plugin.plan import PromptSize
 from tests.unit.views import make_view, modalities
 
 SOUND = {"video": "all", "audio": "first 10 tokens"}
 
 
+@pytest.mark.parametrize(("given", "start"), [(None, 14), (9, 9)])
+def test_the_layer_of_the_global_cut_moves_down_only(given: int | None, start: int) -> None:
+    config = FastAVConfig(global_layer=given)
+    tokens = PromptSize(20, 0, 400, 100).token_map()
+    ladder = LayerKnob(field="global_layer", rank=4).ladder(config, tokens, range(3, 28))
+    assert ladder.values == [given, *range(start - 1, 2, -1)]
+    assert ladder.default == 0
+    assert ladder.values[ladder.usual] == start // 2
+
+
 def test_a_rule_of_several_modalities_grows_in_proportion() -> None:
     tokens = PromptSize(20, 0, 400, 100).token_map()
-    ladder = RuleKnob(field="global_rule", rank=3).ladder(FastAVConfig(global_rule=SOUND), tokens)
+    ladder = RuleKnob(field="global_rule", rank=3).ladder(
+        FastAVConfig(global_rule=SOUND), tokens, range(1, 28)
+    )
     assert ladder.values[0] == {"image": "all", "video": "all", "audio": "all"}
     assert ladder.values[ladder.default] == SOUND
     nothing = {"image": "all", "video": "first 0 tokens", "audio": "first 0 tokens"}
