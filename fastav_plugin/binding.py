@@ -167,6 +167,9 @@ class Binding:
         """
         if state.binding is self:
             return
+        if state.binding is not None and state.binding.parts.head is self.parts.head:
+            state.binding = self  # detached and bound again since
+            return
         if state.binding is not None:
             raise StateError(
                 f"This FastAVCache is in use with another {type(state.binding.parts.head).__name__}"
@@ -268,6 +271,12 @@ class Binding:
             )
         source = named.get("inputs_embeds")
         source = named["input_ids"] if source is None else source
+        if state.length and source.shape[0] != state.layers[0].batch_size:
+            raise StateError(
+                f"This FastAVCache holds {state.layers[0].batch_size} batch rows and the model "
+                f"brings {source.shape[0]}. Make another cache, or call batch_repeat_interleave() "
+                "or batch_select_indices()."
+            )
         if state.length and source.shape[1] == 1:
             self._append(state, named, source)
         else:

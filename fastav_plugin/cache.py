@@ -195,7 +195,9 @@ class FastAVCache(Cache):
             layer.check_crop(tokens_to_remove)
         for layer in state.layers:
             layer.crop(tokens_to_remove)
-        if state.token_map is not None:
+        if state.length == 0:
+            state.token_map = state.shift = state.rope_deltas = None
+        elif state.token_map is not None:
             state.token_map = state.token_map.first(state.length)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:

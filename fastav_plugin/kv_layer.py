@@ -231,6 +231,13 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         of_head = -tokens_to_remove - self.tail
         if of_head <= 0 or self.head is None:
             return
+        if -tokens_to_remove > self.logical_length:
+            raise StateError(
+                f"Cannot crop {-tokens_to_remove} rows: the model has brought "
+                f"{self.logical_length}."
+            )
+        if not self.compacted:
+            return
         # Drafted rows of a prompt's forward are its last rows, which no cut removes.
         last = torch.arange(self.head_logical - of_head, self.head_logical, device=self.head.device)
         if of_head >= self.head.shape[1] or not bool((self.head[:, -of_head:] == last).all()):

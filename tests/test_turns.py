@@ -16,6 +16,7 @@ from tests.cases import (
     assert_close,
     config_of,
     keep_all_config,
+    kv_lengths,
 )
 from tests.families import FAMILIES
 from tests.flash_stand_in import flash_model, flash_registered
@@ -319,3 +320,53 @@ def test_renumbering_goes_on_where_the_survivors_end() -> None:
     output = model(inputs_embeds=entering[0][:, kept])
     assert len(kept) < conversation(turns)
     assert_close(mine[1].logits[0], output.logits[:, -1])
+
+
+def test_a_cache_goes_on_after_its_model_was_detached_and_attached() -> None:
+    turns = turns_of("llava", "single")
+    model = FAMILIES["llava"].model()
+    expected = talk("llava", model, FastAVCache(config_of("llava", "fastav")), turns)
+    detach(model)
+    cache = FastAVCache(config_of("llava", "fastav"))
+    try:
+        opening = talk("llava", model, cache, turns[:1])[0]
+        detach(model)
+        attach(model, config_of("llava", "divprune"))
+        inputs = FAMILIES["llava"].batch(turns[0])
+        mine = run(model, later_inputs("llava", inputs, opening.tokens, turns[1]), cache)
+    finally:
+        detach(model)
+    assert torch.equal(mine.logits, expected[1].logits)
+
+
+def test_another_batch_is_refused_before_any_layer_changes() -> None:
+    long, short, _ = FAMILIES["llava"].rows()
+    model = FAMILIES["llava"].model()
+    cache = FastAVCache(config_of("llava", "fastav"))
+    ids = torch.ones((2, 5), dtype=torch.int64)
+    try:
+        talk("llava", model, cache, [[long]])
+        before = kv_lengths(cache)
+        with pytest.raises(FastAVError, match="holds 1 batch rows and the model brings 2"):
+            model(input_ids=ids, past_key_values=cache)
+        assert kv_lengths(cache) == before
+    finally:
+        detach(model)
+
+
+@torch.no_grad()
+def test_taking_all_back_where_nothing_was_cut() -> None:
+    long, short, _ = FAMILIES["llava"].rows()
+    model = FAMILIES["llava"].model()
+    cache = FastAVCache(config_of("llava", "fastav"))
+    try:
+        model(input_ids=torch.ones((1, 5), dtype=torch.int64), past_key_values=cache)
+        with pytest.raises(FastAVError, match="has brought 5"):
+            cache.crop(-6)
+        cache.crop(-5)
+        assert cache.get_seq_length() == 0
+        mine = talk("llava", model, cache, [[long]])[0]
+        expected = talk("llava", model, FastAVCache(config_of("llava", "fastav")), [[long]])[0]
+    finally:
+        detach(model)
+    assert torch.equal(mine.logits, expected.logits)

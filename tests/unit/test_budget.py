@@ -173,18 +173,18 @@ def test_coarse_frames_leave_the_rest_to_the_fine_cut(target: float) -> None:
 
 
 def test_out_of_reach_names_the_lowest_figure_and_a_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"the lowest is 0\.0\d+, with fine_drop_ratio=0\.95"):
+    with pytest.raises(ConfigError, match=r"the lowest is 0\.1\d+, with fine_drop_ratio=0\.95"):
         choose(0.02)
     with pytest.raises(ConfigError, match="add DivPrune"):
         choose(0.02)
     with pytest.raises(ConfigError, match="give fewer settings yourself"):
-        choose(0.4, fine_drop_ratio=0.2, global_layer=14)
+        choose(0.4, fine_drop_ratio=0.2, global_layer=4)
     with pytest.raises(ConfigError, match="lowest is 1.0000, because .*min_media_tokens"):
         choose(0.5, prompt={"text": 50, "video": 20})
     with pytest.raises(ConfigError, match="because the prompt holds no media tokens"):
         choose(0.5, prompt={"text": 50})
     with pytest.raises(ConfigError, match="no setting of this method is left"):
-        choose(0.1, fine_drop_ratio=0.1, global_rule="all", global_layer=14)
+        choose(0.1, fine_drop_ratio=0.1, global_rule="all", global_layer=4)
 
 
 def test_the_layer_gives_way_last() -> None:
