@@ -31,6 +31,8 @@ from fastav_plugin.refusals import (
     refuse_call,
     refuse_compiled,
     refuse_compiled_flex,
+    refuse_other_batch,
+    refuse_other_model,
     refuse_parallel,
 )
 from fastav_plugin.state import State, state_of
@@ -167,14 +169,10 @@ class Binding:
         """
         if state.binding is self:
             return
-        if state.binding is not None and state.binding.parts.head is self.parts.head:
-            state.binding = self  # detached and bound again since
-            return
         if state.binding is not None:
-            raise StateError(
-                f"This FastAVCache is in use with another {type(state.binding.parts.head).__name__}"
-                f"; {type(self.parts.head).__name__} needs a FastAVCache of its own."
-            )
+            refuse_other_model(state.binding.parts.head, self.parts.head)
+            state.binding = self  # the model was detached and bound again since
+            return
         if state.config.global_rule is None:
             state.config = state.config.replace(global_rule=self.override.global_rule)
             state.hooks = method_hooks(state.config)
@@ -271,12 +269,8 @@ class Binding:
             )
         source = named.get("inputs_embeds")
         source = named["input_ids"] if source is None else source
-        if state.length and source.shape[0] != state.layers[0].batch_size:
-            raise StateError(
-                f"This FastAVCache holds {state.layers[0].batch_size} batch rows and the model "
-                f"brings {source.shape[0]}. Make another cache, or call batch_repeat_interleave() "
-                "or batch_select_indices()."
-            )
+        if state.length:
+            refuse_other_batch(state.layers[0].batch_size, source.shape[0])
         if state.length and source.shape[1] == 1:
             self._append(state, named, source)
         else:

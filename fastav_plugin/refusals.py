@@ -8,7 +8,7 @@ from torch import nn
 from torch._dynamo import eval_frame
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
 
@@ -72,6 +72,32 @@ def refuse_call(head: nn.Module, named: dict[str, Any]) -> None:
         raise UnsupportedError(
             "`logits_to_keep` must be an integer with a FastAVCache, got "
             f"{type(named['logits_to_keep']).__name__}."
+        )
+
+
+def refuse_other_model(bound: nn.Module, head: nn.Module) -> None:
+    """Raise if a cache that is in use with one model is given to another.
+
+    Raises:
+        StateError: with both classes.
+    """
+    if bound is not head:
+        raise StateError(
+            f"This FastAVCache is in use with another {type(bound).__name__}; "
+            f"{type(head).__name__} needs a FastAVCache of its own."
+        )
+
+
+def refuse_other_batch(held: int, brought: int) -> None:
+    """Raise if a forward brings another number of batch rows than the cache holds.
+
+    Raises:
+        StateError: with both numbers.
+    """
+    if held != brought:
+        raise StateError(
+            f"This FastAVCache holds {held} batch rows and the model brings {brought}. Make "
+            "another cache, or call batch_repeat_interleave() or batch_select_indices()."
         )
 
 
