@@ -16,7 +16,7 @@ from fastav_plugin import layer_call
 from fastav_plugin.append import Append
 from fastav_plugin.attention import RenamedAttention, takes_2d_masks
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import StateError, UnsupportedError
+from fastav_plugin.errors import StateError
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.hooks.base import LayerHookList, method_hooks
 from fastav_plugin.kv_layer import FastAVLayer
@@ -34,6 +34,7 @@ from fastav_plugin.refusals import (
     refuse_other_batch,
     refuse_other_model,
     refuse_parallel,
+    refuse_scores,
 )
 from fastav_plugin.state import State, state_of
 from fastav_plugin.tracing import inlined_only
@@ -152,14 +153,7 @@ class Binding:
             ConfigError, HookError, UnsupportedError: with the setting at fault.
         """
         check_config(self.override, self.parts.head.config, config, hooks)
-        layers = len(self.parts.layers)
-        if any(hook.needs_scores and hook.layers(layers) for hook in hooks):
-            if not self.override.scores_allowed(self.parts.head):
-                raise UnsupportedError(
-                    f"The attention scores of {type(self.parts.head).__name__} cannot be read: its "
-                    "attention is picked by name, or is more than a softmax over the keys. Use "
-                    "positional hooks or DivPrune (method='divprune')."
-                )
+        refuse_scores(self.override, self.parts.head, hooks, len(self.parts.layers))
 
     def adopt(self, state: State) -> None:
         """Tie a fresh cache to this model.

@@ -41,6 +41,23 @@ def check_config(
         )
 
 
+def refuse_scores(
+    override: ModelOverride, head: nn.Module, hooks: LayerHookList, layers: int
+) -> None:
+    """Raise if a hook asks for attention scores that this model does not hand over.
+
+    Raises:
+        UnsupportedError: with methods that need none.
+    """
+    asked = any(hook.needs_scores and hook.layers(layers) for hook in hooks)
+    if asked and not override.scores_allowed(head):
+        raise UnsupportedError(
+            f"The attention scores of {type(head).__name__} cannot be read: its attention is "
+            "picked by name, or is more than a softmax over the keys. Use positional hooks or "
+            "DivPrune (method='divprune')."
+        )
+
+
 def _has_mrope(text_config: Any) -> bool:
     rope = getattr(text_config, "rope_parameters", None) or getattr(
         text_config, "rope_scaling", None
