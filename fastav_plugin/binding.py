@@ -92,10 +92,9 @@ class Binding:
     @classmethod
     def _make(cls, head: nn.Module) -> Binding:
         refuse_compiled(head)
-        text: Any = head.config.get_text_config(decoder=True)  # type: ignore[operator,union-attr]
-        device = next((weights.device.type for weights in head.parameters()), "meta")
-        refuse_compiled_flex(text._attn_implementation, device)
         binding = cls(head, find_override(head))
+        device = next((weights.device.type for weights in head.parameters()), "meta")
+        refuse_compiled_flex(binding.base_attention, device)
         # The decoder may be bound through another module around it; one pair of hooks is enough.
         other = cls.of(binding.parts.text_model)
         if other is not None and other.exchange is not None:
