@@ -70,7 +70,6 @@ class AliveRows:
         columns = [tokens.modality, tokens.segment, tokens.frame]
         if self.rows is not None:
             columns = [column.gather(1, self.rows) for column in columns]
-        # Copies, so that a hook that writes into its view harms nobody.
         columns = [column.to(device, copy=True) for column in (self.positions, *columns)]
         positions, modality, segment, frame = columns
         return LayerView(

@@ -195,6 +195,8 @@ class FastAVCache(Cache):
             layer.check_crop(tokens_to_remove)
         for layer in state.layers:
             layer.crop(tokens_to_remove)
+        if state.given is not None and state.length < state.given.length:
+            state.given = state.given.first(state.length) if state.length else None
         if state.length == 0:
             state.token_map = state.shift = state.rope_deltas = None
         elif state.token_map is not None:

@@ -58,6 +58,11 @@ def open_prefill(
     drafted = min(drafted, length - 1)
     if past and drafted == length - 1:
         return None
+    if past and generate is not None and generate.assisted:
+        raise UnsupportedError(
+            "Drafts in a later turn: transformers feeds the conversation again, over the rows "
+            "that the cache holds. Decode later turns without drafts, or start with a new cache."
+        )
     expansion = 1 if generate is None else generate.expansion
     inputs = call
     if generate is not None:

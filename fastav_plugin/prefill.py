@@ -193,19 +193,22 @@ class Prefill:
         if self.reason is not None or not hooks:
             return None
         scores = self.ranks.mean(self._scores)
-        view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
-        alive = view.alive
+        own = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
+        kept = own.alive
         for hook in hooks:
-            if hook.needs_scores and view.scores is None:
+            # Each hook gets a view of its own, so that one that writes into it harms nobody.
+            view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
+            view = replace(view, alive=kept.clone())
+            if hook.needs_scores and scores is None:
                 raise StateError(
                     f"{type(hook).__name__} needs the attention scores of layer {place - 1}, which "
                     "this model's attention did not hand over. Use positional hooks or DivPrune."
                 )
             wanted = _checked(hook(view), hook, view)
             if wanted is not None:
-                view = replace(view, alive=view.alive & self._protected(view, wanted))
+                kept = kept & self._protected(replace(own, alive=kept), wanted)
         self._scores = None
-        order = self.alive.narrow(alive, self.ranks.agree(view.alive))
+        order = self.alive.narrow(own.alive, self.ranks.agree(kept))
         if order is not None:
             self._made.clear()
         return order

@@ -18,7 +18,7 @@ from tests.cases import (
     keep_all_config,
     kv_lengths,
 )
-from tests.families import FAMILIES
+from tests.families import FAMILIES, map_of
 from tests.flash_stand_in import flash_model, flash_registered
 from tests.flex import FLEX, uncompiled_flex
 from tests.oracle import STEPS, held_rows, run
@@ -370,3 +370,41 @@ def test_taking_all_back_where_nothing_was_cut() -> None:
     finally:
         detach(model)
     assert torch.equal(mine.logits, expected.logits)
+
+
+def test_drafts_in_a_later_turn_are_refused() -> None:
+    """transformers would feed the whole conversation again, with any cache."""
+    long, _, _ = FAMILIES["llava"].rows()
+    model = FAMILIES["llava"].model()
+    cache = FastAVCache(config_of("llava", "fastav"))
+    try:
+        opening = talk("llava", model, cache, [[long]])[0]
+        inputs = later_inputs(
+            "llava", FAMILIES["llava"].batch([long]), opening.tokens, [row(words(31, 9))]
+        )
+        with pytest.raises(FastAVError, match="without drafts"):
+            run(model, inputs, cache, prompt_lookup_num_tokens=3)
+        assert cache.get_seq_length() == len(long) + STEPS - 1
+    finally:
+        detach(model)
+
+
+def test_another_question_about_a_mapped_prompt() -> None:
+    """What `crop` takes back is gone from the caller's map too."""
+    long, _, _ = FAMILIES["qwen2_text"].rows()
+    model = FAMILIES["qwen2_text"].model()
+    family = FAMILIES["qwen2_text"]
+    cache = FastAVCache(config_of("qwen2_text", "divprune"))
+    question = row(words(31, 9))
+    kept = Row(long.pieces[:-1])
+    try:
+        talk("qwen2_text", model, cache, [[long]])
+        cache.crop(len(kept) - cache.get_seq_length())
+        inputs = family.batch([Row((*kept.pieces, *question.pieces))])
+        mine = run(model, inputs, cache)
+        afresh = FastAVCache(cache.config, map_of([Row((*kept.pieces, *question.pieces))]))
+        expected = run(model, inputs, afresh)
+    finally:
+        detach(model)
+    assert torch.equal(mine.tokens, expected.tokens)
+    assert_close(mine.logits, expected.logits)

@@ -92,3 +92,23 @@ def test_a_hook_that_drops_everything_keeps_a_usable_model(witness: Witness, pla
     kinds = report.modality_per_layer
     media = [a + v for a, v in zip(kinds["audio"], kinds["video"], strict=True)]
     assert media[max(place, 0) :] == [1] * (4 - max(place, 0))
+
+
+def test_nor_the_hooks_that_come_after_it(witness: Witness) -> None:
+    def vandal(view: LayerView) -> Tensor:
+        wanted = view.positions % 2 == 0
+        for name in ("alive", "modality", "positions", "segment", "frame"):
+            getattr(view, name).zero_()
+        return wanted
+
+    def quiet(view: LayerView) -> Tensor:
+        return view.positions % 2 == 0
+
+    rows = []
+    for first in (vandal, quiet):
+        past = hooked(Custom(first), Custom(lambda view: view.positions % 3 == 0))
+        generate(witness.model, IDS, past)
+        rows.append(past.report().kept_positions(1))
+    witness.layers_run = 0
+    assert rows[0] == rows[1]
+    assert len(rows[0]) < LENGTH
