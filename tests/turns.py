@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastav_plugin import FastAVCache
 from tests.families import KNOWN
-from tests.oracle import Run, hidden, run
+from tests.oracle import STEPS, Run, hidden, run
 from tests.prompts import KINDS, Row
 
 Turns = Sequence[list[Row]]
@@ -103,3 +103,16 @@ def masked_talk(
     """All turns of the stock model, in which each layer sees only the rows `held`."""
     with hidden(model, held):
         return talk(name, model, None, turns, said=said, early=early)
+
+
+def turns_of(name: str, shape: str) -> list[list[Row]]:
+    """Prompts of two turns; ragged ones bring media to other rows in the second turn."""
+    long, short, none = KNOWN[name].rows()
+    if shape == "single":
+        return [[long], [short]]
+    return [[long, short, none], [short, none, long]]
+
+
+def conversation(turns: list[list[Row]]) -> int:
+    """Positions up to the end of the last prompt, padding included."""
+    return sum(max(map(len, rows)) for rows in turns) + STEPS * (len(turns) - 1)
