@@ -18,6 +18,7 @@ from fastav_plugin.budget import Budget, fit_budget
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.generate_call import inside_generate
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
 from fastav_plugin.refusals import (
@@ -153,12 +154,20 @@ def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None
         binding.on_report(whole[-1].report() if whole else None)
 
 
-def _exchange(config: FastAVConfig, past: Any) -> FastAVCache | None:
+def _exchange(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None:
     """The cache to take the place of one that generate() made; None to leave it.
 
     Raises:
-        UnsupportedError: generate made a kind of cache that cannot be pruned.
+        UnsupportedError: generate made a kind of cache that cannot be pruned, or was compiled.
     """
+    if not found:
+        if _exchanged.get() is not None and not inside_generate():
+            raise UnsupportedError(
+                "A compiled generate() cannot be told from a direct call of the model, which stays "
+                "dense. Compile the model (model.compile() or model.forward), not its generate, or "
+                "pass a FastAVCache."
+            )
+        return None
     if getattr(past, "_is_user_defined", False):
         logger.info(
             "fastav: this generate() got a %s of the caller's and runs unpruned.",

@@ -63,7 +63,8 @@ class Binding:
         self.ranks = find_ranks(head, self.parts.attentions, text_config)
         self.attention = RenamedAttention(self.parts.attentions)
         #: Set by `attach`: the cache to take the place of one that generate made, or None.
-        self.exchange: Callable[[Any], Any] | None = None
+        #: Called with the cache and whether a generate() was found that decodes with it.
+        self.exchange: Callable[[Any, bool], Any] | None = None
         #: Set by `attach`: who is told what each generate() dropped.
         self.on_report: Callable[[Any], None] | None = None
         #: What `remove` puts back into the head's own attributes.
@@ -203,9 +204,8 @@ class Binding:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _replacement(self, past: Cache) -> Any:
         """The cache to take the place of an empty one, if generate() made it; it reads frames."""
-        if self.exchange is None or find_generate_call(past) is None:
-            return None
-        return self.exchange(past)
+        assert self.exchange is not None
+        return self.exchange(past, find_generate_call(past) is not None)
 
     def first_call(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -68,6 +68,12 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
     return None
 
 
+def inside_generate() -> bool:
+    """Whether any generate() is running here that was not compiled."""
+    outermost = inspect.unwrap(GenerationMixin.generate).__code__
+    return any(frame.f_code is outermost for frame in _frames())
+
+
 def find_local(code: CodeType, name: str) -> Any:
     """A local variable of the innermost running call of `code`; None if there is none."""
     for frame in _frames():

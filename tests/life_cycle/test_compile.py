@@ -10,6 +10,8 @@ import torch
 from fastav_plugin import FastAVCache, FastAVError, Modality, UnsupportedError, attach, detach
 from fastav_plugin.model_overrides import ModelOverride
 from fastav_plugin.model_overrides.registry import OVERRIDES
+from tests.cases import config_of
+from tests.families import FAMILIES, build
 from tests.life_cycle.models import (
     COUNTS,
     cache,
@@ -209,3 +211,15 @@ def test_compiled_sub_modules_below_the_hooks_need_no_refusal_after_attach() -> 
     attach(model, config())
     model.model.layers[0].mlp.compile(backend="eager")
     assert same(generate(model, IDS, cache()), generate(qwen2(), IDS, cache()))
+
+
+def test_a_compiled_generate_is_never_dense_in_silence() -> None:
+    """Its frames are not those of generate(), by which an attached model knows its own caches."""
+    family = FAMILIES["llava"]
+    inputs = family.batch(family.single())
+    model = build("llava")
+    attach(model, config_of("llava", "fastav"))
+    compiled = torch.compile(model.generate, backend="eager")
+    with pytest.raises(FastAVError, match="compiled generate"):
+        compiled(**inputs, max_new_tokens=2, do_sample=False)
+    assert model.generate(**inputs, max_new_tokens=2, do_sample=False).shape[1] > 2
