@@ -219,7 +219,7 @@ def test_a_compiled_generate_is_never_dense_in_silence() -> None:
     inputs = family.batch(family.single())
     model = build("llava")
     attach(model, config_of("llava", "fastav"))
-    compiled = torch.compile(model.generate, backend="eager")
+    compiled: Any = torch.compile(model.generate, backend="eager")
     with pytest.raises(FastAVError, match="compiled generate"):
         compiled(**inputs, max_new_tokens=2, do_sample=False)
     assert model.generate(**inputs, max_new_tokens=2, do_sample=False).shape[1] > 2
