@@ -31,6 +31,7 @@ from fastav_plugin.refusals import (
     refuse_call,
     refuse_compiled,
     refuse_compiled_flex,
+    refuse_left_out,
     refuse_other_batch,
     refuse_other_model,
     refuse_parallel,
@@ -187,6 +188,8 @@ class Binding:
         past = named.get(layer_call.CACHE)
         state = state_of(past)
         if state is None:
+            if past is None:
+                refuse_left_out(self.parts.head, attached=self.exchange is not None)
             if self.exchange is None or not isinstance(past, Cache) or past.get_seq_length() > 0:
                 return None
             replacement = self._replacement(past)

@@ -68,6 +68,17 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
     return None
 
 
+def left_out_cache(model: Any) -> Any:
+    """The cache of the innermost generate() of a model, whose forward was called without it."""
+    mixin = GenerationMixin
+    methods = (mixin._prefill, mixin._sample, mixin._beam_search, mixin._assisted_decoding)
+    loops = {method.__code__ for method in methods}
+    for frame in _frames():
+        if frame.f_code in loops and frame.f_locals.get("self") is model:
+            return (frame.f_locals.get("model_kwargs") or {}).get("past_key_values")
+    return None
+
+
 def inside_generate() -> bool:
     """Whether any generate() is running here that was not compiled."""
     outermost = inspect.unwrap(GenerationMixin.generate).__code__

@@ -80,8 +80,12 @@ def probe(model: nn.Module) -> tuple[str | None, bool]:
     try:
         with _quiet_random():
             tiny = tiny_copy(text_model)
-            reason = _compare(tiny, override, ENTRANCE) or _compare(tiny, override, CUT)
-            scores = reason is None and _scores_are_honest(tiny, override)
+            cut = min(CUT, len(override.parts(tiny).layers) - 1)
+            reason = _compare(tiny, override, ENTRANCE)
+            if cut > 0:
+                reason = reason or _compare(tiny, override, cut)
+            # With one layer no hook reads scores.
+            scores = reason is None and (cut == 0 or _scores_are_honest(tiny, override, cut))
     except FastAVError as error:
         return str(error), False
     except Exception as error:
@@ -163,7 +167,7 @@ def _compare(tiny: nn.Module, override: ModelOverride, place: int) -> str | None
     return None
 
 
-def _scores_are_honest(tiny: nn.Module, override: ModelOverride) -> bool:
+def _scores_are_honest(tiny: nn.Module, override: ModelOverride, cut: int) -> bool:
     """Whether the scores handed over are the attention of the last query, heads averaged."""
     for attention in override.parts(tiny).attentions:
         try:
@@ -173,14 +177,14 @@ def _scores_are_honest(tiny: nn.Module, override: ModelOverride) -> bool:
         # The only use of the implementation's name may be to look the function up.
         if source.count("_attn_implementation") != source.count("get_interface("):
             return False
-    hook = _DropThird(CUT, True)
+    hook = _DropThird(cut, True)
     try:
         _pruned(tiny, override, LayerHookList([hook]))
     except FastAVError:
         return False
     tiny.set_attn_implementation("eager")  # type: ignore[operator]
     output = tiny(inputs_embeds=_embeddings(tiny), output_attentions=True, use_cache=False)
-    expected = output.attentions[CUT - 1][:, :, -1].mean(dim=1)
+    expected = output.attentions[cut - 1][:, :, -1].mean(dim=1)
     return hook.seen is not None and bool((hook.seen - expected).abs().max() <= TOLERANCE)
 
 

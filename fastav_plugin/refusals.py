@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch._dynamo import eval_frame
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
+from fastav_plugin.generate_call import left_out_cache
 from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.state import state_of
 
 #: Wrappers that call the model inside them on slices of a batch.
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+#: Configuration of models that compute everything anew, once, when a sequence gets longer.
+LONG_ROPE = "original_max_position_embeddings"
 
 
 def check_config(
@@ -89,6 +95,32 @@ def refuse_call(head: nn.Module, named: dict[str, Any]) -> None:
         raise UnsupportedError(
             "`logits_to_keep` must be an integer with a FastAVCache, got "
             f"{type(named['logits_to_keep']).__name__}."
+        )
+
+
+def refuse_left_out(head: nn.Module, *, attached: bool) -> None:
+    """Raise where a model of the Phi-3 line drops its cache to change its rotary factors.
+
+    Args:
+        head: a model that was called without a cache.
+        attached: whether its generate() prunes with any cache of its own.
+
+    Raises:
+        UnsupportedError: with the length at which it does so.
+    """
+    limit = getattr(head.config, LONG_ROPE, None)
+    if limit is not None:
+        _refuse_left_out(head, limit, attached)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _refuse_left_out(head: nn.Module, limit: int, attached: bool) -> None:
+    left_out = left_out_cache(head)
+    if state_of(left_out) is not None or (attached and left_out is not None):
+        raise UnsupportedError(
+            f"{type(head).__name__} leaves its cache behind as soon as a sequence is longer than "
+            f"{LONG_ROPE}={limit}, so nothing would be pruned from there on. Keep prompt and "
+            "answer below that length."
         )
 
 

@@ -17,9 +17,9 @@ Verdict = tuple[str | None, bool]
 
 _probe: Callable[[nn.Module], Verdict] | None = None
 
-#: Verdicts by class of the text model, kinds of its layers and whether it names a window: a probe
-#: is run once for each.
-_verdicts: dict[tuple[type[nn.Module], frozenset[str], bool], Verdict] = {}
+#: Verdicts by class of the text model, kinds of its layers, whether it names a window, and how few
+#: layers it has: a probe is run once for each.
+_verdicts: dict[tuple[type[nn.Module], frozenset[str], bool, int], Verdict] = {}
 
 
 def set_probe(probe: Callable[[nn.Module], Verdict]) -> None:
@@ -55,7 +55,8 @@ class GenericOverride(ModelOverride):
         config: Any = text_model.config
         kinds = getattr(config, "layer_types", None) or ("full_attention",)
         window = bool(getattr(config, "sliding_window", None))
-        kind = (type(text_model), frozenset(kinds), window)
+        few = min(int(config.num_hidden_layers), 3)
+        kind = (type(text_model), frozenset(kinds), window, few)
         if kind not in _verdicts:
             assert _probe is not None
             _verdicts[kind] = _probe(model)

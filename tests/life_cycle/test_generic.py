@@ -7,7 +7,15 @@ import pytest
 import torch
 import transformers
 
-from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, detach
+from fastav_plugin import (
+    FastAVCache,
+    FastAVConfig,
+    TokenMap,
+    UnsupportedError,
+    attach,
+    detach,
+)
+from fastav_plugin.model_overrides.generic import _verdicts
 from fastav_plugin.probe import probe
 from tests.families import map_of
 from tests.family_prompts import plain_text
@@ -144,3 +152,42 @@ def test_the_probe_does_not_depend_on_process_defaults(setting: str) -> None:
         torch.set_default_device(None)
     assert verdict == (None, True)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("order", [(5, 2, 1), (1, 2, 5)])
+def test_few_layers_say_nothing_about_many(order: tuple[int, ...]) -> None:
+    """The probe of a shallow model cuts where it has layers."""
+    _verdicts.clear()
+    for layers in order:
+        config = transformers.OlmoConfig(
+            hidden_size=32,
+            intermediate_size=32,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            vocab_size=64,
+            eos_token_id=None,
+        )
+        model: Any = transformers.OlmoForCausalLM(config)
+        attach(model.eval(), FastAVConfig(method="divprune"))
+        detach(model)
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_cache_that_is_left_behind_is_told(attached: bool) -> None:
+    """Phi-3 computes anew without its cache where its rotary factors change."""
+    config = transformers.Phi3Config(**SIZES, original_max_position_embeddings=43)
+    model: Any = transformers.Phi3ForCausalLM(config).eval()
+    ids = torch.arange(40)[None] + 1
+    settings = FastAVConfig(method="divprune")
+    tokens = TokenMap.from_spans(40, video=[(5, 33)])
+    given = {} if attached else {"past_key_values": FastAVCache(settings, tokens)}
+    if attached:
+        attach(model, settings)
+    short = {"inputs": ids, "attention_mask": torch.ones_like(ids), "do_sample": False}
+    try:
+        with pytest.raises(UnsupportedError, match="original_max_position_embeddings=43"):
+            model.generate(**short, **given, max_new_tokens=7)
+        if attached:
+            assert model.generate(**short, max_new_tokens=3).shape[1] == 43
+    finally:
+        detach(model)
