@@ -287,8 +287,7 @@ class Binding:
         prefill = open_prefill(state, call, source, self.parts, self.override)
         remember(state, named, state.length, source.shape[1])
         if prefill is None:
-            self._append(state, named, source)
-            return
+            return self._append(state, named, source)
         if state.length:
             shift_positions(state, named, state.length, source)
         prefill.ranks = self.ranks

@@ -22,6 +22,8 @@ from tests.family_prompts import plain_text
 from tests.oracle import held_rows, masked_dense, run
 from tests.prompts import PAD, VOCABULARY, collate
 
+hub: Any = transformers
+
 SIZES = {
     "vocab_size": VOCABULARY,
     "hidden_size": 48,
@@ -159,7 +161,7 @@ def test_few_layers_say_nothing_about_many(order: tuple[int, ...]) -> None:
     """The probe of a shallow model cuts where it has layers."""
     _verdicts.clear()
     for layers in order:
-        config = transformers.OlmoConfig(
+        config = hub.OlmoConfig(
             hidden_size=32,
             intermediate_size=32,
             num_hidden_layers=layers,
@@ -167,7 +169,7 @@ def test_few_layers_say_nothing_about_many(order: tuple[int, ...]) -> None:
             vocab_size=64,
             eos_token_id=None,
         )
-        model: Any = transformers.OlmoForCausalLM(config)
+        model = hub.OlmoForCausalLM(config)
         attach(model.eval(), FastAVConfig(method="divprune"))
         detach(model)
 
@@ -175,8 +177,8 @@ def test_few_layers_say_nothing_about_many(order: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("attached", [False, True])
 def test_a_cache_that_is_left_behind_is_told(attached: bool) -> None:
     """Phi-3 computes anew without its cache where its rotary factors change."""
-    config = transformers.Phi3Config(**SIZES, original_max_position_embeddings=43)
-    model: Any = transformers.Phi3ForCausalLM(config).eval()
+    config = hub.Phi3Config(**SIZES, original_max_position_embeddings=43)
+    model = hub.Phi3ForCausalLM(config).eval()
     ids = torch.arange(40)[None] + 1
     settings = FastAVConfig(method="divprune")
     tokens = TokenMap.from_spans(40, video=[(5, 33)])
