@@ -22,6 +22,8 @@ class OwnModel:
         layout: module of the package whose `is_official_folder(folder)` tells the authors'
             layout. It may have `model_folder(folder)`, the folder with the configuration where
             that is another one.
+        shared_type: PreTrainedConfig class that AutoConfig is to use for the `model_type` that the
+            authors' config.json shares with a model of transformers, if it does.
     """
 
     package: str
@@ -30,6 +32,7 @@ class OwnModel:
     processor: str
     feature_extractor: str | None = None
     layout: str = "official"
+    shared_type: str | None = None
 
     def model_class(self) -> Any:
         """The class generate() is called on."""
@@ -85,6 +88,7 @@ OWN_MODELS = (
         "VideoSalmonn2PlusForConditionalGeneration",
         "VideoSalmonn2PlusProcessor",
         layout="published",
+        shared_type="SharedQwen2_5_VLConfig",
     ),
 )
 
@@ -93,7 +97,9 @@ def register_models() -> None:
     """Teach transformers' Auto classes the models that this package brings.
 
     From then on `AutoConfig`, `AutoModelForMultimodalLM`, `AutoModelForCausalLM` and
-    `AutoProcessor` read the authors' own checkpoint folders. May be called again.
+    `AutoProcessor` read the authors' own checkpoint folders, and what was saved or converted from
+    them. `AutoProcessor` goes first by the processor that a folder's files name: where the authors
+    left the name of another family's, call `from_pretrained` of ours. May be called again.
     """
     from transformers import (
         AutoConfig,
@@ -107,6 +113,9 @@ def register_models() -> None:
         package = importlib.import_module(row.package)
         config, model = getattr(package, row.config), getattr(package, row.model)
         AutoConfig.register(config.model_type, config, exist_ok=True)
+        if row.shared_type is not None:
+            shared = getattr(package, row.shared_type)
+            AutoConfig.register(shared.model_type, shared, exist_ok=True)
         AutoModelForMultimodalLM.register(config, model, exist_ok=True)
         AutoModelForCausalLM.register(config, model, exist_ok=True)
         AutoProcessor.register(config, getattr(package, row.processor), exist_ok=True)

@@ -30,10 +30,12 @@ if TYPE_CHECKING:
         VideoSalmonn2PlusProcessor,
     )
     from fastav_plugin.model_overrides.video_salmonn2.qformer import WindowQFormer
+    from fastav_plugin.model_overrides.video_salmonn2.shared_type import SharedQwen2_5_VLConfig
 
 #: Module of each name; modelling code is imported when it is first asked for.
 _PLACES = {
     "Clip": "clips",
+    "SharedQwen2_5_VLConfig": "shared_type",
     "VideoSalmonn2Config": "configuration",
     "VideoSalmonn2ForConditionalGeneration": "modeling",
     "VideoSalmonn2Model": "modeling",
@@ -55,6 +57,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Clip",
+    "SharedQwen2_5_VLConfig",
     "VideoSalmonn2Config",
     "VideoSalmonn2ForConditionalGeneration",
     "VideoSalmonn2Model",

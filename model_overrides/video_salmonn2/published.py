@@ -71,6 +71,11 @@ class PublishedCheckpoint:
         place = pretrained_model_name_or_path
         if place is None:
             return super().from_pretrained(None, *model_args, config=config, **kwargs)  # type: ignore[misc]
+        # An Auto class passes an adapter on as its base, with the adapter beside it.
+        beside = kwargs.pop("adapter_kwargs", None) or {}
+        if beside.get("_adapter_model_path"):
+            place, base_model = beside["_adapter_model_path"], base_model or place
+            kwargs["revision"] = beside.get("revision")
         folder = local_folder(place, **kwargs) / (kwargs.pop("subfolder", None) or "")
         adapter = folder if (folder / ADAPTER_CONFIG).exists() else None
         if adapter is not None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMultimodalLM
 
-from fastav_plugin import ConfigError
+from fastav_plugin import ConfigError, register_models
 from fastav_plugin.model_overrides import video_salmonn2
 from tests.video_salmonn2 import tiny
 from tests.video_salmonn2.published import published_name, write_folder
@@ -155,3 +156,19 @@ def test_an_adapter_of_another_size(trained: tuple[Path, Any]) -> None:
     save_file(tensors | {key: torch.ones(3)}, file)
     with pytest.raises(ConfigError, match="Is this the base it was trained on"):
         HEAD.from_pretrained(folder)
+
+
+def test_auto_classes_merge_it_too(trained: tuple[Path, Any]) -> None:
+    """They name its base as the folder, and the adapter in a keyword of their own."""
+    adapter, _ = trained
+    register_models()
+    file = adapter / "adapter_config.json"
+    stated = json.loads(file.read_text())
+    stated["base_model_name_or_path"] = str(adapter.parent / "audioAlign")
+    file.write_text(json.dumps(stated))
+    auto: Any = AutoModelForMultimodalLM
+    found, expected = auto.from_pretrained(adapter), HEAD.from_pretrained(adapter)
+    assert type(found) is HEAD
+    weights, plain = found.state_dict(), tiny.build(NAME).state_dict()
+    assert all(torch.equal(weights[key], t) for key, t in expected.state_dict().items())
+    assert any(not torch.equal(weights[key], tensor) for key, tensor in plain.items())
