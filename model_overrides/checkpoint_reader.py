@@ -118,6 +118,21 @@ def fit_tensors(
         for name, shape in expected.items()
         if name in renamed and tuple(renamed[name].shape) != tuple(shape)
     ]
+    refuse_misfits(extra, missing, wrong)
+    return {name: renamed[name] for name in expected}
+
+
+def refuse_misfits(extra: Sequence[str], missing: Sequence[str], wrong: Sequence[str]) -> None:
+    """Refuse a checkpoint whose tensors are not its model's.
+
+    Args:
+        extra: names that the model has not.
+        missing: names that the checkpoint has not.
+        wrong: names of another shape, with both shapes.
+
+    Raises:
+        ConfigError: lists them, if there are any.
+    """
     problems = [
         f"{len(names)} {what}: {_listed(names)}"
         for what, names in (
@@ -129,7 +144,24 @@ def fit_tensors(
     ]
     if problems:
         raise ConfigError(f"The checkpoint does not fit its config.json. {'. '.join(problems)}.")
-    return {name: renamed[name] for name in expected}
+
+
+def refuse_loaded_misfits(found: Mapping[str, Any], *, shapes: bool = True) -> None:
+    """The same of a model that transformers has read.
+
+    Args:
+        found: what `from_pretrained` returned for `output_loading_info`.
+        shapes: whether shapes count too.
+
+    Raises:
+        ConfigError: tensors are missing or left over, or have another shape.
+    """
+    wrong = [
+        f"{name} {tuple(theirs)} instead of {tuple(ours)}"
+        for name, theirs, ours in found["mismatched_keys"]
+    ]
+    lists = found["unexpected_keys"], found["missing_keys"], wrong if shapes else []
+    refuse_misfits(*map(sorted, lists))
 
 
 def _read_shards(index: Path) -> dict[str, Tensor]:

@@ -13,10 +13,12 @@ from transformers import Cache, GenerationConfig, GenerationMixin
 from transformers.utils.generic import ModelOutput
 from typing_extensions import override
 
+from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides.checkpoint_reader import (
     HUB_OPTIONS,
     local_folder,
     own_memory,
+    refuse_loaded_misfits,
 )
 from fastav_plugin.model_overrides.videollama2.configuration import VideoLlama2Config
 from fastav_plugin.model_overrides.videollama2.modeling import (
@@ -170,14 +172,15 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         """Read a model, from the authors' checkpoint folder or from one of our own.
 
         Raises:
-            ConfigError: the folder lacks files, or holds tensors that do not fit.
+            ConfigError: the folder lacks files, holds tensors that do not fit, or an adapter.
         """
         place = pretrained_model_name_or_path
-        if place is None or kwargs.get("subfolder"):
-            return super().from_pretrained(place, *model_args, config=config, **kwargs)
-        folder = local_folder(place, **kwargs)
+        if place is None:
+            return super().from_pretrained(None, *model_args, config=config, **kwargs)
+        folder = local_folder(place, **kwargs) / (kwargs.pop("subfolder", None) or "")
+        _refuse_adapter(folder, kwargs.pop("adapter_kwargs", None))
         if not is_official_folder(folder):
-            return super().from_pretrained(folder, *model_args, config=config, **kwargs)
+            return cls._read_plain(folder, *model_args, config=config, **kwargs)
         if not isinstance(config, VideoLlama2Config):
             config = VideoLlama2Config.from_pretrained(folder)
         config = copy.deepcopy(config)
@@ -198,3 +201,29 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         loaded.config.name_or_path = str(place)
         own_memory(loaded)
         return model
+
+    @classmethod
+    def _read_plain(cls, folder: Path, *model_args: Any, **kwargs: Any) -> Any:
+        """Read a folder of our own as transformers does, and account for every tensor.
+
+        What is missing transformers would make up at random, with a line in the log.
+        """
+        told = kwargs.pop("output_loading_info", False)
+        shapes = not kwargs.pop("ignore_mismatched_sizes", False)
+        kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
+        both: Any = super().from_pretrained(folder, *model_args, **kwargs)
+        model, found = both
+        refuse_loaded_misfits(found, shapes=shapes)
+        return (model, found) if told else model
+
+
+def _refuse_adapter(folder: Path, named: Any) -> None:
+    """Refuse what transformers would load without its base's weights, or leave out."""
+    place = (named or {}).get("_adapter_model_path")
+    if place is None and (folder / "adapter_config.json").exists():
+        place = folder
+    if place is not None:
+        raise ConfigError(
+            f"'{place}' holds an adapter, and none are read for VideoLLaMA2. Merge it into its "
+            "base with the authors' code, or load the base here and the adapter with peft."
+        )
