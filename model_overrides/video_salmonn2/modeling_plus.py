@@ -75,6 +75,11 @@ class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):  # type: ignore[mi
             inputs_embeds = self.get_input_embeddings()(input_ids)
             where = input_ids == self.config.audio_token_id
             inputs_embeds = place_features(inputs_embeds, where, sounds, "audio")
+            # Qwen2.5-VL counts what it is given, and reads placeholders of what it is not as words.
+            for kind, raw in (("image", pixel_values), ("video", pixel_values_videos)):
+                if raw is None and encoded.get(kind) is None:
+                    where = input_ids == getattr(self.config, f"{kind}_token_id")
+                    place_features(inputs_embeds, where, None, kind)
         return super().forward(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,

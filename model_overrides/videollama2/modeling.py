@@ -24,6 +24,7 @@ from fastav_plugin.model_overrides.videollama2.beats import BeatsEncoder
 from fastav_plugin.model_overrides.videollama2.configuration import VideoLlama2Config
 from fastav_plugin.model_overrides.videollama2.connector import STCConnector, mlp
 from fastav_plugin.model_overrides.videollama2.official import used_layers
+from fastav_plugin.model_overrides.videollama2.prompt import KINDS
 
 
 @dataclass
@@ -172,7 +173,8 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         if inputs_embeds is None:
             assert input_ids is not None
             given = {"image": pixel_values, "video": pixel_values_videos, "audio": input_features}
-            inputs_embeds = self._embed(input_ids, given, dict(mm_encoder_outputs or {}))
+            first = past_key_values is None or past_key_values.get_seq_length() == 0
+            inputs_embeds = self._embed(input_ids, given, dict(mm_encoder_outputs or {}), first)
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -188,26 +190,39 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         )
 
     def _embed(
-        self, input_ids: Tensor, given: dict[str, Tensor | None], encoded: dict[str, Any]
+        self,
+        input_ids: Tensor,
+        given: dict[str, Tensor | None],
+        encoded: dict[str, Any],
+        first: bool = True,
     ) -> Tensor:
-        """Embeddings of a prompt, with each medium's features at its placeholders."""
+        """Embeddings of a prompt, with each medium's features at its placeholders.
+
+        `first` says that no prompt came before, so that all placeholders must have features.
+        """
         for kind, raw in given.items():
             if raw is not None and encoded.get(kind) is None:
                 encoded[kind] = getattr(self, f"get_{kind}_features")(raw)
         encoded = {kind: output for kind, output in encoded.items() if output is not None}
-        if encoded and bool((input_ids < 0).any()):
+        if not first and not encoded:
+            embeds: Tensor = self.get_input_embeddings()(input_ids)
+            return embeds
+        if bool((input_ids < 0).any()):
             raise ConfigError(
                 f"`input_ids` holds {int(input_ids.min())}. Here every media token has an id of "
                 "its own (config.video_token_id, ...): make the inputs with VideoLlama2Processor."
             )
-        embeds: Tensor = self.get_input_embeddings()(input_ids)
-        for kind, output in encoded.items():
+        embeds = self.get_input_embeddings()(input_ids)
+        for kind in KINDS:
             rows = input_ids == getattr(self.config, f"{kind}_token_id")
-            features = torch.cat([item.to(embeds.device) for item in output.pooler_output])
-            if int(rows.sum()) != len(features):
+            items = encoded[kind].pooler_output if kind in encoded else ()
+            held, made = int(rows.sum()), sum(map(len, items))
+            if held != made:
                 raise ConfigError(
-                    f"The prompts hold {int(rows.sum())} {kind} tokens and the media make "
-                    f"{len(features)}. Make ids and media with one call of VideoLlama2Processor."
+                    f"The prompts hold {held} {kind} tokens and the media make {made}. Make ids "
+                    "and media with one call of VideoLlama2Processor, and pass both."
                 )
-            embeds = embeds.masked_scatter(rows[..., None], features.to(embeds.dtype))
+            if made:
+                features = torch.cat([item.to(embeds.device) for item in items])
+                embeds = embeds.masked_scatter(rows[..., None], features.to(embeds.dtype))
         return embeds

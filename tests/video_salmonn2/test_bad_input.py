@@ -191,3 +191,21 @@ def test_prompts_of_every_kind_are_answered(name: str, clips: dict[str, Path]) -
     assert tokens[0][3] < tokens[0][2]
     assert len(set(tokens[4])) == 1
     assert torch.equal(dense[4], pruned[4])
+
+
+@pytest.mark.parametrize("forgotten", ["pixel_values_videos", "input_features"])
+@each_name
+def test_media_that_were_forgotten(name: str, forgotten: str, clips: dict[str, Path]) -> None:
+    """Their placeholders are no words."""
+    model, inputs = tiny.build(name), tiny.processor(name)(video=clips["three"], text="What?")
+    del inputs[forgotten]
+    kind = "video" if "video" in forgotten else "audio"
+    for call, options in ((model, {}), (model.generate, {"max_new_tokens": 1})):
+        with pytest.raises(TokenMapError, match=f"{kind} placeholders, but 0 {kind} features"):
+            call(**inputs, **options)
+
+
+def test_a_forgotten_picture_of_plus() -> None:
+    model = tiny.build("video_salmonn2_plus")
+    with pytest.raises(TokenMapError, match="1 image placeholders, but 0 image features"):
+        model(input_ids=torch.tensor([[3, model.config.image_token_id, 4]]))

@@ -191,3 +191,28 @@ def test_ids_of_another_prompt(processor: Any, model: Any) -> None:
         model(**changed)
     with pytest.raises(ConfigError, match="exactly one of `input_ids` and `inputs_embeds`"):
         model(attention_mask=torch.ones(1, 4))
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "message"),
+    [
+        (("pixel_values_videos",), "hold 16 video tokens and the media make 0"),
+        (("input_features",), "hold 1496 audio tokens and the media make 0"),
+        (("pixel_values_videos", "input_features"), "hold 16 video tokens and the media make 0"),
+    ],
+)
+def test_media_that_were_forgotten(
+    processor: Any, model: Any, forgotten: tuple[str, ...], message: str
+) -> None:
+    """Their placeholders are no words."""
+    inputs = dict(processor(video=CLIP, text=QUESTION))
+    for name in forgotten:
+        del inputs[name]
+    for call, options in ((model, {}), (model.generate, {"max_new_tokens": 1})):
+        with pytest.raises(ConfigError, match=message):
+            call(**inputs, **options)
+
+
+def test_ids_of_the_authors_without_media(model: Any) -> None:
+    with pytest.raises(ConfigError, match="holds -201.*VideoLlama2Processor"):
+        model(input_ids=torch.tensor([[3, -201, 4]]))
