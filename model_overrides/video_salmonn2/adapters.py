@@ -44,10 +44,14 @@ def merge_adapter(
     Raises:
         ConfigError: another kind of adapter, or a tensor that has no place in the base.
     """
-    scale = _scale(json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8")), folder)
+    settings = adapter_settings(folder)
+    scale = _scale(settings, folder)
+    tensors = read_tensors(folder, files=_WEIGHTS)
+    if not tensors:
+        raise ConfigError(f"The adapter in '{folder}' holds no tensors. Download it again.")
     updates: dict[str, dict[str, Tensor]] = {}
     found = dict(base)
-    for name, tensor in read_tensors(folder, files=_WEIGHTS).items():
+    for name, tensor in tensors.items():
         place = name.removeprefix(_PREFIX)
         low_rank = _LORA.fullmatch(place)
         if low_rank:
@@ -60,9 +64,31 @@ def merge_adapter(
         if set(halves) != {"A", "B"}:
             raise ConfigError(f"'{folder}' holds half an update of {place}: {sorted(halves)}.")
         down, up = halves["A"].float(), halves["B"].float()
+        if {down.shape[0], up.shape[1]} != {int(settings["r"])}:
+            raise ConfigError(
+                f"The adapter's update of {place} has rank {down.shape[0]} and {up.shape[1]}, its "
+                f"{ADAPTER_CONFIG} states `r` {settings['r']}. Are both of one adapter?"
+            )
         _check(place, place, torch.Size((up.shape[0], down.shape[1])), base)
         found[place] = (base[place].float() + scale * (up @ down)).to(base[place].dtype)
     return found
+
+
+def adapter_settings(folder: Path) -> dict[str, Any]:
+    """What adapter_config.json states.
+
+    Raises:
+        ConfigError: the file is no JSON object, or states no rank.
+    """
+    path = folder / ADAPTER_CONFIG
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        whole = isinstance(found, dict) and int(found["r"]) > 0 and float(found["lora_alpha"]) > 0
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"'{path}' cannot be read as settings of LoRA: {error!r}.") from error
+    if not whole:
+        raise ConfigError(f"'{path}' must state `r` and `lora_alpha` above zero.")
+    return dict(found)
 
 
 def _scale(settings: Mapping[str, Any], folder: Path) -> float:

@@ -11,8 +11,10 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
     Qwen2_5_VLTextConfig,
     Qwen2_5_VLVisionConfig,
 )
+from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.model_overrides.checked_config import CheckedConfig
 
 #: The one vision tower that the 7B model was trained with; checkpoints only name it.
 VISION_TOWER = "siglip-so400m-patch14-384"
@@ -74,7 +76,7 @@ class WindowQFormerConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-12
 
 
-class VideoSalmonn2Config(Qwen2Config):
+class VideoSalmonn2Config(CheckedConfig, Qwen2Config):
     """video-SALMONN 2: Qwen2 with SigLIP frames and Whisper sound, interleaved frame by frame.
 
     The decoder's fields are those of Qwen2Config. What the authors pass on the command line
@@ -124,13 +126,17 @@ class VideoSalmonn2Config(Qwen2Config):
     audio_token_id: int = 152063
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._check_assumed()
         if self.vision_config is None:
             self._check_tower()
             self.vision_config = _SIGLIP | {"num_hidden_layers": 26, "vision_use_head": False}
         if self.speech_config is None:
             self.speech_config = dict(_WHISPER)
         super().__post_init__(**kwargs)
+        self.check()
+
+    @override
+    def check(self) -> None:
+        self._check_assumed()
         if max(self.video_token_id, self.audio_token_id) >= self.vocab_size:
             raise ConfigError(
                 f"Placeholder ids {self.video_token_id} and {self.audio_token_id} must lie below "
@@ -190,7 +196,7 @@ class VideoSalmonn2PlusAudioConfig(WhisperConfig):
         super().__post_init__(**_unnamed(kwargs))
 
 
-class VideoSalmonn2PlusConfig(Qwen2_5_VLConfig):
+class VideoSalmonn2PlusConfig(CheckedConfig, Qwen2_5_VLConfig):
     """video-SALMONN 2+: Qwen2.5-VL with Whisper sound between the time grids of a clip.
 
     The authors' config.json calls itself "qwen2_5_vl" and is flat; it is read as it is.
@@ -222,10 +228,6 @@ class VideoSalmonn2PlusConfig(Qwen2_5_VLConfig):
     max_pixels: int = 61_250
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.positions not in ("trained", "reference"):
-            raise ConfigError(
-                f"`positions` must be 'trained' or 'reference', got {self.positions!r}."
-            )
         if self.text_config is None:
             known = {*inspect.signature(Qwen2_5_VLTextConfig.__init__).parameters}
             known |= {"rope_parameters", "rope_scaling", "rope_theta"}
@@ -240,6 +242,14 @@ class VideoSalmonn2PlusConfig(Qwen2_5_VLConfig):
         if isinstance(self.audio_config, dict):
             self.audio_config = _unnamed(self.audio_config)
         super().__post_init__(**_unnamed(kwargs))
+        self.check()
+
+    @override
+    def check(self) -> None:
+        if self.positions not in ("trained", "reference"):
+            raise ConfigError(
+                f"`positions` must be 'trained' or 'reference', got {self.positions!r}."
+            )
 
     @classmethod
     def claims(cls, values: dict[str, Any]) -> bool:

@@ -19,7 +19,11 @@ from fastav_plugin.model_overrides.checkpoint_reader import (
     own_memory,
     read_tensors,
 )
-from fastav_plugin.model_overrides.video_salmonn2.adapters import ADAPTER_CONFIG, merge_adapter
+from fastav_plugin.model_overrides.video_salmonn2.adapters import (
+    ADAPTER_CONFIG,
+    adapter_settings,
+    merge_adapter,
+)
 
 #: What our own config.json names.
 _CLASSES = ("VideoSalmonn2ForConditionalGeneration", "VideoSalmonn2PlusForConditionalGeneration")
@@ -105,6 +109,7 @@ class PublishedCheckpoint:
         for name in [name for name in kwargs if name in cls.config_class.__dataclass_fields__]:
             if name != "dtype":
                 setattr(config, name, kwargs.pop(name))
+        config.check()
         return config
 
     @classmethod
@@ -144,7 +149,7 @@ def model_folder(folder: str | Path) -> Path:
 
 def _base_of(adapter: Path) -> str:
     """The folder or name of the model that an adapter was trained on."""
-    stated = json.loads((adapter / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    stated = adapter_settings(adapter)
     named = str(stated.get("base_model_name_or_path") or "")
     # What stands there may be a path on the author's machine.
     beside = adapter.parent / Path(named).name

@@ -186,6 +186,7 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         config = copy.deepcopy(config)
         for name in [name for name in kwargs if name in _SETTINGS]:
             setattr(config, name, kwargs.pop(name))
+        config.check()
         tensors = read_official(folder, config)
         if "generation_config" not in kwargs and (folder / "generation_config.json").exists():
             kwargs["generation_config"] = GenerationConfig.from_pretrained(folder)

@@ -9,6 +9,7 @@ from transformers.configuration_utils import SubConfigSpec
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.model_overrides.checked_config import CheckedConfig
 from fastav_plugin.model_overrides.videollama2.connector import connector_tokens
 from fastav_plugin.model_overrides.videollama2.official import (
     TOWERS,
@@ -77,7 +78,7 @@ class BeatsConfig(PreTrainedConfig):
         return (frames // self.patch_size) * (self.num_mel_bins // self.patch_size)
 
 
-class VideoLlama2Config(PreTrainedConfig):
+class VideoLlama2Config(CheckedConfig, PreTrainedConfig):
     """Sizes of a VideoLLaMA2.1 model with sound; the defaults are those of the published 7B.
 
     Attributes:
@@ -124,8 +125,18 @@ class VideoLlama2Config(PreTrainedConfig):
         for place, kind in enumerate(("audio", "video", "image"), start=1):
             if getattr(self, f"{kind}_token_id") is None:
                 setattr(self, f"{kind}_token_id", text.vocab_size - place)
+        self.check()
+
+    @override
+    def check(self) -> None:
         if self.num_frames < FEWEST_FRAMES:
             raise ConfigError(f"`num_frames` must be at least 2, got {self.num_frames}.")
+        text: Any = self.text_config
+        ids = [self.image_token_id, self.video_token_id, self.audio_token_id]
+        if any(number is None or not 0 <= number < text.vocab_size for number in ids):
+            raise ConfigError(
+                f"Placeholder ids {ids} must lie from 0 to below `vocab_size`, {text.vocab_size}."
+            )
 
     @classmethod
     @override

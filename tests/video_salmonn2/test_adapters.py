@@ -172,3 +172,27 @@ def test_auto_classes_merge_it_too(trained: tuple[Path, Any]) -> None:
     weights, plain = found.state_dict(), tiny.build(NAME).state_dict()
     assert all(torch.equal(weights[key], t) for key, t in expected.state_dict().items())
     assert any(not torch.equal(weights[key], tensor) for key, tensor in plain.items())
+
+
+def test_a_rank_that_is_not_the_tensors(trained: tuple[Path, Any]) -> None:
+    """The sum would be scaled by another rank than was trained."""
+    folder, _ = trained
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"r": 2}))
+    with pytest.raises(ConfigError, match="has rank 4 and 4, its adapter_config.json states `r` 2"):
+        HEAD.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"r": 0, "lora_alpha": 8}'])
+def test_broken_settings_of_an_adapter(trained: tuple[Path, Any], text: str) -> None:
+    folder, _ = trained
+    (folder / "adapter_config.json").write_text(text)
+    with pytest.raises(ConfigError, match="adapter_config.json' (cannot be read|must state)"):
+        HEAD.from_pretrained(folder)
+
+
+def test_an_adapter_without_tensors(trained: tuple[Path, Any]) -> None:
+    folder, _ = trained
+    save_file({}, folder / "adapter_model.safetensors")
+    with pytest.raises(ConfigError, match="holds no tensors"):
+        HEAD.from_pretrained(folder)

@@ -17,7 +17,7 @@ from transformers import (
     Qwen2_5_VLForConditionalGeneration,
 )
 
-from fastav_plugin import FastAVConfig, UnsupportedError, register_models
+from fastav_plugin import ConfigError, FastAVConfig, UnsupportedError, register_models
 from fastav_plugin.model_overrides import video_salmonn2
 from tests.video_salmonn2 import tiny
 from tests.video_salmonn2.published import write_folder
@@ -79,3 +79,19 @@ def test_one_taken_for_its_base_is_not_pruned(folder: Path) -> None:
         deaf = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig.from_pretrained(folder))
     with pytest.raises(UnsupportedError, match="without its sound.*VideoSalmonn2PlusFor"):
         FastAVConfig.for_model(deaf)
+
+
+def test_settings_given_late_are_checked_too(folder: Path) -> None:
+    config: Any = video_salmonn2.VideoSalmonn2PlusConfig
+    auto: Any = AutoModelForMultimodalLM
+    for kind in (HEAD, auto, config, auto_config):
+        with pytest.raises(ConfigError, match="`positions` must be 'trained' or 'reference'"):
+            kind.from_pretrained(folder, positions="mine")
+    assert HEAD.from_pretrained(folder, positions="reference").config.positions == "reference"
+
+
+def test_placeholders_of_the_7b_given_late(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "first", "video_salmonn2", tiny.build("video_salmonn2"))
+    head: Any = video_salmonn2.VideoSalmonn2ForConditionalGeneration
+    with pytest.raises(ConfigError, match="must lie below `vocab_size`"):
+        head.from_pretrained(folder, video_token_id=9999)

@@ -82,3 +82,18 @@ def test_an_adapter_is_refused(own: Path, tmp_path: Path, official: Path) -> Non
     for kind in (HEAD, auto):
         with pytest.raises(ConfigError, match=r"adapter' holds an adapter.*Merge it"):
             kind.from_pretrained(adapter)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [({"num_frames": 1}, "at least 2, got 1"), ({"video_token_id": 999}, "Placeholder ids .*999")],
+)
+def test_settings_given_late_are_checked_too(
+    official: Path, own: Path, given: dict[str, Any], message: str
+) -> None:
+    register_models()
+    auto: Any = AutoModelForMultimodalLM
+    for kind in (HEAD, auto):
+        for folder in (official, own):
+            with pytest.raises(ConfigError, match=message):
+                kind.from_pretrained(folder, **given)
