@@ -9,8 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from fastav_plugin.decoding import Frames, Waveform, probe_clip, read_sound, stream_frames
+from fastav_plugin.decoding import (
+    Frames,
+    Waveform,
+    probe_clip,
+    read_sound,
+    stream_frames,
+)
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.model_overrides.sound_samples import given_sound
 
 SAMPLE_RATE = 16_000
 
@@ -46,8 +53,15 @@ class OpenClip:
         ConfigError: the file cannot be read, or holds no pictures.
     """
 
-    def __init__(self, source: str | Path | Clip) -> None:
+    def __init__(self, source: Any) -> None:
         self.source = source
+        if not isinstance(source, str | Path | Clip):
+            shape = f" of shape {list(source.shape)}" if hasattr(source, "shape") else ""
+            raise ConfigError(
+                f"A clip must be a path or a Clip, got {type(source).__name__}{shape}. Frames in "
+                "memory go into Clip(frames, fps, waveform), of "
+                "fastav_plugin.model_overrides.video_salmonn2."
+            )
         if isinstance(source, Clip):
             self.count, self.fps = len(source.frames), source.fps
             self.heard = 0.0 if source.waveform is None else len(source.waveform) / SAMPLE_RATE
@@ -98,6 +112,7 @@ class OpenClip:
         if isinstance(self.source, Clip):
             whole = self.source.waveform
             assert whole is not None
+            whole = given_sound(whole, SAMPLE_RATE)
         else:
             whole = read_sound(self.source, None, SAMPLE_RATE, mix=mix)[0]
         return _at_least_a_second(whole)
@@ -118,11 +133,9 @@ def open_sound(source: Any, mix: bool) -> Waveform:
         if not len(found):
             raise ConfigError(f"'{source}' holds no sound that could be decoded.")
         return _at_least_a_second(found)
-    found = np.asarray(source, np.float32)
-    if found.ndim != 1 or not len(found):
-        raise ConfigError(
-            f"A sound must be one channel of samples at 16 kHz, got the shape {found.shape}."
-        )
+    found = given_sound(source, SAMPLE_RATE)
+    if not len(found):
+        raise ConfigError(f"A sound must have samples, got {type(source).__name__} of none.")
     return _at_least_a_second(found)
 
 
@@ -144,7 +157,8 @@ def in_rows(items: Any, rows: int, name: str) -> list[list[Any]]:
     """
     if items is None:
         return [[] for _ in range(rows)]
-    if isinstance(items, str | Path | Clip | np.ndarray):
+    # An array or tensor is one medium.
+    if isinstance(items, str | Path | Clip) or hasattr(items, "shape"):
         items = [items]
     listed = list(items)
     if rows == 1 and not any(isinstance(item, list | tuple) for item in listed):

@@ -134,7 +134,7 @@ class ClipProcessor(ProcessorMixin):
             raise ConfigError(f"`sampling_rate` must be 16000, got {sampling_rate}. Resample.")
         if text is None:
             raise ConfigError("`text` is missing: ask something about the clip.")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts: Any = list(text) if isinstance(text, list | tuple) else [text]
         if not texts or not all(isinstance(item, str) for item in texts):
             raise ConfigError(f"`text` must be a question or a list of questions, got {text!r}.")
         media: Media = {}

@@ -19,6 +19,8 @@ from fastav_plugin.model_overrides.videollama2.official import (
 
 #: What a picture or clip must have at least: two frames make one step of time.
 FEWEST_FRAMES = 2
+#: The authors' code takes no more of a clip.
+MOST_FRAMES = 32
 
 
 #: Sizes of the published decoder, Qwen2-7B.

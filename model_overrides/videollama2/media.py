@@ -17,6 +17,7 @@ from fastav_plugin.decoding import (
     stream_frames,
 )
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.model_overrides.sound_samples import given_sound
 
 #: Of a clip's sound, so many stretches of so many seconds are heard.
 STRETCHES, STRETCH_SECONDS = 8, 2.0
@@ -75,7 +76,7 @@ def hear_clip(source: Any) -> Waveform | None:
         if not seconds:
             return None
         return _as_16_bit(np.concatenate(read_sound(source, _stretches(seconds), SAMPLE_RATE)))
-    sound = _as_waveform(source)
+    sound = given_sound(source, SAMPLE_RATE)
     spans = _stretches(len(sound) / SAMPLE_RATE)
     samples = [slice(int(a * SAMPLE_RATE), int(a * SAMPLE_RATE) + 32_000) for a, _ in spans]
     return np.concatenate([sound[span] for span in samples]) if len(sound) else None
@@ -96,7 +97,7 @@ def hear_sound(source: Any, seconds: float) -> Waveform:
     if isinstance(source, (str, Path)):
         (sound,) = read_sound(source, [(0.0, seconds)], SAMPLE_RATE, mix=False)
     else:
-        sound = _as_waveform(source)[: round(seconds * SAMPLE_RATE)]
+        sound = given_sound(source, SAMPLE_RATE)[: round(seconds * SAMPLE_RATE)]
     if not len(sound):
         raise ConfigError(f"{_kind(source)} holds no sound.")
     return sound
@@ -110,16 +111,6 @@ def _stretches(seconds: float) -> list[tuple[float, float]]:
 def _as_16_bit(sound: Waveform) -> Waveform:
     """Samples on the steps of 16 bits, on which near silence is silence."""
     return (np.round(sound * 2**15).clip(-(2**15), 2**15 - 1) / 2**15).astype(np.float32)
-
-
-def _as_waveform(source: Any) -> Waveform:
-    sound = np.asarray(source, np.float32)
-    if sound.ndim != 1:
-        raise ConfigError(
-            f"A sound must be a path or samples [n] at {SAMPLE_RATE} Hz, got {_kind(source)} of "
-            f"shape {list(sound.shape)}."
-        )
-    return sound
 
 
 def _kind(source: Any) -> str:

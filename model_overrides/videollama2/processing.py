@@ -18,6 +18,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides.checkpoint_reader import local_folder
 from fastav_plugin.model_overrides.videollama2.configuration import (
     FEWEST_FRAMES,
+    MOST_FRAMES,
     BeatsConfig,
     VideoLlama2Config,
 )
@@ -168,10 +169,18 @@ class VideoLlama2Processor(ProcessorMixin):
         """
         if text is None:
             raise ConfigError("`text` is missing: ask something about the medium.")
-        texts = [text] if isinstance(text, str) else list(text)
+        texts: Any = list(text) if isinstance(text, list | tuple) else [text]
+        if not texts or not all(isinstance(item, str) for item in texts):
+            raise ConfigError(f"`text` must be a question or a list of questions, got {text!r}.")
         frames = self.num_frames if num_frames is None else num_frames
         if frames < FEWEST_FRAMES:
             raise ConfigError(f"`num_frames` must be at least {FEWEST_FRAMES}, got {frames}.")
+        most = max(MOST_FRAMES, self.num_frames)
+        if frames > most:
+            raise ConfigError(
+                f"`num_frames` must be at most {most}, got {frames}. A model trained on more says "
+                "so in its config.json."
+            )
         if sampling_rate not in (None, self.feature_extractor.sampling_rate):
             raise ConfigError(f"`sampling_rate` must be 16000, got {sampling_rate}. Resample.")
         seen = one_each(texts, "image", images if image is None else image)

@@ -209,3 +209,12 @@ def test_a_forgotten_picture_of_plus() -> None:
     model = tiny.build("video_salmonn2_plus")
     with pytest.raises(TokenMapError, match="1 image placeholders, but 0 image features"):
         model(input_ids=torch.tensor([[3, model.config.image_token_id, 4]]))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor, list])
+@each_name
+def test_frames_that_are_no_clip(name: str, kind: Any) -> None:
+    frames = kind(np.zeros((9, 32, 32, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"path or a Clip, got .*into Clip\(frames") as caught:
+        tiny.processor(name)(video=frames, text="What?")
+    assert len(str(caught.value)) < 200

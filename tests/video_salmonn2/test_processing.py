@@ -256,7 +256,7 @@ def test_one_second_has_its_rest_behind_it(clips: Clips) -> None:
         ({}, "`text` is missing"),
         ({"text": "a", "sampling_rate": 8000}, "`sampling_rate` must be 16000, got 8000"),
         ({"text": "a", "return_tensors": "np"}, "must be 'pt'"),
-        ({"text": "a", "audio": [np.zeros((2, 5), np.float32)]}, "got the shape"),
+        ({"text": "a", "audio": [np.zeros((2, 5), np.float32)]}, "got ndarray of shape"),
         (
             {"text": "a", "video": ["three", "short"], "audio": [np.zeros(9, np.float32)]},
             "2 clips and 1 sounds",

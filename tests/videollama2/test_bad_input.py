@@ -160,6 +160,11 @@ def test_text_and_media_that_do_not_fit(processor: Any) -> None:
         processor(video=CLIP)
     with pytest.raises(ConfigError, match="`num_frames` must be at least 2, got 1"):
         processor(video=CLIP, text=QUESTION, num_frames=1)
+    with pytest.raises(ConfigError, match="`num_frames` must be at most 32, got 64"):
+        processor(video=CLIP, text=QUESTION, num_frames=64)
+    for text in ([], [1], 1):
+        with pytest.raises(ConfigError, match="`text` must be a question or a list of questions"):
+            processor(text=text)
     with pytest.raises(ConfigError, match="`sampling_rate` must be 16000, got 8000"):
         processor(audio=rising_tone(1), text=QUESTION, sampling_rate=8_000)
     with pytest.raises(ConfigError, match=r"samples \[n\] at 16000 Hz, got ndarray of shape"):
