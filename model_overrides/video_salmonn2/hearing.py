@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,29 @@ class HearingGeneration:
 
     #: Keywords of `get_audio_features`.
     audio_inputs: tuple[str, ...] = ()
+    #: What must be given with an input, which cannot be read without.
+    companions: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    def check_companions(self, given: Mapping[str, Any]) -> None:
+        """Refuse inputs of which a part was left out.
+
+        Args:
+            given: inputs by name; None for those that are not.
+
+        Raises:
+            TokenMapError: a part is missing.
+        """
+        for name, needed in self.companions.items():
+            lacking = [f"`{part}`" for part in needed if given.get(part) is None]
+            if given.get(name) is not None and lacking:
+                raise TokenMapError(
+                    f"`{name}` cannot be read without {' and '.join(lacking)}. Pass everything "
+                    "that the processor returned."
+                )
+
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        self.check_companions(model_kwargs)
+        super()._validate_model_kwargs(model_kwargs)  # type: ignore[misc]
 
     def _prepare_multimodal_encoder_kwargs_for_generation(
         self, model_kwargs: dict[str, Any]

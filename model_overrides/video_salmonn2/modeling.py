@@ -6,7 +6,7 @@ Every module has the name that it has in the published checkpoints.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,10 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
     config_class = VideoSalmonn2Config
     input_modalities: Any = ("video", "audio", "text")
     audio_inputs = ("input_features", "audio_layout")
+    companions: ClassVar[Any] = {
+        "input_features": ("audio_layout",),
+        "pixel_values_videos": ("frames_per_clip",),
+    }
 
     def __init__(self, config: VideoSalmonn2Config) -> None:
         # Qwen2ForCausalLM would make a decoder of its own first.
@@ -185,12 +189,20 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
         """Run the decoder over a prompt whose placeholders are filled with media features.
 
         Raises:
-            TokenMapError: placeholders and features do not fit.
+            TokenMapError: placeholders and features do not fit, or a part of an input is missing.
         """
         if inputs_embeds is None:
             assert input_ids is not None
             encoded = dict(mm_encoder_outputs or {})
+            given = {
+                "pixel_values_videos": pixel_values_videos,
+                "frames_per_clip": frames_per_clip,
+                "input_features": input_features,
+                "audio_layout": audio_layout,
+            }
+            self.check_companions(given)
             if pixel_values_videos is not None:
+                assert frames_per_clip is not None
                 encoded["video"] = self.model.get_video_features(
                     pixel_values_videos, frames_per_clip
                 )

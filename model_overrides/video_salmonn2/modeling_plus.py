@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -114,6 +114,11 @@ class VideoSalmonn2PlusForConditionalGeneration(  # type: ignore[misc]
     config_class = VideoSalmonn2PlusConfig
     input_modalities: Any = ("image", "video", "audio", "text")
     audio_inputs = ("input_features", "segments_per_sound")
+    companions: ClassVar[Any] = {
+        "input_features": ("segments_per_sound",),
+        "pixel_values": ("image_grid_thw",),
+        "pixel_values_videos": ("video_grid_thw", "second_per_grid_ts"),
+    }
 
     def __init__(self, config: VideoSalmonn2PlusConfig) -> None:
         # Qwen2.5-VL would make a model of its own first.
@@ -174,6 +179,16 @@ class VideoSalmonn2PlusForConditionalGeneration(  # type: ignore[misc]
         `segments_per_sound` int64 [sounds] says how many each has. `frame_ids` int64 [B, T], the
         time grid of every media token, -1 elsewhere, is for pruning; the model does not read it.
         """
+        given = {
+            "input_features": input_features,
+            "segments_per_sound": segments_per_sound,
+            "pixel_values": pixel_values,
+            "image_grid_thw": image_grid_thw,
+            "pixel_values_videos": pixel_values_videos,
+            "video_grid_thw": video_grid_thw,
+            "second_per_grid_ts": second_per_grid_ts,
+        }
+        self.check_companions(given)
         outputs: CausalLMOutputWithPast = super().forward(
             input_ids=input_ids,
             attention_mask=attention_mask,

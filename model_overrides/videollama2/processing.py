@@ -10,7 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, BatchFeature, SiglipImageProcessor
+from transformers import (
+    AutoFeatureExtractor,
+    AutoTokenizer,
+    BatchFeature,
+    SiglipImageProcessor,
+)
 from transformers.processing_utils import ProcessorMixin
 from typing_extensions import override
 
@@ -100,6 +105,8 @@ class VideoLlama2Processor(ProcessorMixin):
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> Any:
         """Read a processor, from the authors' checkpoint folder or from one of our own."""
+        # A folder of ours names the class of its sound part, which transformers then looks up.
+        AutoFeatureExtractor.register(VideoLlama2Config, BeatsFeatureExtractor, exist_ok=True)
         if kwargs.get("subfolder"):
             return super().from_pretrained(pretrained_model_name_or_path, **kwargs)
         place = local_folder(pretrained_model_name_or_path, weights=False, **kwargs)

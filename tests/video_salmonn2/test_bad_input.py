@@ -218,3 +218,23 @@ def test_frames_that_are_no_clip(name: str, kind: Any) -> None:
     with pytest.raises(ConfigError, match=r"path or a Clip, got .*into Clip\(frames") as caught:
         tiny.processor(name)(video=frames, text="What?")
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "whole"),
+    [
+        ("video_salmonn2", "audio_layout", "input_features"),
+        ("video_salmonn2", "frames_per_clip", "pixel_values_videos"),
+        ("video_salmonn2_plus", "segments_per_sound", "input_features"),
+        ("video_salmonn2_plus", "video_grid_thw", "pixel_values_videos"),
+        ("video_salmonn2_plus", "second_per_grid_ts", "pixel_values_videos"),
+    ],
+)
+def test_a_part_that_was_forgotten(
+    name: str, part: str, whole: str, clips: dict[str, Path]
+) -> None:
+    model, inputs = tiny.build(name), tiny.processor(name)(video=clips["three"], text="What?")
+    del inputs[part]
+    for call, options in ((model, {}), (model.generate, {"max_new_tokens": 1})):
+        with pytest.raises(TokenMapError, match=f"`{whole}` cannot be read without `{part}`"):
+            call(**inputs, **options)

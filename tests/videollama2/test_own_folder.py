@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,10 @@ from torch import Tensor
 from transformers import AutoModelForMultimodalLM
 
 from fastav_plugin import ConfigError, register_models
-from fastav_plugin.model_overrides.videollama2 import VideoLlama2ForConditionalGeneration
+from fastav_plugin.model_overrides.videollama2 import (
+    VideoLlama2ForConditionalGeneration,
+    VideoLlama2Processor,
+)
 from tests.videollama2.checkpoint import tiny_model
 
 HEAD: Any = VideoLlama2ForConditionalGeneration
@@ -97,3 +102,16 @@ def test_settings_given_late_are_checked_too(
         for folder in (official, own):
             with pytest.raises(ConfigError, match=message):
                 kind.from_pretrained(folder, **given)
+
+
+def test_a_saved_processor_needs_no_registration(official: Path, tmp_path: Path) -> None:
+    """In a process that has called nothing else of ours."""
+    VideoLlama2Processor.from_pretrained(official).save_pretrained(tmp_path / "saved")
+    code = (
+        "from fastav_plugin.model_overrides.videollama2 import VideoLlama2Processor as P\n"
+        f"print(type(P.from_pretrained({str(tmp_path / 'saved')!r}).feature_extractor).__name__)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.stdout.split() == ["BeatsFeatureExtractor"], result.stderr
