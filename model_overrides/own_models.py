@@ -98,8 +98,9 @@ def register_models() -> None:
 
     From then on `AutoConfig`, `AutoModelForMultimodalLM`, `AutoModelForCausalLM` and
     `AutoProcessor` read the authors' own checkpoint folders, and what was saved or converted from
-    them. `AutoProcessor` goes first by the processor that a folder's files name: where the authors
-    left the name of another family's, call `from_pretrained` of ours. May be called again.
+    them. `AutoProcessor` goes first by the processor that a folder's files name, and knows no
+    adapters: where the authors left the name of another family's, and for an adapter of 2+, call
+    `from_pretrained` of our processor. May be called again.
     """
     from transformers import (
         AutoConfig,
