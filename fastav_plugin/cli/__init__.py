@@ -50,7 +50,9 @@ def options(
 def main() -> None:
     """Run the command line; the console script."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("transformers").setLevel(logging.ERROR)
+    # Where torchao is installed, transformers' models import it, and torch remarks on it.
+    for name in ("transformers", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     app()
 
 

@@ -35,6 +35,9 @@ from fastav_plugin.model_overrides.video_salmonn2.published import model_folder
 #: Media inputs of a batch so far, joined along their first dimension at the end.
 Media = dict[str, list[Tensor]]
 
+#: Seconds of silence that an encoder may have put behind a sound.
+CODEC_PADDING = 0.1
+
 
 class ClipProcessor(ProcessorMixin):
     """Decodes clips, and lays their pictures and sound out as the model was trained on them."""
@@ -218,9 +221,16 @@ class ClipProcessor(ProcessorMixin):
         return found
 
     def _segments(self, waveform: Waveform) -> Tensor:
-        """Log-mel segments of 30 seconds, float32 [S, mel, time]; the last one is padded."""
+        """Log-mel segments of 30 seconds, float32 [S, mel, time]; the last one is padded.
+
+        Sound codecs pad the end, so a clip of exactly 30 seconds decodes to some milliseconds
+        more: a rest that short opens no segment.
+        """
         self._check_length(len(waveform) / SAMPLE_RATE)
         size = SEGMENT_SECONDS * SAMPLE_RATE
+        whole = len(waveform) // size * size
+        if whole and len(waveform) - whole < CODEC_PADDING * SAMPLE_RATE:
+            waveform = waveform[:whole]
         pieces = [waveform[start : start + size] for start in range(0, len(waveform), size)]
         found = [
             self.feature_extractor(

@@ -147,6 +147,15 @@ def test_a_sound_alone_is_counted_in_seconds(name: str, clips: Clips) -> None:
     assert tokens.frame[tokens.media].tolist() == [second for second in range(30) for _ in range(2)]
 
 
+@pytest.mark.parametrize(("extra", "tokens"), [(0, 60), (256, 60), (640, 60), (3200, 120)])
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_codec_adds_opens_no_segment(name: str, extra: int, tokens: int) -> None:
+    """AAC decodes 30 seconds to 30.016."""
+    sound = np.zeros(30 * 16_000 + extra, np.float32)
+    inputs = tiny.processor(name)(audio=sound, text="What?")
+    assert int((inputs["input_ids"] == tiny.AUDIO).sum()) == tokens
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_text_alone(name: str) -> None:
     inputs = tiny.processor(name)(text="What?")
