@@ -141,7 +141,16 @@ def test_compiled_after_detach_is_stock() -> None:
     assert torch.equal(generate(compiled, IDS).sequences, stock.sequences)
 
 
-@pytest.mark.parametrize("way", [whole, method, forward, one_layer, layer_forward])
+@pytest.mark.parametrize(
+    "way",
+    [
+        whole,
+        method,
+        one_layer,
+        pytest.param(forward, marks=pytest.mark.slow),
+        pytest.param(layer_forward, marks=pytest.mark.slow),
+    ],
+)
 def test_attach_then_compile(way: Callable[[Any], Any]) -> None:
     expected = generate(qwen2(), IDS, cache(), new=3)
     model = qwen2()
