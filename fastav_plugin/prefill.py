@@ -193,12 +193,14 @@ class Prefill:
         if self.reason is not None or not hooks:
             return None
         scores = self.ranks.mean(self._scores)
-        own = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
-        kept = own.alive
-        for hook in hooks:
-            # Each hook gets a view of its own, so that one that writes into it harms nobody.
-            view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
-            view = replace(view, alive=kept.clone())
+        view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
+        alive, media = view.alive.clone(), view.media
+        kept = alive
+        for number, hook in enumerate(hooks):
+            if number:
+                # A view of its own, because the hook before may have written into its one.
+                view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
+                view = replace(view, alive=kept.clone())
             if hook.needs_scores and scores is None:
                 raise StateError(
                     f"{type(hook).__name__} needs the attention scores of layer {place - 1}, which "
@@ -206,16 +208,15 @@ class Prefill:
                 )
             wanted = _checked(hook(view), hook, view)
             if wanted is not None:
-                kept = kept & self._protected(replace(own, alive=kept), wanted)
+                kept = kept & self._protected(media & kept, wanted)
         self._scores = None
-        order = self.alive.narrow(own.alive, self.ranks.agree(kept))
+        order = self.alive.narrow(alive, self.ranks.agree(kept))
         if order is not None:
             self._made.clear()
         return order
 
-    def _protected(self, view: LayerView, wanted: Tensor) -> Tensor:
+    def _protected(self, media: Tensor, wanted: Tensor) -> Tensor:
         """Text, drafts, rows with little media, and one media row per prompt always go on."""
-        media = view.media
         kept = wanted | ~media | ~self._cuttable.to(media.device)[:, None]
         kept[:, kept.shape[1] - 1 - self.setting.drafted :] = True
         emptied = ~(media & kept).any(dim=1)
