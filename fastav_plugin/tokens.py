@@ -184,6 +184,10 @@ class TokenMap:
         """The same map with other frames (int64 [B, T])."""
         return replace(self, frame=frame)
 
+    def one_segment_per_run(self) -> TokenMap:
+        """The same map, each unbroken run of media of any kinds one segment: a clip's sound too."""
+        return replace(self, segment=_runs(self.media.to(torch.uint8) * int(Modality.IMAGE)))
+
     def to(self, device: torch.device | str) -> TokenMap:
         """The same map on another device."""
         return self.map_rows(lambda tensor: tensor.to(device))

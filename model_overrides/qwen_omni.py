@@ -73,10 +73,7 @@ def _interleaved(tokens: TokenMap) -> TokenMap:
     Only audio taken from a video stands in one unbroken run of media with it; such a run is one
     clip, and an audio token belongs to the last frame before it.
     """
-    media = tokens.media
-    before = torch.nn.functional.pad(media, (1, 0))[:, :-1]
-    run = (media & ~before).long().cumsum(dim=1) - 1
-    segment = torch.where(media, run, -1)
+    segment = tokens.one_segment_per_run().segment
     latest = tokens.frame.cummax(dim=1).values
     audio = tokens.mask(Modality.AUDIO)
     # The frame must be of the same clip, for frames are counted over the whole row.

@@ -33,7 +33,7 @@ class VideoSalmonn2Override(ModelOverride):
         inputs: dict[str, Any],
     ) -> TokenMap:
         tokens = super().token_map(config, input_ids, attention_mask, inputs)
-        return _equal_frames(_one_segment_per_run(tokens), config.tokens_per_frame)
+        return _equal_frames(tokens.one_segment_per_run(), config.tokens_per_frame)
 
 
 @register_override
@@ -53,7 +53,7 @@ class VideoSalmonn2PlusOverride(ModelOverride):
         inputs: dict[str, Any],
     ) -> TokenMap:
         tokens = super().token_map(config, input_ids, attention_mask, inputs)
-        tokens = _one_segment_per_run(tokens)
+        tokens = tokens.one_segment_per_run()
         frame_ids = inputs.get("frame_ids")
         media = tokens.mask(Modality.VIDEO, Modality.AUDIO)
         if frame_ids is None or not bool(media.any()):
@@ -84,14 +84,6 @@ def _aligned(frame_ids: Tensor, media: Tensor) -> Tensor | None:
     # Negative padding cuts.
     frames = torch.nn.functional.pad(frame_ids, shape, value=-1)
     return frames if torch.equal(frames >= 0, media) else None
-
-
-def _one_segment_per_run(tokens: TokenMap) -> TokenMap:
-    """A clip and its sound stand in one unbroken run, which is one segment."""
-    media = tokens.media
-    starts = media & ~torch.nn.functional.pad(media, (1, 0))[:, :-1]
-    segment = torch.where(media, starts.long().cumsum(dim=1) - 1, -1)
-    return TokenMap(tokens.modality, segment, tokens.frame)
 
 
 def _equal_frames(tokens: TokenMap, size: int) -> TokenMap:
