@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,6 +82,30 @@ def test_a_checkpoint_folder(invoke_json: Callable[..., Any]) -> None:
     assert found["attention"] == "eager"
     (point,) = found["points"]
     assert point["cases"][-1]["theory"] < 1
+
+
+@pytest.mark.slow
+def test_the_script_for_a_whole_machine(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = tmp_path / "fastav"
+    command.write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' -W ignore -c "
+        "'from fastav_plugin.cli import main; main()' \"$@\"\n"
+    )
+    command.chmod(0o755)
+    done = subprocess.run(
+        [root / "deploy/benchmarks/run.sh", "--shape", "tiny", "--device", "cpu"]
+        + ["--output", tmp_path / "results"],
+        env={**os.environ, "FASTAV": str(command), "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, points in (("tiny-batch1", 1), ("tiny-lengths", 2)):
+        found = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+        assert len(found["points"]) == points
+        assert found["machine"]["torch"] == torch.__version__
+        assert (tmp_path / "results" / f"{name}.png").stat().st_size > 10_000
 
 
 def test_wrong_options(fail: Callable[..., str]) -> None:
