@@ -94,8 +94,8 @@ def test_the_script_for_a_whole_machine(tmp_path: Path) -> None:
     )
     command.chmod(0o755)
     done = subprocess.run(
-        [root / "deploy/benchmarks/run.sh", "--shape", "tiny", "--device", "cpu"]
-        + ["--output", tmp_path / "results"],
+        [str(root / "deploy/benchmarks/run.sh"), "--shape", "tiny", "--device", "cpu"]
+        + ["--output", str(tmp_path / "results")],
         env={**os.environ, "FASTAV": str(command), "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
