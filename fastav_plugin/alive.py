@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastav_plugin.hooks.base import LayerView
 from fastav_plugin.kv_layer import FastAVLayer, Ticket
+from fastav_plugin.prompt_rollout import Rollout
 from fastav_plugin.tokens import TokenMap
 
 
@@ -62,8 +63,18 @@ class AliveRows:
         wide = torch.nn.functional.pad(torch.zeros_like(self._tokens.valid), (1, 0))
         return wide.scatter(1, columns, True)[:, 1:]
 
+    @property
+    def brought(self) -> int:
+        """Rows of the forward, alive or not."""
+        return self._tokens.length
+
     def view(
-        self, place: int, num_layers: int, hidden_states: Tensor, scores: Tensor | None
+        self,
+        place: int,
+        num_layers: int,
+        hidden_states: Tensor,
+        scores: Tensor | None,
+        rollout: Rollout | None,
     ) -> LayerView:
         """What a hook sees at one place; tensors as in LayerView."""
         tokens, device = self._tokens, hidden_states.device
@@ -84,6 +95,7 @@ class AliveRows:
             frame=frame,
             alive=positions >= 0,
             scores=None if scores is None else scores.detach().to(device),
+            rollout=rollout,
         )
 
     def narrow(self, alive: Tensor, kept: Tensor) -> Tensor | None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastav_plugin import layer_call
 from fastav_plugin.attention import takes_2d_masks
+from fastav_plugin.causal import refuse_other_attention
 from fastav_plugin.errors import TokenMapError, UnsupportedError
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.model_overrides.base import ModelOverride, Parts
@@ -90,6 +91,11 @@ def open_prefill(
         refuse_drafted_outputs(call)
     if prefill.reason is None and flash:
         _check_windows(past + length, parts, override)
+    below = prefill.observation.deepest
+    if prefill.reason is None and below:
+        windows = [override.window(parts.head.config, layer) for layer in range(below)]
+        modules = parts.attentions[:below]
+        refuse_other_attention(base_attention(parts), modules, windows, past + length)
     if past:
         _hide_padding(state, call.get(layer_call.MASK), past + length)
     _remember(state, prefill, call)

@@ -105,6 +105,8 @@ class _Rehearsal(LayerHook):
     def __init__(self, hook: LayerHook) -> None:
         self._hook = hook
         self.needs_scores = hook.needs_scores
+        self.needs_rollout = hook.needs_rollout
+        self.may_empty = hook.may_empty
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:
