@@ -33,9 +33,9 @@ class AliveRows:
         self.rows: Tensor | None = None
         self.valid: Tensor | None = real if bool((~real).any()) else None
         self.start = real.long().argmax(dim=1)
-        self.positions = torch.arange(
-            past, past + token_map.length, device=real.device
-        ).expand_as(real)
+        self.positions = torch.arange(past, past + token_map.length, device=real.device).expand_as(
+            real
+        )
         if self.valid is not None:
             self.positions = self.positions.masked_fill(~real, -1)
 

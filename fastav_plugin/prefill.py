@@ -185,7 +185,8 @@ class Prefill:
                 view = self.alive.view(place, self.setting.num_layers, hidden_states, *shown)
                 view = replace(view, alive=kept.clone())
             missing = [
-                name for name in ("scores", "rollout")
+                name
+                for name in ("scores", "rollout")
                 if getattr(hook, f"needs_{name}") and getattr(view, name) is None
             ]
             if missing:

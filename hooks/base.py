@@ -176,9 +176,7 @@ class LayerHookList(list[LayerHook]):
             elif isinstance(item, LayerHook):
                 hooks.append(item)
             else:
-                raise HookError(
-                    f"`hooks` holds LayerHook objects, got {type(item).__name__}."
-                )
+                raise HookError(f"`hooks` holds LayerHook objects, got {type(item).__name__}.")
         return hooks
 
 
