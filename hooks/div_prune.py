@@ -11,7 +11,7 @@ from typing_extensions import override
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerHook, LayerView, register_hook
-from fastav_plugin.hooks.knobs import RatioKnob
+from fastav_plugin.hooks.knobs import KEEP_KNOBS
 from fastav_plugin.tokens import Modality
 
 #: Picks `count` of the rows of [M, d]: int64 [count].
@@ -101,24 +101,7 @@ class DivPrune(LayerHook):
     """
 
     name = "div_prune"
-    knobs = (
-        RatioKnob(
-            field="visual_keep_ratio",
-            rank=0,
-            kinds=VISUAL,
-            loosest=1,
-            usual=0.25,
-            strictest=0.01,
-        ),
-        RatioKnob(
-            field="audio_keep_ratio",
-            rank=1,
-            kinds=(Modality.AUDIO,),
-            loosest=1,
-            usual=0.25,
-            strictest=0.01,
-        ),
-    )
+    knobs = KEEP_KNOBS
 
     def __init__(self, visual_keep_ratio: float = 0.5, audio_keep_ratio: float | None = None):
         for ratio in (visual_keep_ratio, audio_keep_ratio):

@@ -29,7 +29,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("kv_layer", "model_overrides", "prompt_rollout"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
-    + ("parallel", "block_mask", "tracing", "causal"),
+    + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
     ("config", "flops", "decoding", "growing", "tiny_copy"),
     ("errors",),
 )
