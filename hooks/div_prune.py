@@ -12,7 +12,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.diversity import max_min_diversity, pick_in_groups
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerHook, LayerView, register_hook
-from fastav_plugin.hooks.knobs import RatioKnob
+from fastav_plugin.hooks.knobs import KEEP_KNOBS
 from fastav_plugin.hooks.windows import Window, Windows, check_window
 from fastav_plugin.tokens import Modality
 
@@ -42,24 +42,7 @@ class DivPrune(LayerHook):
     """
 
     name = "div_prune"
-    knobs = (
-        RatioKnob(
-            field="visual_keep_ratio",
-            rank=0,
-            kinds=VISUAL,
-            loosest=1,
-            usual=0.25,
-            strictest=0.01,
-        ),
-        RatioKnob(
-            field="audio_keep_ratio",
-            rank=1,
-            kinds=(Modality.AUDIO,),
-            loosest=1,
-            usual=0.25,
-            strictest=0.01,
-        ),
-    )
+    knobs = KEEP_KNOBS
 
     def __init__(
         self,

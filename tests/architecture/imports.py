@@ -24,12 +24,13 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("opening", "mrope", "layer_entry"),
     ("state", "refusals"),
     ("prefill", "append", "attention"),
+    ("observation",),
     ("alive",),
     ("hooks", "layer_call"),
-    ("kv_layer", "model_overrides"),
+    ("kv_layer", "model_overrides", "prompt_rollout"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "diversity", "report", "calibration_file", "generate_call")
-    + ("parallel", "block_mask", "tracing"),
+    + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
     ("config", "flops", "decoding", "growing", "tiny_copy", "products"),
     ("errors",),
 )
