@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: Keys of each head that are upcast at a time, so that no float32 copy of all is ever held.
-BLOCK = 1024
+#: Numbers of the keys that are upcast at a time, so that no float32 copy of all is ever held.
+BLOCK = 2**19
 
 
 def query_scores(
@@ -39,9 +39,10 @@ def query_scores(
     else:
         # Products of 16-bit floats are exact in float32: only their sum rounds, block or not.
         logits = grouped.new_empty((batch, groups, heads // groups, tokens))
-        for start in range(0, tokens, BLOCK):
-            block = keys[:, :, start : start + BLOCK].float().transpose(-1, -2)
-            logits[..., start : start + BLOCK] = torch.matmul(grouped, block)
+        width = max(1, BLOCK // (batch * groups * size))
+        for start in range(0, tokens, width):
+            block = keys[:, :, start : start + width].float().transpose(-1, -2)
+            logits[..., start : start + width] = torch.matmul(grouped, block)
     logits = logits.view(batch, heads, tokens).mul_(scaling)
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
