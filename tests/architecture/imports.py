@@ -14,7 +14,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
     + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan")
-    + ("bench_picture", "conversion"),
+    + ("bench_picture", "bench_parts", "conversion"),
     ("testbed",),
     ("",),
     ("attach", "probe"),
