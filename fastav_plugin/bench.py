@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 from transformers import StoppingCriteriaList
 from transformers.cache_utils import DynamicCache
 
@@ -23,6 +24,7 @@ from fastav_plugin.bench_clock import (
     peak_memory,
     spread,
 )
+from fastav_plugin.bench_peers import AS_PUBLISHED, PEERS, published, run_layer_twice
 from fastav_plugin.bench_plan import Plan
 from fastav_plugin.bench_shapes import draw_ids, find_shape, make_model
 from fastav_plugin.cache import FastAVCache
@@ -43,7 +45,8 @@ class Case:
 
     Attributes:
         name: what the table calls it.
-        prepare: brings the untimed model into the case's state, from a detached one.
+        prepare: brings the untimed model into the case's state, from a detached one; a handle
+            that it returns is removed after the run.
         cache: makes generate's `past_key_values`, or None.
         pruned: whether this case drops tokens; the others must give the dense bits.
         seconds: each measured time to the first token.
@@ -172,6 +175,10 @@ def _cases(plan: Plan, model: nn.Module, tokens: TokenMap) -> list[Case]:
     for method, settings in configs.items():
         make = functools.partial(FastAVCache, settings, tokens)
         cases.append(Case(method, cache=make, pruned=True))
+        if plan.peers and method in PEERS:
+            twice = functools.partial(run_layer_twice, model) if method == "fastv" else _nothing
+            make = functools.partial(FastAVCache, published(settings), tokens)
+            cases.append(Case(f"{method} {AS_PUBLISHED}", twice, make, pruned=True))
     return cases
 
 
@@ -185,7 +192,7 @@ def _bind(model: nn.Module, config: FastAVConfig) -> None:
 def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case) -> Tensor:
     """One timed generate(); returns the first token's logits."""
     detach(model)
-    case.prepare()
+    state = case.prepare()
     cache = case.cache()
     clock = StepClock()
     forget_peak_memory(plan.device)
@@ -210,6 +217,8 @@ def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case) -> Tensor:
     # Of dense the tokens decoded meanwhile are part, as they are of pruned.
     case.kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers)
     detach(model)
+    if isinstance(state, RemovableHandle):
+        state.remove()
     logits: Tensor = output.logits[0]
     return logits
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fastav_plugin.bench_peers import PEERS
 from fastav_plugin.bench_shapes import DTYPES, find_shape
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
@@ -30,6 +31,7 @@ class Plan:
         warm_up: unmeasured rounds before them.
         new_tokens: tokens made in each run, the first of the prefill and the rest of decoding.
         idle: whether the cases in which the plugin does nothing are measured too.
+        peers: whether FastV and DivPrune are measured as their authors' programs run them too.
     """
 
     shape: str = "qwen2-0.5b"
@@ -45,6 +47,7 @@ class Plan:
     warm_up: int = 1
     new_tokens: int = 1
     idle: bool = True
+    peers: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be measured, before anything is built.
@@ -76,7 +79,8 @@ class Plan:
     @property
     def steps(self) -> int:
         """Pieces of work that `run_bench` reports."""
-        pruned = len(self.configs())
+        names = list(self.configs())
+        pruned = len(names) + self.peers * sum(name in PEERS for name in names)
         cases = 1 + 3 * self.idle + pruned
         return 1 + len(self.points()) * (cases * (self.warm_up + self.repeats) + pruned)
 

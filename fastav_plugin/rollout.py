@@ -17,6 +17,7 @@ BLOCK = 64
 WIDE = 8
 
 
+@torch.no_grad()
 def rollout_row(
     row: Tensor,
     queries: Sequence[Tensor],

@@ -78,6 +78,12 @@ def run(
             "Default: only for one batch size and length.",
         ),
     ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers", help="Run fastv and divprune also as their authors' programs do."
+        ),
+    ] = False,
     dtype: Annotated[str, typer.Option(help="bfloat16, float32 or float16.")] = "bfloat16",
     attention: Annotated[
         str | None,
@@ -134,7 +140,7 @@ def run(
     counts = {"text": text, "image": image, "video": video, "audio": audio}
     grid: dict[str, Any] = {"batch": batch, "lengths": lengths, "new-tokens": new_tokens}
     grid |= {"warm-up": warm_up, "idle": idle, "attention": attention, "device": device}
-    grid |= {"plot": plot, "output": output}
+    grid |= {"plot": plot, "output": output, "peers": peers or None}
     names = None if methods is None else _names(methods)
     if threads is not None:
         torch.set_num_threads(threads)
@@ -167,6 +173,7 @@ def run(
         repeats=repeats or 5,
         warm_up=1 if warm_up is None else warm_up,
         new_tokens=new_tokens or 1,
+        peers=peers,
         idle=len(sizes) < 2 and len(batches) < 2 if idle is None else idle,
     )
     plan.check()

@@ -13,8 +13,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
-    + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan")
-    + ("bench_picture", "conversion"),
+    + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
+    + ("bench_picture", "bench_parts", "conversion"),
     ("testbed",),
     ("",),
     ("attach", "probe"),

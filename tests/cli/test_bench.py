@@ -13,6 +13,7 @@ import torch
 from typer.testing import Result
 
 from fastav_plugin.bench_clock import PARTS, spread
+from fastav_plugin.bench_peers import run_layer_twice
 from fastav_plugin.bench_plan import scale
 from fastav_plugin.bench_shapes import SHAPES, draw_ids, find_shape, make_model
 from fastav_plugin.plan import PromptSize
@@ -82,6 +83,38 @@ def test_a_checkpoint_folder(invoke_json: Callable[..., Any]) -> None:
     assert found["attention"] == "eager"
     (point,) = found["points"]
     assert point["cases"][-1]["theory"] < 1
+
+
+def test_published_versions_cost_more_and_keep_the_same(invoke_json: Callable[..., Any]) -> None:
+    found = invoke_json(*SMALL, "--methods", "fastv,divprune", "--peers", "--no-idle")
+    cases = {case["case"]: case for case in found["points"][0]["cases"]}
+    assert list(cases) == ["dense", "fastv", "fastv as published"] + [
+        "divprune",
+        "divprune as published",
+    ]
+    for name in ("fastv", "divprune"):
+        ours, theirs = cases[name], cases[f"{name} as published"]
+        assert (ours["theory"], ours["kv_bytes"]) == (theirs["theory"], theirs["kv_bytes"])
+        assert ours["theory"] < 0.9
+
+
+def test_the_layer_runs_twice_at_prefill_only() -> None:
+    model: Any = make_model("tiny", dtype="float32")
+    calls: list[int] = []
+    attention = model.model.layers[1].self_attn
+    count = attention.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(kwargs["hidden_states"].shape[1]),
+        with_kwargs=True,
+    )
+    ids = draw_ids(model, 1, 12)
+    stock = model.generate(input_ids=ids, max_new_tokens=3, do_sample=False)
+    assert calls == [12, 1, 1]
+    handle = run_layer_twice(model)
+    assert torch.equal(model.generate(input_ids=ids, max_new_tokens=3, do_sample=False), stock)
+    assert calls == [12, 1, 1, 12, 12, 1, 1]
+    handle.remove()
+    count.remove()
+    assert attention.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.slow
