@@ -1,0 +1,77 @@
+"""What a launch asks for, as it reaches every process of it: in environment variables.
+
+Only the standard library: a launcher and a starting shard read this before anything heavy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Names that `--model-override` takes. Each is a method; "none" serves the same model unpruned.
+OVERRIDES = ("fastav", "divprune", "fastav+divprune", "none")
+
+OVERRIDE = "FASTAV_MODEL_OVERRIDE"
+CONFIG = "FASTAV_CONFIG"
+
+
+@dataclass(frozen=True)
+class LaunchSettings:
+    """The override of one launch.
+
+    Attributes:
+        override: one of OVERRIDES, or None: TGI as it is.
+        config_file: a fastav_config.json or its folder; None for the model family's defaults.
+    """
+
+    override: str | None = None
+    config_file: str | None = None
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> LaunchSettings:
+        """Read FASTAV_MODEL_OVERRIDE and FASTAV_CONFIG; empty means unset.
+
+        Args:
+            environment: None for the process's own.
+
+        Raises:
+            ValueError: an unknown override; the message lists the known ones.
+        """
+        found = os.environ if environment is None else environment
+        settings = cls(found.get(OVERRIDE) or None, found.get(CONFIG) or None)
+        if settings.override is not None and settings.override not in OVERRIDES:
+            raise ValueError(
+                f"Unknown model override '{settings.override}'. Known: {', '.join(OVERRIDES)}."
+            )
+        return settings
+
+    def config(self, model: Any) -> Any:
+        """The FastAVConfig for a loaded model (or its configuration).
+
+        Raises:
+            ConfigError: an unreadable file, or one whose method is not the override.
+            UnsupportedError: the model cannot be pruned.
+        """
+        from fastav_plugin import FastAVConfig
+
+        if self.config_file is None:
+            return FastAVConfig.for_model(model, method=self.override or "none")
+        return self.read_config()
+
+    def read_config(self) -> Any:
+        """The FastAVConfig in `config_file`, whose method must be the override.
+
+        Raises:
+            ConfigError: an unreadable file, or one whose method is another.
+        """
+        from fastav_plugin import ConfigError, FastAVConfig
+
+        config = FastAVConfig.from_pretrained(str(self.config_file))
+        if config.method != self.override:
+            raise ConfigError(
+                f"'{self.config_file}' is for the method '{config.method}', the model override is "
+                f"'{self.override}'. Make them the same."
+            )
+        return config
