@@ -71,7 +71,7 @@ def read_media(
         if video is not None:
             current = video
             frames, waveform = read_clip(video, fps)
-            media.frames = _spread(frames, max_frames)
+            media.frames = spread_frames(frames, max_frames)
             media.fps = fps * len(media.frames) / len(frames)
             if sound != "none" and audio is None and waveform.any():
                 media.waveform, media.interleaved = waveform, sound == "interleaved"
@@ -205,8 +205,13 @@ def _video_arguments(processor: Any, media: Media) -> dict[str, Any]:
     return {"videos": [frames], "videos_kwargs": options}
 
 
-def _spread(frames: Frames, most: int | None) -> Frames:
-    """At most `most` frames, an even number, spread evenly."""
+def spread_frames(frames: Frames, most: int | None) -> Frames:
+    """Take at most `most` frames, an even number, spread evenly.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        most: None for all.
+    """
     if most is None or len(frames) <= most:
         return frames
     count = max(2, most - most % 2)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,22 +96,36 @@ def read_clip(
 def _read_frames(path: str | Path, frames_per_second: float) -> npt.NDArray[np.uint8]:
     import av
 
-    frames: list[npt.NDArray[np.uint8]] = []
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise ValueError(f"{path} holds no pictures. Give a file with a video stream.")
-        start: float | None = None
-        for frame in container.decode(video=0):
-            time = float(frame.time or 0.0)
-            start = time if start is None else start
-            # A frame stands for every moment from its own time on.
-            if time - start >= len(frames) / frames_per_second - 1e-3:
-                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+        frames = list(sampled_frames(container, frames_per_second))
     if not frames:
         raise ValueError(f"No frame of {path} could be decoded. Try to re-encode the file.")
     if len(frames) % 2:
         frames.append(frames[-1])
     return np.stack(frames)
+
+
+def sampled_frames(container: Any, frames_per_second: float) -> Iterator[npt.NDArray[np.uint8]]:
+    """Decode the pictures of an open container at a frame rate.
+
+    Args:
+        container: of PyAV, with a video stream.
+        frames_per_second: how many frames to take of each second.
+
+    Yields:
+        uint8 [H, W, 3], RGB.
+    """
+    start: float | None = None
+    taken = 0
+    for frame in container.decode(video=0):
+        time = float(frame.time or 0.0)
+        start = time if start is None else start
+        # A frame stands for every moment from its own time on.
+        if time - start >= taken / frames_per_second - 1e-3:
+            taken += 1
+            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
 
 
 def read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
@@ -123,12 +139,23 @@ def read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
     """
     import av
 
-    pieces: list[npt.NDArray[np.float32]] = []
     with av.open(str(path)) as container:
-        if not container.streams.audio:
-            return np.zeros(0, np.float32)
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        for frame in container.decode(audio=0):
-            pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(frame))
-        pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(None))
+        pieces = list(resampled_sound(container)) if container.streams.audio else []
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+
+def resampled_sound(container: Any) -> Iterator[npt.NDArray[np.float32]]:
+    """Decode the sound of an open container.
+
+    Args:
+        container: of PyAV, with an audio stream.
+
+    Yields:
+        float32 [n] at 16 kHz, one channel.
+    """
+    import av
+
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    for frame in container.decode(audio=0):
+        yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
+    yield from (piece.to_ndarray()[0] for piece in resampler.resample(None))

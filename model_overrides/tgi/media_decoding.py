@@ -1,0 +1,202 @@
+"""Media of strangers into pictures, frames and samples, measured before they are decoded."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastav_plugin.decoding import REMEDY, Frames, Waveform
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.media import spread_frames
+from fastav_plugin.model_overrides.tgi.media_policy import MediaError, MediaPolicy
+
+SAMPLE_RATE = 16_000
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+#: Containers that hold media and name no other file; playlists would make the server fetch them.
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
+
+
+@dataclass(frozen=True)
+class Video:
+    """Pictures of a clip, and its sound.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB.
+        fps: frames per second of `frames`.
+        waveform: float32 [n] at 16 kHz, the clip's own sound; None without, or where silent.
+    """
+
+    frames: Frames
+    fps: float
+    waveform: Waveform | None = None
+
+
+@dataclass(frozen=True)
+class Sound:
+    """One channel.
+
+    Attributes:
+        waveform: float32 [n] in [-1, 1].
+        sample_rate: samples per second.
+    """
+
+    waveform: Waveform
+    sample_rate: int = SAMPLE_RATE
+
+
+def decode(
+    kind: str,
+    data: bytes,
+    policy: MediaPolicy,
+    *,
+    fps: float = 2.0,
+    max_frames: int | None = None,
+) -> Any:
+    """Decode a medium that a stranger sent.
+
+    Args:
+        kind: "image", "video" or "audio".
+        data: the medium as it is encoded.
+        policy: how large it may be.
+        fps: frames taken of each second of a video, as `read_media` takes them.
+        max_frames: take at most this many frames, spread evenly over the video.
+
+    Returns:
+        PIL.Image.Image in RGB, Video or Sound.
+
+    Raises:
+        MediaError: it is too large, or damaged.
+        UnsupportedError: what reads media is not installed.
+    """
+    if kind == "image":
+        return _picture(data, policy)
+    if kind == "video":
+        return _video(data, policy, fps, max_frames)
+    if kind == "audio":
+        return Sound(_sound(data, policy))
+    raise MediaError(f"'{kind}' is none of image, video and audio.")
+
+
+def _picture(data: bytes, policy: MediaPolicy) -> Any:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(data), formats=PICTURES) as picture:
+            _check_pixels(*picture.size, policy)
+            # As transformers loads pictures: upright, without transparency.
+            return ImageOps.exif_transpose(picture).convert("RGB")
+    except MediaError:
+        raise
+    except Exception as error:  # a decoder fed by strangers may raise anything
+        raise MediaError(f"it is no picture that can be read ({type(error).__name__}).") from error
+
+
+def _video(data: bytes, policy: MediaPolicy, fps: float, max_frames: int | None) -> Video:
+    from fastav_plugin.testbed.media import sampled_frames
+
+    with _opened(data) as container:
+        count, seconds, size = _measure(container, policy)
+    room = min(count, math.ceil(seconds * fps) + 2) * size * 3
+    if room > policy.max_decoded_bytes:
+        raise MediaError(
+            f"its frames take {room} bytes at {fps:g} per second, more than the "
+            f"{policy.max_decoded_bytes} that are allowed."
+        )
+    with _opened(data) as container:
+        stream = container.streams.video[0]
+        # A stream may grow after its header; the decoder stops there, before it takes memory.
+        stream.codec_context.options = {"max_pixels": str(size)}
+        taken = list(sampled_frames(container, fps))
+    if not taken:
+        raise MediaError("none of its frames can be decoded.")
+    taken += taken[-1:] * (len(taken) % 2)
+    if len({frame.shape for frame in taken}) > 1:
+        raise MediaError("its frames change their size.")
+    frames = spread_frames(np.stack(taken), max_frames)
+    waveform = _own_sound(data, policy, round(len(taken) / fps * SAMPLE_RATE))
+    return Video(frames, fps * len(frames) / len(taken), waveform)
+
+
+def _own_sound(data: bytes, policy: MediaPolicy, length: int) -> Waveform | None:
+    """The sound of a clip, as long as its pictures."""
+    with _opened(data) as container:
+        if not container.streams.audio:
+            return None
+    whole = np.zeros(length, np.float32)
+    heard = _sound(data, policy)[:length]
+    whole[: len(heard)] = heard
+    return whole if whole.any() else None
+
+
+def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
+    from fastav_plugin.testbed.media import resampled_sound
+
+    with _opened(data) as container:
+        if not container.streams.audio:
+            raise MediaError("it holds no sound.")
+        declared = (container.duration or 0) / 1e6
+        _check_seconds(declared, policy)
+        pieces, length = [], 0
+        for piece in resampled_sound(container):
+            pieces.append(piece)
+            length += len(piece)
+            _check_seconds(length / SAMPLE_RATE, policy)
+    if not length:
+        raise MediaError("no sound can be decoded from it.")
+    return np.concatenate(pieces)
+
+
+def _measure(container: Any, policy: MediaPolicy) -> tuple[int, float, int]:
+    """Count frames, seconds and pixels of a video from its packets, without decoding one."""
+    if not container.streams.video:
+        raise MediaError("it holds no pictures.")
+    stream = container.streams.video[0]
+    _check_pixels(stream.width, stream.height, policy)
+    _check_seconds((container.duration or 0) / 1e6, policy)
+    if stream.frames > policy.max_frames:
+        raise MediaError(f"{stream.frames} frames are more than the {policy.max_frames} allowed.")
+    packets = (packet for packet in container.demux(stream) if packet.size)
+    some = list(itertools.islice(packets, policy.max_frames + 1))
+    if len(some) > policy.max_frames:
+        raise MediaError(f"it has more than the {policy.max_frames} frames that are allowed.")
+    if len(some) < stream.frames or any(packet.is_corrupt for packet in some):
+        raise MediaError("it is damaged: frames that its header lists are missing.")
+    times = [float(packet.pts * packet.time_base) for packet in some if packet.pts is not None]
+    seconds = max(times, default=0.0) - min(times, default=0.0)
+    _check_seconds(seconds, policy)
+    return len(some), seconds, stream.width * stream.height
+
+
+def _check_pixels(width: int, height: int, policy: MediaPolicy) -> None:
+    if width * height > policy.max_pixels:
+        raise MediaError(
+            f"{width} x {height} pixels are more than the {policy.max_pixels} that are allowed."
+        )
+
+
+def _check_seconds(seconds: float, policy: MediaPolicy) -> None:
+    if seconds > policy.max_seconds:
+        raise MediaError(f"it lasts longer than the {policy.max_seconds:g} s that are allowed.")
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Any]:
+    try:
+        import av
+    except ImportError as error:
+        raise UnsupportedError(f"Reading media needs PyAV. {REMEDY}") from error
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    try:
+        with av.open(io.BytesIO(data), options=options) as container:
+            yield container
+    except MediaError:
+        raise
+    except Exception as error:  # a decoder fed by strangers may raise anything
+        raise MediaError(f"it cannot be decoded ({type(error).__name__}).") from error

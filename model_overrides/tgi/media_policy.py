@@ -1,0 +1,117 @@
+"""What a server may read for a request, and how large it may be."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastav_plugin.errors import ConfigError, FastAVError
+
+#: Variables of a launch. A limit's own is PREFIX with the field's name in capitals.
+PREFIX = "FASTAV_MEDIA_"
+MEDIA_DIR = PREFIX + "DIR"
+MEDIA_HOSTS = PREFIX + "HOSTS"
+PRIVATE_HOSTS = PREFIX + "PRIVATE_HOSTS"
+
+
+class MediaError(FastAVError, ValueError):
+    """A medium of a request that may not, or cannot, be read: the request's fault, not ours."""
+
+
+@dataclass(frozen=True)
+class MediaPolicy:
+    """What requests may name. The default allows `data:` URIs alone.
+
+    Attributes:
+        media_dir: folder that files are read from; None for no files.
+        allowed_hosts: hosts that http(s) addresses may name, in lower case: "example.org" for the
+            scheme's own port, "example.org:8080" for another.
+        max_bytes: of one medium, encoded.
+        max_pixels: of one picture or frame.
+        max_frames: of one video, as encoded.
+        max_seconds: of one video or sound.
+        max_decoded_bytes: of the frames that are taken from one video.
+        timeout: seconds that one download may take altogether.
+        max_redirects: followed, each of them checked like the first address.
+        allow_private: whether allowed hosts may have private addresses: for tests and closed
+            networks. The list of hosts still holds.
+
+    Raises:
+        ConfigError: a folder that does not exist, or a limit that is not positive.
+    """
+
+    media_dir: Path | None = None
+    allowed_hosts: frozenset[str] = frozenset()
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 2**25
+    max_frames: int = 18_000
+    max_seconds: float = 600.0
+    max_decoded_bytes: int = 2**30
+    timeout: float = 10.0
+    max_redirects: int = 3
+    allow_private: bool = False
+
+    def __post_init__(self) -> None:
+        if self.media_dir is not None:
+            try:
+                folder = Path(self.media_dir).resolve(strict=True)
+            except (OSError, RuntimeError) as error:
+                raise ConfigError(f"Cannot open the media folder: {error}.") from error
+            if not folder.is_dir():
+                raise ConfigError(f"The media folder '{self.media_dir}' is no folder.")
+            object.__setattr__(self, "media_dir", folder)
+        for name in _LIMITS:
+            value = getattr(self, name)
+            if not (value > 0 or (value == 0 and name == "max_redirects")):
+                raise ConfigError(f"`{name}` must be positive, got {value}.")
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None) -> MediaPolicy:
+        """Read the variables of a launch; what is unset or empty keeps its default.
+
+        FASTAV_MEDIA_DIR, FASTAV_MEDIA_HOSTS (separated by commas), FASTAV_MEDIA_PRIVATE_HOSTS
+        ("1" for `allow_private`), and FASTAV_MEDIA_MAX_BYTES and so on for the limits.
+
+        Args:
+            environment: None for the process's own.
+
+        Raises:
+            ConfigError: a value that is none, or a folder that does not exist.
+        """
+        found = os.environ if environment is None else environment
+        private = found.get(PRIVATE_HOSTS, "")
+        if private not in ("", "0", "1"):
+            raise ConfigError(f"`{PRIVATE_HOSTS}` must be 0 or 1, got '{private}'.")
+        hosts = (host.strip().lower() for host in found.get(MEDIA_HOSTS, "").split(","))
+        limits = {
+            name: _number(PREFIX + name.upper(), found[PREFIX + name.upper()], kind)
+            for name, kind in _LIMITS.items()
+            if found.get(PREFIX + name.upper())
+        }
+        policy = cls(
+            media_dir=Path(found[MEDIA_DIR]) if found.get(MEDIA_DIR) else None,
+            allowed_hosts=frozenset(host for host in hosts if host),
+            allow_private=private == "1",
+        )
+        return dataclasses.replace(policy, **limits)  # type: ignore[arg-type]
+
+
+_LIMITS: dict[str, type[int] | type[float]] = {
+    "max_bytes": int,
+    "max_pixels": int,
+    "max_frames": int,
+    "max_seconds": float,
+    "max_decoded_bytes": int,
+    "timeout": float,
+    "max_redirects": int,
+}
+
+
+def _number(name: str, value: str, kind: type[int] | type[float]) -> int | float:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ConfigError(f"`{name}` must be a number, got '{value}'.") from None
