@@ -1,7 +1,4 @@
-"""What a launch asks for, as it reaches every process of it: in environment variables.
-
-Only the standard library: a launcher and a starting shard read this before anything heavy.
-"""
+"""What a launch asks for, as it reaches every process of it: in environment variables."""
 
 from __future__ import annotations
 
@@ -9,6 +6,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
 
 #: Names that `--model-override` takes. Each is a method; "none" serves the same model unpruned.
 OVERRIDES = ("fastav", "divprune", "fastav+divprune", "none")
@@ -37,37 +37,33 @@ class LaunchSettings:
             environment: None for the process's own.
 
         Raises:
-            ValueError: an unknown override; the message lists the known ones.
+            ConfigError: an unknown override; the message lists the known ones.
         """
         found = os.environ if environment is None else environment
         settings = cls(found.get(OVERRIDE) or None, found.get(CONFIG) or None)
         if settings.override is not None and settings.override not in OVERRIDES:
-            raise ValueError(
+            raise ConfigError(
                 f"Unknown model override '{settings.override}'. Known: {', '.join(OVERRIDES)}."
             )
         return settings
 
-    def config(self, model: Any) -> Any:
+    def config(self, model: Any) -> FastAVConfig:
         """The FastAVConfig for a loaded model (or its configuration).
 
         Raises:
             ConfigError: an unreadable file, or one whose method is not the override.
             UnsupportedError: the model cannot be pruned.
         """
-        from fastav_plugin import FastAVConfig
+        if self.config_file is not None:
+            return self.read_config()
+        return FastAVConfig.for_model(model, method=self.override or "none")
 
-        if self.config_file is None:
-            return FastAVConfig.for_model(model, method=self.override or "none")
-        return self.read_config()
-
-    def read_config(self) -> Any:
+    def read_config(self) -> FastAVConfig:
         """The FastAVConfig in `config_file`, whose method must be the override.
 
         Raises:
             ConfigError: an unreadable file, or one whose method is another.
         """
-        from fastav_plugin import ConfigError, FastAVConfig
-
         config = FastAVConfig.from_pretrained(str(self.config_file))
         if config.method != self.override:
             raise ConfigError(

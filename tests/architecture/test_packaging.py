@@ -118,7 +118,8 @@ def test_dependencies(setup: configparser.ConfigParser) -> None:
 
 def test_the_command_line_is_an_entry_point(setup: configparser.ConfigParser) -> None:
     assert lines(setup, "options.entry_points", "console_scripts") == [
-        "fastav = fastav_plugin.cli:main"
+        "fastav = fastav_plugin.cli:main",
+        "fastav-tgi-launcher = fastav_plugin.model_overrides.tgi.launcher:main",
     ]
     from fastav_plugin.cli import main
 
