@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.pending import Pending
 from fastav_plugin.report import PruningReport, make_report
+from fastav_plugin.stacking import join_states, keep_rows
 from fastav_plugin.state import State
 from fastav_plugin.tokens import TokenMap
 
@@ -103,17 +105,58 @@ class FastAVCache(Cache):
             raise StateError(
                 "There is nothing to report before prefill. Pass this cache to generate() first."
             )
-        binding = state.binding
+        binding, token_map, reason = state.binding, state.token_map, state.reason
+        positions = [layer.positions for layer in state.layers]
+        if state.joined is not None:
+            # Prompts of joined requests end at different columns.
+            token_map, positions = state.joined.prompts(token_map, positions)
+            reason = state.joined.reason(row)
         return make_report(
             method=state.config.method if state.config.hooks is None else "hooks",
-            token_map=state.token_map,
-            positions=[layer.positions for layer in state.layers],
+            token_map=token_map,
+            positions=positions,
             cost=binding.override.cost(binding.parts.head.config),
             kv_bytes=sum(layer.nbytes for layer in state.layers),
             dense_kv_bytes=sum(layer.dense_nbytes for layer in state.layers),
-            reason=state.reason,
+            reason=reason,
             row=row,
         )
+
+    @classmethod
+    def stack(cls, caches: Sequence[FastAVCache]) -> FastAVCache:
+        """Join requests that were prefilled apart into one batch, to be decoded together.
+
+        Rows follow in the order of the caches, each padded on the left to the longest: logically
+        as a batch of prompts is, and in each layer to the longest row that layer holds. Call the
+        model with an attention_mask or position_ids that count each row from its first real
+        token. Reports, TokenMaps and rotary offsets stay those of each row.
+
+        Args:
+            caches: of one model and one config; they are empty afterwards.
+
+        Raises:
+            StateError: one was not prefilled, or is of another model.
+            ConfigError: there is none, or they have different configs.
+        """
+        first = caches[0].config if caches else FastAVConfig()
+        batch = cls(first, _search=False)
+        join_states([cache.fastav_state for cache in caches], batch.fastav_state)
+        return batch
+
+    def keep_rows(self, rows: Tensor) -> None:
+        """Keep only these batch rows, and no padding that none of them needs.
+
+        Unlike `batch_select_indices` it may shorten the logical length: rows count from the first
+        real token of the longest one that stays.
+
+        Args:
+            rows: int64 [n], at least one.
+
+        Raises:
+            StateError: nothing was prefilled yet.
+            ConfigError: no row is named.
+        """
+        keep_rows(self.fastav_state, rows)
 
     # The Cache surface.
 
@@ -198,7 +241,7 @@ class FastAVCache(Cache):
         if state.given is not None and state.length < state.given.length:
             state.given = state.given.first(state.length) if state.length else None
         if state.length == 0:
-            state.token_map = state.shift = state.rope_deltas = None
+            state.token_map = state.shift = state.rope_deltas = state.joined = None
         elif state.token_map is not None:
             state.token_map = state.token_map.first(state.length)
 

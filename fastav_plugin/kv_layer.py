@@ -108,6 +108,17 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
             return keys, values
         return keys[..., -seen:, :], values[..., -seen:, :]
 
+    def fill(
+        self, keys: Tensor, values: Tensor, logical: int, positions: Tensor, valid: Tensor | None
+    ) -> None:
+        """Hold these rows [B, G, T, D] of `logical` rows brought, as if all were cut to."""
+        self.lazy_initialization(keys, values)
+        self._growing = GrowingRows(keys), GrowingRows(values)
+        self._show()
+        self.logical_length = self.head_logical = logical
+        self.head, self.head_valid = positions, valid
+        self.compacted = True
+
     def _show(self) -> tuple[Tensor, Tensor]:
         """Put the rows held where everybody looks for them."""
         assert self._growing is not None

@@ -126,7 +126,7 @@ def _remember(state: State, prefill: Prefill, call: dict[str, Any]) -> None:
     known = state.token_map
     if known is not None:
         turn = known.extend(prefill.setting.past - known.length).followed_by(turn)
-    state.token_map = turn
+    state.token_map, state.joined = turn, None
     state.reason = prefill.reason
     if state.given is None and call.get("input_ids") is None:
         state.reason = "the prompt came as embeddings: pass a TokenMap to FastAVCache"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from fastav_plugin.append import Append
@@ -18,6 +19,49 @@ from fastav_plugin.tokens import TokenMap
 
 if TYPE_CHECKING:
     from fastav_plugin.binding import Binding
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What the requests of a joined batch keep apart, for their reports.
+
+    Attributes:
+        ends: int64 [B], length of each row's prompt, padding before it included.
+        code: int64 [B], index into `reasons`.
+        reasons: why a row was not cut, or None.
+    """
+
+    ends: Tensor
+    code: Tensor
+    reasons: tuple[str | None, ...]
+
+    @classmethod
+    def of(cls, state: State) -> Joined:
+        """Of a request that stands alone."""
+        assert state.token_map is not None
+        like = state.token_map.segment[:, 0]
+        ends = torch.full_like(like, state.token_map.length)
+        return cls(ends, torch.zeros_like(like), (state.reason,))
+
+    def map_rows(self, function: Callable[[Tensor], Tensor], padding: int = 0) -> Joined:
+        """Move batch rows, after `padding` columns before them were left out."""
+        return replace(self, ends=function(self.ends) - padding, code=function(self.code))
+
+    def prompts(
+        self, token_map: TokenMap, positions: list[Tensor]
+    ) -> tuple[TokenMap, list[Tensor]]:
+        """A map [B, T] and each layer's positions [B, n] with all but prompts as padding."""
+        columns = torch.arange(token_map.length, device=self.ends.device)
+        outside = columns >= self.ends[:, None]
+        return token_map.padded(outside), [
+            held.masked_fill(held >= self.ends[:, None].to(held.device), -1) for held in positions
+        ]
+
+    def reason(self, row: int | None) -> str | None:
+        """Why a row, or the whole batch, was not cut; None if it was."""
+        codes = self.code.tolist()
+        found = [self.reasons[code] for code in (codes if row is None else [codes[row]])]
+        return None if None in found else found[0]
 
 
 @dataclass
@@ -34,6 +78,7 @@ class State:
         reason: why nothing was cut.
         shift: int64 [B], what renumbering takes off later positions.
         rope_deltas: int64 [B, 1], what multi-dimensional rotary positions are ahead of counts.
+        joined: what the rows of several requests keep apart; None for one request.
         forward: the forward pass going on.
         call: keywords of the head's call going on.
         replaces: the cache of generate's own whose place this one took.
@@ -51,6 +96,7 @@ class State:
     reason: str | None = None
     shift: Tensor | None = None
     rope_deltas: Tensor | None = None
+    joined: Joined | None = None
     forward: Prefill | Append | None = None
     call: dict[str, Any] | None = None
     replaces: Any = None
@@ -118,12 +164,14 @@ class State:
             self.shift = function(self.shift)
         if self.rope_deltas is not None:
             self.rope_deltas = function(self.rope_deltas)
+        if self.joined is not None:
+            self.joined = self.joined.map_rows(function)
 
     def clear(self) -> None:
         """Back to a cache that has seen no model."""
         self.binding = self.token_map = self.reason = self.shift = self.rope_deltas = None
         self.forward = self.call = self.served = self.opened_at = None
-        self.replaces = self.entered = None
+        self.replaces = self.entered = self.joined = None
         self.layers.clear()
 
 

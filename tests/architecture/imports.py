@@ -21,7 +21,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("cache", "budget"),
     ("pending", "plan"),
     ("binding",),
-    ("opening", "mrope", "layer_entry"),
+    ("opening", "mrope", "layer_entry", "stacking"),
     ("state", "refusals"),
     ("prefill", "append", "attention"),
     ("observation",),
