@@ -84,8 +84,7 @@ class FastAVConfig:
             if key not in known:
                 near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
                 raise ConfigError(
-                    f"Unknown setting {key!r}. Did you mean {near[0]!r}? "
-                    f"Known: {', '.join(known)}."
+                    f"Unknown setting {key!r}. Did you mean {near[0]!r}? Known: {', '.join(known)}."
                 )
         return super().__new__(cls)
 
@@ -244,9 +243,7 @@ class FastAVConfig:
             raise ConfigError(f"'{path}' holds a value of a wrong type: {error}.") from error
 
 
-def _check_integer(
-    name: str, value: int | None, *, minimum: int, optional: bool = False
-) -> None:
+def _check_integer(name: str, value: int | None, *, minimum: int, optional: bool = False) -> None:
     if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +125,8 @@ def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any
     if media.images:
         arguments["images"] = media.images
     if given["video"]:
-        arguments |= _video_arguments(processor, media)
+        assert media.frames is not None
+        arguments |= video_arguments(processor, [(media.frames, media.fps)])
     if given["audio"]:
         arguments["audio"] = [media.waveform]
     if interleaved:
@@ -176,33 +178,40 @@ def prepare_files(
     )
 
 
-def _video_arguments(processor: Any, media: Media) -> dict[str, Any]:
-    """Frames that were already sampled, and the times they stand for."""
+def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> dict[str, Any]:
+    """Keywords of a processor for frames that were already sampled, and the times they stand for.
+
+    Args:
+        processor: one of transformers that takes video.
+        clips: frames, uint8 [T, H, W, 3], and how many of them make a second.
+    """
     import torch
     from transformers.video_utils import VideoMetadata
 
-    assert media.frames is not None
-    count = len(media.frames)
-    metadata = VideoMetadata(
-        total_num_frames=count,
-        fps=media.fps,
-        duration=count / media.fps,
-        height=media.frames.shape[1],
-        width=media.frames.shape[2],
-        frames_indices=list(range(count)),
-    )
+    metadata = [
+        VideoMetadata(
+            total_num_frames=len(frames),
+            fps=fps,
+            duration=len(frames) / fps,
+            height=frames.shape[1],
+            width=frames.shape[2],
+            frames_indices=list(range(len(frames))),
+        )
+        for frames, fps in clips
+    ]
+    rates = [float(fps) for _, fps in clips]
     options: dict[str, Any] = {
         "do_sample_frames": False,
-        "video_metadata": [metadata],
-        "fps": float(media.fps),
+        "video_metadata": metadata,
+        "fps": rates[0] if len(set(rates)) == 1 else rates,
     }
     # A processor class may have a size of its own that goes before the checkpoint's.
     size = getattr(processor.video_processor, "size", None)
     edges = {name: getattr(size, name, None) for name in ("shortest_edge", "longest_edge")}
     if all(edges.values()):
         options["size"] = edges
-    frames = torch.from_numpy(media.frames).permute(0, 3, 1, 2)  # [T, 3, H, W]
-    return {"videos": [frames], "videos_kwargs": options}
+    videos = [torch.from_numpy(frames).permute(0, 3, 1, 2) for frames, _ in clips]  # [T, 3, H, W]
+    return {"videos": videos, "videos_kwargs": options}
 
 
 def spread_frames(frames: Frames, most: int | None) -> Frames:

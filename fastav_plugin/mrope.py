@@ -116,6 +116,21 @@ def continue_positions(state: State, named: dict[str, Any]) -> None:
     named[layer_call.POSITIONS] = (counted + state.rope_deltas.to(device)).expand(3, -1, -1)
 
 
+def rotary_positions(state: State, counted: Tensor) -> Tensor:
+    """Position ids of the next rows of a batch, each row ahead of its count by its own request's.
+
+    Args:
+        state: of the batch's cache.
+        counted: int64 [B, rows], positions counted from each prompt's first real token.
+
+    Returns:
+        int64 [3, B, rows]; `counted` itself where no request is ahead.
+    """
+    if state.rope_deltas is None:
+        return counted
+    return (counted + state.rope_deltas.to(counted.device)).expand(3, -1, -1)
+
+
 def _padding(state: State) -> Tensor:
     """int64 [B], padding rows before each prompt."""
     assert state.token_map is not None

@@ -212,9 +212,7 @@ def _recorded(tiny: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str,
 
 
 @contextmanager
-def _hidden(
-    tiny: nn.Module, positions: list[Tensor], windows: list[int | None]
-) -> Iterator[None]:
+def _hidden(tiny: nn.Module, positions: list[Tensor], windows: list[int | None]) -> Iterator[None]:
     """Dense runs in which each layer sees only the rows at its positions."""
 
     def hide(index: int) -> Any:

@@ -40,7 +40,8 @@ class Request:
     def decode(self, token: int) -> Tensor:
         """Bring one token; float32 [vocabulary]."""
         self.length += 1
-        return step(self.model, self.cache, [token], [self.length])[0]
+        logits: Tensor = step(self.model, self.cache, [token], [self.length])[0]
+        return logits
 
 
 def step(model: Any, cache: Any, tokens: list[int], lengths: list[int], mask: bool = True) -> Any:

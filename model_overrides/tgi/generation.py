@@ -1,0 +1,124 @@
+"""Prefill of one request, and decoding of a batch of requests, with a FastAVCache."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import FastAVError, StateError
+from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptError
+from fastav_plugin.mrope import rotary_positions
+
+logger = logging.getLogger(__name__)
+
+#: Errors after which a device cannot be used, or has no room for anybody.
+_FATAL = (torch.OutOfMemoryError, torch.AcceleratorError)
+
+
+class Generation:
+    """One model, bound by `attach`, and how its requests are pruned.
+
+    Args:
+        head: the module that generate() calls.
+        config: what to prune.
+    """
+
+    def __init__(self, head: nn.Module, config: FastAVConfig) -> None:
+        self.head = head
+        self.config = config
+        weights = next(head.parameters())
+        self._device, self._dtype = weights.device, weights.dtype
+        parameters = inspect.signature(type(head).forward).parameters
+        # Logits of the last row alone, where the model can be told so.
+        self._keep = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
+
+    def prefill(self, prompts: Sequence[Prompt]) -> tuple[Tensor, FastAVCache]:
+        """Bring the prompts of new requests, one by one, and join them.
+
+        Returns:
+            float [B, 1, vocabulary], the logits of each prompt's last token, and their cache.
+
+        Raises:
+            PromptError: a prompt whose media the model cannot take.
+        """
+        logits, caches = [], []
+        for prompt in prompts:
+            last, cache = self._prefill(prompt)
+            logits.append(last)
+            caches.append(cache)
+        joined = caches[0] if len(caches) == 1 else FastAVCache.stack(caches)
+        return torch.cat(logits), joined
+
+    def _prefill(self, prompt: Prompt) -> tuple[Tensor, FastAVCache]:
+        cache = FastAVCache(self.config, _search=False)
+        inputs = {name: self._moved(value) for name, value in prompt.inputs.items()}
+        try:
+            with torch.no_grad():
+                output = self.head(**inputs, past_key_values=cache, use_cache=True, **self._keep)
+        except (*_FATAL, FastAVError):
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            # Media of a form the processor let through; a RuntimeError would end the shard.
+            first = str(error).strip().split("\n")[0]
+            raise PromptError(f"The model cannot take the media of this prompt: {first}") from error
+        self._tell(cache)
+        return output.logits[:, -1:].clone(), cache
+
+    def decode(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: FastAVCache) -> Tensor:
+        """Bring one token of each request.
+
+        Args:
+            ids: int64 [B, 1].
+            mask: int64 [B, T], 1 for every token a request brought, cut or not, this one included.
+            positions: int64 [B, 1], how many tokens each brought before.
+            cache: of the batch.
+
+        Returns:
+            float [B, 1, vocabulary].
+
+        Raises:
+            StateError: the batch and its cache count their tokens differently.
+        """
+        length = cache.get_seq_length() + 1
+        if tuple(mask.shape) != (cache.batch_size, length):
+            raise StateError(
+                f"The batch counts {mask.shape[0]} requests of up to {mask.shape[1]} tokens, their "
+                f"cache {cache.batch_size} of up to {length}. This is a fault of the plugin."
+            )
+        with torch.no_grad():
+            output = self.head(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=rotary_positions(cache.fastav_state, positions),
+                past_key_values=cache,
+                use_cache=True,
+            )
+        return output.logits[:, -1:]  # type: ignore[no-any-return]
+
+    def _moved(self, value: Any) -> Any:
+        """Tensors to the model's device, and features to its dtype; times stay exact."""
+        if not isinstance(value, Tensor):
+            return value
+        if value.is_floating_point() and value.dim() > 1:
+            return value.to(self._device, self._dtype)
+        return value.to(self._device)
+
+    def _tell(self, cache: FastAVCache) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        report = cache.report()
+        counts = report.tokens_per_layer
+        logger.info(
+            "prefill: %d tokens, %d in the last layer, FLOPs %.3f of dense%s",
+            counts[0] if report.reason else report.token_map.length,
+            counts[-1],
+            report.flops_ratio,
+            "" if report.reason is None else f" ({report.reason})",
+        )

@@ -1,0 +1,117 @@
+"""How many tokens the memory left is for, as TGI's router counts them.
+
+The router adds up the tokens of requests before any cut: prompt, media included, and new tokens.
+A prompt of words alone is never cut, so by default each counted token is taken to need room in
+every layer. Where an operator knows that at least a share of every prompt is media, each counted
+token needs less on average, and more requests fit.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.model_overrides.tgi.loading import LoadedModel
+from fastav_plugin.plan import PromptSize, plan_tokens
+
+#: Share of every prompt that is media at least, in [0, 1).
+MEDIA_SHARE = "FASTAV_TGI_MEDIA_SHARE"
+#: Of the free memory, what keys and values may take; TGI's own variable.
+ROOM = "TGI_WIGGLE_ROOM"
+_PROMPT = 2048
+#: The protocol has 32 bits for it.
+_MOST = 2**31
+
+
+def supported_tokens(
+    loaded: LoadedModel, longest: int, environment: Mapping[str, str] | None = None
+) -> int | None:
+    """Tokens of all requests together that the memory left holds, as the router counts them.
+
+    Args:
+        loaded: the model, after its warm-up.
+        longest: tokens of the longest request; never less is returned, TGI would not start.
+        environment: None for the process's own.
+
+    Returns:
+        None where the free memory is unknown.
+
+    Raises:
+        ConfigError: a variable that is no share.
+    """
+    found = os.environ if environment is None else environment
+    share = _share(found, MEDIA_SHARE, "0")
+    room = _share(found, ROOM, "0.9")
+    free = free_bytes(loaded.device)
+    if free is None:
+        return None
+    each = token_bytes(loaded) * kept_share(loaded, share)
+    return max(longest, min(_MOST, int(free * room / each)))
+
+
+def token_bytes(loaded: LoadedModel) -> int:
+    """Bytes of keys and values of one token that no layer cuts, on this rank."""
+    head: Any = loaded.head
+    override = find_override(head)
+    layers = len(override.parts(head).layers)
+    cost = override.cost(head.config)
+    size = torch.empty((), dtype=loaded.dtype).element_size()
+    binding = head.__dict__["_fastav_binding"]
+    return 2 * layers * cost.kv_size * size // int(binding.ranks.size)
+
+
+def kept_share(loaded: LoadedModel, media: float, prompt: int = _PROMPT) -> float:
+    """Share of a prompt's rows that the layers hold together, after the cuts.
+
+    Args:
+        loaded: the model.
+        media: share of the prompt that is media, taken as half video and half audio where the
+            model hears, as pictures where it sees no video.
+        prompt: its tokens.
+    """
+    seen = int(prompt * media)
+    if not seen:
+        return 1.0
+    kinds = loaded.reader.layout.takes
+    video, audio = "video" in kinds, "audio" in kinds
+    heard = seen // 2 if audio and video else seen if audio and not kinds & {"image"} else 0
+    size = PromptSize(
+        text=prompt - seen,
+        image=0 if video else seen - heard,
+        video=seen - heard if video else 0,
+        audio=heard,
+    )
+    head: Any = loaded.head
+    layers = len(find_override(head).parts(head).layers)
+    config: FastAVConfig = loaded.config
+    (counts,), _ = plan_tokens(config, size.token_map(), layers)
+    return sum(counts) / (layers * prompt)
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory that a process may still take; what torch keeps for itself counts as free."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free + kept)
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return None
+
+
+def _share(found: Mapping[str, str], name: str, default: str) -> float:
+    value = found.get(name) or default
+    try:
+        share = float(value)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share < 1.0:
+        raise ConfigError(f"`{name}` must be a share in [0, 1), got '{value}'.")
+    return share

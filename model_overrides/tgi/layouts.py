@@ -1,0 +1,163 @@
+"""How each kind of processor is told where the media of a prompt go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.media import video_arguments
+from fastav_plugin.model_overrides.own_models import own_model
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A medium that was read.
+
+    Attributes:
+        kind: "image", "video" or "audio".
+        content: a PIL picture, a Video or a Sound.
+    """
+
+    kind: str
+    content: Any
+
+
+class Layout:
+    """A model of words alone, and what the others have in common.
+
+    Args:
+        tokenizer: of the model.
+
+    Attributes:
+        takes: the kinds of media the model takes.
+        max_frames: most frames to read of a video; None for as many as are allowed.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.takes: frozenset[str] = frozenset()
+        self.max_frames: int | None = None
+
+    def inputs(self, pieces: Sequence[str | Medium], special: bool) -> dict[str, Any]:
+        """Keywords of the model's call for one prompt, batch size 1.
+
+        Args:
+            pieces: text and media in their order.
+            special: whether the tokenizer adds its special tokens.
+        """
+        text = "".join(piece for piece in pieces if isinstance(piece, str))
+        return dict(self.tokenizer(text, add_special_tokens=special, return_tensors="pt")) | {}
+
+
+class HubLayout(Layout):
+    """Processors of transformers, which put media where the text has their placeholders."""
+
+    def __init__(self, processor: Any, config: Any) -> None:
+        super().__init__(processor.tokenizer)
+        self.processor = processor
+        parts = {"image": "image_processor", "video": "video_processor"}
+        parts["audio"] = "feature_extractor"
+        self._marks = {
+            kind: mark
+            for kind, part in parts.items()
+            if getattr(processor, part, None) is not None
+            and (mark := _mark(processor, config, kind)) is not None
+        }
+        self.takes = frozenset(self._marks)
+        reader = getattr(processor, "video_processor", None)
+        self.max_frames = getattr(reader, "num_frames", None)
+
+    def inputs(self, pieces: Sequence[str | Medium], special: bool) -> dict[str, Any]:
+        """As Layout's."""
+        media = [piece for piece in pieces if isinstance(piece, Medium)]
+        if not media:
+            return super().inputs(pieces, special)
+        text = "".join(
+            piece if isinstance(piece, str) else self._marks[piece.kind] for piece in pieces
+        )
+        arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
+        given = {kind: [m.content for m in media if m.kind == kind] for kind in self.takes}
+        if given.get("image"):
+            arguments["images"] = given["image"]
+        if given.get("video"):
+            clips = [(clip.frames, clip.fps) for clip in given["video"]]
+            arguments |= video_arguments(self.processor, clips)
+        if given.get("audio"):
+            arguments["audio"] = [sound.waveform for sound in given["audio"]]
+        return dict(self.processor(**arguments, add_special_tokens=special))
+
+
+class OwnLayout(Layout):
+    """Processors of this package, which take one tag for each medium."""
+
+    def __init__(self, processor: Any, takes: frozenset[str], several: bool) -> None:
+        super().__init__(processor.tokenizer)
+        self.processor = processor
+        self.takes = takes
+        #: Whether a prompt may hold several media, and clips are given with their sound.
+        self.several = several
+
+    def inputs(self, pieces: Sequence[str | Medium], special: bool) -> dict[str, Any]:
+        """As Layout's; the prompt has its own special tokens."""
+        text = "".join(piece if isinstance(piece, str) else f"<{piece.kind}>" for piece in pieces)
+        media = [piece for piece in pieces if isinstance(piece, Medium)]
+        given = {kind: [m.content for m in media if m.kind == kind] for kind in self.takes}
+        videos, sounds = given.get("video", []), given.get("audio", [])
+        arguments: dict[str, Any] = {"text": [text]}
+        waveforms = [sound.waveform for sound in sounds]
+        if self.several:
+            from fastav_plugin.model_overrides.video_salmonn2 import Clip
+
+            clips = [Clip(clip.frames, clip.fps, clip.waveform) for clip in videos]
+            arguments |= {"videos": [clips]} if clips else {}
+            arguments |= {"audio": [waveforms]} if waveforms else {}
+            return dict(self.processor(**arguments))
+        if len(media) > 1:
+            raise UnsupportedError(f"A prompt takes one medium, got {len(media)}.")
+        if given.get("image"):
+            arguments["images"] = [np.asarray(given["image"][0])]
+        if videos:
+            arguments["videos"] = [videos[0].frames]
+            waveforms = [] if videos[0].waveform is None else [videos[0].waveform]
+        if waveforms:
+            arguments["audio"] = waveforms
+        return dict(self.processor(**arguments))
+
+
+def find_layout(processor: Any, tokenizer: Any, config: Any) -> Layout:
+    """The layout of a model's prompts.
+
+    Args:
+        processor: of its media; None for a model of words alone.
+        tokenizer: of its text.
+        config: of the module that generate() calls.
+    """
+    if processor is None:
+        return Layout(tokenizer)
+    own = own_model(config)
+    if own is None:
+        return HubLayout(processor, config)
+    if own.feature_extractor is not None:
+        return OwnLayout(processor, frozenset({"image", "video", "audio"}), several=False)
+    return OwnLayout(processor, frozenset({"video", "audio"}), several=True)
+
+
+def _mark(processor: Any, config: Any, kind: str) -> str | None:
+    """What stands for a medium in a prompt's text; None if the processor does not say."""
+    token = getattr(processor, f"{kind}_token", None)
+    if kind == "image":
+        # Gemma 3 is told the token before its pictures.
+        token = getattr(processor, "boi_token", None) or token
+    if token is None:
+        return None
+    token = getattr(token, "content", token)
+    around = "audio" if kind == "audio" else "vision"
+    start, end = (getattr(config, f"{around}_{side}_token_id", None) for side in ("start", "end"))
+    if not isinstance(start, int) or not isinstance(end, int):
+        return str(token)
+    words = processor.tokenizer.convert_ids_to_tokens([start, end])
+    return f"{words[0]}{token}{words[1]}"

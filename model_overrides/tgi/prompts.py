@@ -1,0 +1,182 @@
+"""What a request asks: text with its media in place, as the model is called with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastav_plugin.errors import FastAVError
+from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.model_overrides.tgi.layouts import Layout, Medium
+from fastav_plugin.model_overrides.tgi.media_references import (
+    MediaPolicy,
+    Reference,
+    decode,
+    load,
+    split_references,
+)
+
+logger = logging.getLogger(__name__)
+
+#: Marks that may stand between text and the first token of a medium, and go with it.
+_MARKS = 2
+
+
+class PromptError(FastAVError, ValueError):
+    """A request that cannot be served: its own fault, other requests go on."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request's prompt.
+
+    Attributes:
+        inputs: keywords of the model's call: `input_ids` int64 [1, T], `attention_mask`, media.
+    """
+
+    inputs: dict[str, Any]
+
+    @property
+    def ids(self) -> Tensor:
+        """int64 [T]."""
+        return self.inputs["input_ids"][0]  # type: ignore[no-any-return]
+
+    def without_first(self, count: int, after: int) -> Prompt:
+        """The same prompt without `count` tokens, after the first `after` ones."""
+        length = len(self.ids)
+        kept = torch.cat([torch.arange(after), torch.arange(after + count, length)])
+        by_token = {
+            name: value[:, kept]
+            for name, value in self.inputs.items()
+            if isinstance(value, Tensor) and tuple(value.shape) == (1, length)
+        }
+        return replace(self, inputs={**self.inputs, **by_token})
+
+
+class PromptReader:
+    """Reads requests for one model.
+
+    Args:
+        layout: how its processor lays prompts out.
+        tokenizer: its tokenizer.
+        config: of the module that generate() calls.
+        override: knowledge about its family.
+        policy: media that requests may name.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        tokenizer: Any,
+        config: Any,
+        override: ModelOverride,
+        policy: MediaPolicy,
+    ) -> None:
+        self.layout = layout
+        self.tokenizer = tokenizer
+        self.policy = policy
+        self._placeholders = torch.tensor(sorted(override.placeholders(config)), dtype=torch.int64)
+        #: Ids from here on have no logit.
+        self.vocabulary = int(override.text_config(config).vocab_size)
+
+    def read(self, request: Any) -> Prompt:
+        """The prompt of one request.
+
+        Args:
+            request: TGI's protobuf Request; its text and pictures come in chunks.
+
+        Raises:
+            PromptError, MediaError: the request is at fault.
+        """
+        try:
+            pieces = [piece for chunk in _chunks(request) for piece in self._pieces(*chunk)]
+            return self._fit(pieces, bool(request.add_special_tokens), int(request.truncate))
+        except FastAVError as error:
+            if isinstance(error, ValueError):
+                raise
+            raise PromptError(str(error)) from error
+        except Exception as error:  # processors raise anything; a shard must outlive all of it
+            first = str(error).strip().split("\n")[0]
+            raise PromptError(
+                f"The prompt cannot be prepared ({type(error).__name__}): {first}"
+            ) from error
+
+    def _pieces(self, kind: str, content: Any) -> list[str | Medium]:
+        """One chunk as text and media."""
+        takes = self.layout.takes
+        if kind == "image":
+            if "image" in takes:
+                return [Medium("image", decode("image", content, self.policy))]
+            # The router sends pictures of its own to every model, to warm it up.
+            logger.debug("A picture was left out: the model takes none.")
+            return []
+        if not takes:
+            return [content]  # to a model of words alone, a link is words
+        return [
+            self._load(piece) if isinstance(piece, Reference) else piece
+            for piece in split_references(content)
+        ]
+
+    def _load(self, reference: Reference) -> Medium:
+        takes = self.layout.takes
+        if reference.kind not in takes:
+            raise PromptError(
+                f"This model takes no {reference.kind}, only {', '.join(sorted(takes))}."
+            )
+        most = self.layout.max_frames
+        return Medium(reference.kind, load(reference, self.policy, max_frames=most))
+
+    def _fit(self, pieces: list[str | Medium], special: bool, most: int) -> Prompt:
+        """The prompt, its oldest tokens left out where it is longer than `most` (0: no limit).
+
+        A medium of which a part would go is left out whole.
+        """
+        prompt = self._make(pieces, special)
+        while most and len(prompt.ids) > most:
+            excess = len(prompt.ids) - most
+            bos = int(special and len(prompt.ids) > 1 and self._begins(prompt.ids))
+            media = torch.isin(prompt.ids, self._placeholders).nonzero().flatten()
+            room = len(prompt.ids) - bos if not len(media) else int(media[0]) - _MARKS - bos
+            if excess <= room:
+                return prompt.without_first(excess, bos)
+            first = next(
+                (place for place, piece in enumerate(pieces) if isinstance(piece, Medium)), None
+            )
+            if first is None:
+                raise PromptError(f"The prompt cannot be truncated to {most} tokens.")
+            logger.warning("A medium was left out: the request is truncated to %d tokens.", most)
+            pieces = [*pieces[:first], *pieces[first + 1 :]]
+            prompt = self._make(pieces, special)
+        return prompt
+
+    def _begins(self, ids: Tensor) -> bool:
+        return int(ids[0]) == getattr(self.tokenizer, "bos_token_id", None)
+
+    def _make(self, pieces: Sequence[str | Medium], special: bool) -> Prompt:
+        inputs = self.layout.inputs(pieces, special)
+        prompt = Prompt(inputs)
+        if not len(prompt.ids):
+            raise PromptError("The prompt is empty.")
+        if not any(isinstance(piece, Medium) for piece in pieces):
+            named = prompt.ids[torch.isin(prompt.ids, self._placeholders)]
+            if len(named):
+                token = self.tokenizer.decode(named[:1])
+                raise PromptError(
+                    f"The text holds the placeholder '{token}' of a medium that was not given. "
+                    "Name the medium, or leave the placeholder out."
+                )
+        return prompt
+
+
+def _chunks(request: Any) -> list[tuple[str, Any]]:
+    """Kind and content of each part of a request: ("text", str) or ("image", bytes)."""
+    found = []
+    for chunk in request.input_chunks.chunks:
+        kind = chunk.WhichOneof("chunk")
+        found.append((kind, chunk.text if kind == "text" else chunk.image.data))
+    return found or [("text", request.inputs)]
