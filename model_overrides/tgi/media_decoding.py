@@ -112,7 +112,9 @@ def _video(data: bytes, policy: MediaPolicy, fps: float, max_frames: int | None)
     with _opened(data) as container:
         stream = container.streams.video[0]
         # A stream may grow after its header; the decoder stops there, before it takes memory.
-        stream.codec_context.options = {"max_pixels": str(size)}
+        # Decoders count in whole blocks, of 128 pixels at most.
+        edges = (math.ceil(edge / 128) * 128 for edge in (stream.width, stream.height))
+        stream.codec_context.options = {"max_pixels": str(math.prod(edges))}
         taken = list(sampled_frames(container, fps))
     if not taken:
         raise MediaError("none of its frames can be decoded.")

@@ -10,6 +10,7 @@ from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.model_overrides.tgi.causal_lm import serve_model
 from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
 from fastav_plugin.model_overrides.tgi.loading import Rank, Source, load_model
+from fastav_plugin.model_overrides.tgi.log import route_log
 
 _DTYPES = {
     "float16": torch.float16,
@@ -19,7 +20,6 @@ _DTYPES = {
 
 
 def get_model(
-    settings: LaunchSettings,
     model_id: str,
     lora_adapter_ids: list[str] | None,
     revision: str | None,
@@ -31,10 +31,10 @@ def get_model(
     trust_remote_code: bool,
     max_input_tokens: int | None,
 ) -> Any:
-    """Load the model that a shard serves; all but the first argument are TGI's.
+    """Load the model that a shard serves, with the override that the environment asks for.
 
-    `revision`, `dtype` and `trust_remote_code` are followed. `sharded` only says that there are
-    several ranks, which the environment tells as well.
+    The arguments are TGI's. `revision`, `dtype` and `trust_remote_code` are followed; `sharded`
+    only says that there are several ranks, which the environment tells as well.
 
     Raises:
         UnsupportedError: an option that pruned models do not have, or a model that cannot be
@@ -44,7 +44,9 @@ def get_model(
     _refuse(lora_adapter_ids, quantize, speculate, kv_cache_dtype)
     from text_generation_server.utils.speculate import set_speculate
 
+    route_log()
     set_speculate(0)
+    settings = LaunchSettings.from_environment()
     source = Source(model_id, revision, _dtype(dtype), trust_remote_code)
     return serve_model(load_model(source, settings, Rank.from_environment()))
 

@@ -94,8 +94,10 @@ class PromptReader:
             PromptError, MediaError: the request is at fault.
         """
         try:
-            pieces = [piece for chunk in _chunks(request) for piece in self._pieces(*chunk)]
-            return self._fit(pieces, bool(request.add_special_tokens), int(request.truncate))
+            chunks = _chunks(request)
+            pieces = [piece for chunk in chunks for piece in self._pieces(*chunk)]
+            special, most = bool(request.add_special_tokens), int(request.truncate)
+            return self._fit(pieces, special, most, lenient=_warms_up(chunks))
         except FastAVError as error:
             if isinstance(error, ValueError):
                 raise
@@ -131,25 +133,30 @@ class PromptReader:
         most = self.layout.max_frames
         return Medium(reference.kind, load(reference, self.policy, max_frames=most))
 
-    def _fit(self, pieces: list[str | Medium], special: bool, most: int) -> Prompt:
-        """The prompt, its oldest tokens left out where it is longer than `most` (0: no limit).
+    def _fit(
+        self, pieces: list[str | Medium], special: bool, most: int, *, lenient: bool
+    ) -> Prompt:
+        """The prompt, its oldest words left out where it is longer than `most` (0: no limit).
 
-        A medium of which a part would go is left out whole.
+        No medium is cut: it is an error, or `lenient`ly the medium is left out whole.
         """
         prompt = self._make(pieces, special)
         while most and len(prompt.ids) > most:
-            excess = len(prompt.ids) - most
-            bos = int(special and len(prompt.ids) > 1 and self._begins(prompt.ids))
+            length = len(prompt.ids)
+            bos = int(special and length > 1 and self._begins(prompt.ids))
             media = torch.isin(prompt.ids, self._placeholders).nonzero().flatten()
-            room = len(prompt.ids) - bos if not len(media) else int(media[0]) - _MARKS - bos
-            if excess <= room:
-                return prompt.without_first(excess, bos)
+            room = length - bos if not len(media) else int(media[0]) - _MARKS - bos
+            if length - most <= room:
+                return prompt.without_first(length - most, bos)
             first = next(
                 (place for place, piece in enumerate(pieces) if isinstance(piece, Medium)), None
             )
-            if first is None:
-                raise PromptError(f"The prompt cannot be truncated to {most} tokens.")
-            logger.warning("A medium was left out: the request is truncated to %d tokens.", most)
+            if first is None or not lenient:
+                raise PromptError(
+                    f"The prompt has {length} tokens with its media and is to be truncated to "
+                    f"{most}, which would cut into a medium. Send less, raise `truncate`, or start "
+                    "the server with more --max-input-tokens."
+                )
             pieces = [*pieces[:first], *pieces[first + 1 :]]
             prompt = self._make(pieces, special)
         return prompt
@@ -180,3 +187,9 @@ def _chunks(request: Any) -> list[tuple[str, Any]]:
         kind = chunk.WhichOneof("chunk")
         found.append((kind, chunk.text if kind == "text" else chunk.image.data))
     return found or [("text", request.inputs)]
+
+
+def _warms_up(chunks: list[tuple[str, Any]]) -> bool:
+    """Whether a request is the router's own at start, whose picture may not fit its length."""
+    texts = [content for kind, content in chunks if kind == "text"]
+    return any(texts) and not any(text.replace("_test ", "") for text in texts)
