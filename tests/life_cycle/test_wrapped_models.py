@@ -190,9 +190,7 @@ def process_group() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("process_group")
-@pytest.mark.parametrize(
-    "wrap", [torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel]
-)
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel])
 def test_data_parallel_is_refused(wrap: Callable[[Any], Any]) -> None:
     model, ids = qwen2(), prompt()
     expected = generate(model, ids, cache())
