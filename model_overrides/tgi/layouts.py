@@ -50,7 +50,8 @@ class Layout:
             special: whether the tokenizer adds its special tokens.
         """
         text = "".join(piece for piece in pieces if isinstance(piece, str))
-        return dict(self.tokenizer(text, add_special_tokens=special, return_tensors="pt")) | {}
+        options = {"return_tensors": "pt", "return_token_type_ids": False}
+        return dict(self.tokenizer(text, add_special_tokens=special, **options))
 
 
 class HubLayout(Layout):
@@ -88,7 +89,9 @@ class HubLayout(Layout):
             arguments |= video_arguments(self.processor, clips)
         if given.get("audio"):
             arguments["audio"] = [sound.waveform for sound in given["audio"]]
-        return dict(self.processor(**arguments, add_special_tokens=special))
+        inputs = dict(self.processor(**arguments, add_special_tokens=special))
+        inputs.pop("labels", None)  # PaliGemma's is always ready to be trained
+        return inputs
 
 
 class OwnLayout(Layout):

@@ -143,7 +143,8 @@ class CausalLMBatch(Batch):
     def concatenate(cls, batches: list[Any]) -> Any:
         width = max(batch.max_input_length for batch in batches)
         room = max(batch.padding_right_offset for batch in batches)
-        masks, mapping, before = [], {}, 0
+        mapping: dict[int, int] = {}
+        masks, before = [], 0
         for batch in batches:
             if batch.past_key_values is None:
                 raise ValueError("not prefilled")
