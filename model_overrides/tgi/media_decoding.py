@@ -21,6 +21,8 @@ SAMPLE_RATE = 16_000
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 #: Containers that hold media and name no other file; playlists would make the server fetch them.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
+#: Pixels by which a decoder may round an edge up.
+_EDGE = 128
 
 
 @dataclass(frozen=True)
@@ -102,19 +104,10 @@ def _video(data: bytes, policy: MediaPolicy, fps: float, max_frames: int | None)
     from fastav_plugin.testbed.media import sampled_frames
 
     with _opened(data) as container:
-        count, seconds, size = _measure(container, policy)
-    room = min(count, math.ceil(seconds * fps) + 2) * size * 3
-    if room > policy.max_decoded_bytes:
-        raise MediaError(
-            f"its frames take {room} bytes at {fps:g} per second, more than the "
-            f"{policy.max_decoded_bytes} that are allowed."
-        )
+        pixels = _measure(container, policy, fps)
     with _opened(data) as container:
-        stream = container.streams.video[0]
-        # A stream may grow after its header; the decoder stops there, before it takes memory.
-        # Decoders count in whole blocks, of 128 pixels at most.
-        edges = (math.ceil(edge / 128) * 128 for edge in (stream.width, stream.height))
-        stream.codec_context.options = {"max_pixels": str(math.prod(edges))}
+        # Frames may grow after the header; the decoder stops there, before it takes memory.
+        container.streams.video[0].codec_context.options = {"max_pixels": str(pixels)}
         taken = list(sampled_frames(container, fps))
     if not taken:
         raise MediaError("none of its frames can be decoded.")
@@ -155,25 +148,35 @@ def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
     return np.concatenate(pieces)
 
 
-def _measure(container: Any, policy: MediaPolicy) -> tuple[int, float, int]:
-    """Count frames, seconds and pixels of a video from its packets, without decoding one."""
+def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
+    """Check a video by its packets, without decoding one.
+
+    Returns:
+        the pixels that a decoder may make room for at once.
+    """
     if not container.streams.video:
         raise MediaError("it holds no pictures.")
     stream = container.streams.video[0]
-    _check_pixels(stream.width, stream.height, policy)
+    width, height = stream.width, stream.height
+    _check_pixels(width, height, policy)
     _check_seconds((container.duration or 0) / 1e6, policy)
-    if stream.frames > policy.max_frames:
-        raise MediaError(f"{stream.frames} frames are more than the {policy.max_frames} allowed.")
     packets = (packet for packet in container.demux(stream) if packet.size)
     some = list(itertools.islice(packets, policy.max_frames + 1))
-    if len(some) > policy.max_frames:
+    if max(len(some), stream.frames) > policy.max_frames:
         raise MediaError(f"it has more than the {policy.max_frames} frames that are allowed.")
     if len(some) < stream.frames or any(packet.is_corrupt for packet in some):
         raise MediaError("it is damaged: frames that its header lists are missing.")
     times = [float(packet.pts * packet.time_base) for packet in some if packet.pts is not None]
     seconds = max(times, default=0.0) - min(times, default=0.0)
     _check_seconds(seconds, policy)
-    return len(some), seconds, stream.width * stream.height
+    taken = min(len(some), math.ceil(seconds * fps) + 2)
+    for what, found, most in (
+        ("pixels of all its frames", len(some) * width * height, policy.max_video_pixels),
+        ("bytes of the frames taken of it", taken * width * height * 3, policy.max_decoded_bytes),
+    ):
+        if found > most:
+            raise MediaError(f"{found} {what} are more than the {most} that are allowed.")
+    return (width + _EDGE) * (height + _EDGE)
 
 
 def _check_pixels(width: int, height: int, policy: MediaPolicy) -> None:

@@ -104,10 +104,11 @@ def _get(target: _Target, policy: MediaPolicy, deadline: _Deadline) -> bytes | s
         with deadline.over(connection.sock):
             agent = {"User-Agent": "fastav-plugin", "Accept-Encoding": "identity"}
             connection.request("GET", target.path, headers=agent)
-            answer = connection.getresponse()
-            if answer.status in _REDIRECTS and answer.getheader("Location"):
-                return str(answer.getheader("Location"))
-            return _body(answer, policy, deadline)
+            # Without keep-alive the answer owns the socket, and the connection no longer does.
+            with connection.getresponse() as answer:
+                if answer.status in _REDIRECTS and answer.getheader("Location"):
+                    return str(answer.getheader("Location"))
+                return _body(answer, policy, deadline)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if isinstance(error, MediaError):
             raise

@@ -32,6 +32,7 @@ class MediaPolicy:
         max_bytes: of one medium, encoded.
         max_pixels: of one picture or frame.
         max_frames: of one video, as encoded.
+        max_video_pixels: of all frames of one video: what decoding it costs.
         max_seconds: of one video or sound.
         max_decoded_bytes: of the frames that are taken from one video.
         timeout: seconds that one download may take altogether.
@@ -48,6 +49,7 @@ class MediaPolicy:
     max_bytes: int = 64 * 2**20
     max_pixels: int = 2**25
     max_frames: int = 18_000
+    max_video_pixels: int = 2**34
     max_seconds: float = 600.0
     max_decoded_bytes: int = 2**30
     timeout: float = 10.0
@@ -103,6 +105,7 @@ _LIMITS: dict[str, type[int] | type[float]] = {
     "max_bytes": int,
     "max_pixels": int,
     "max_frames": int,
+    "max_video_pixels": int,
     "max_seconds": float,
     "max_decoded_bytes": int,
     "timeout": float,
