@@ -157,7 +157,7 @@ def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
     if not container.streams.video:
         raise MediaError("it holds no pictures.")
     stream = container.streams.video[0]
-    width, height = stream.width, stream.height
+    width, height = int(stream.width), int(stream.height)
     _check_pixels(width, height, policy)
     _check_seconds((container.duration or 0) / 1e6, policy)
     packets = (packet for packet in container.demux(stream) if packet.size)

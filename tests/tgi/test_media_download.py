@@ -32,11 +32,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         except OSError:
             pass  # the client has had enough
 
-    def answer(self, body: bytes, status: int = 200, **headers: Any) -> None:
+    def answer(
+        self, body: bytes, status: int = 200, *, length: int | None = -1, **headers: str
+    ) -> None:
+        """Send a body; `length` is what the header says: -1 the truth, None nothing."""
         self.send_response(status)
-        for key, value in ({"Content-Length": len(body)} | headers).items():
-            if value is not None:
-                self.send_header(key.replace("_", "-"), str(value))
+        if length is not None:
+            self.send_header("Content-Length", str(len(body) if length < 0 else length))
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -47,7 +51,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(b"x" * int(value))
 
     def answer_unsized(self, value: str) -> None:
-        self.answer(b"x" * int(value), **{"Content-Length": None})
+        self.answer(b"x" * int(value), length=None)
 
     def answer_redirect(self, value: str) -> None:
         self.answer(b"", 302, Location=value)
@@ -56,19 +60,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.answer(b"", 307, Location=f"/count/{int(value) - 1}" if value != "0" else "/bytes/3")
 
     def answer_short(self, value: str) -> None:
-        self.answer(b"xxx", **{"Content-Length": 9})
+        self.answer(b"xxx", length=9)
 
     def answer_zipped(self, value: str) -> None:
         self.answer(b"xxx", Content_Encoding="gzip")
 
     def answer_endless(self, value: str) -> None:
-        self.answer(b"", **{"Content-Length": None})
+        self.answer(b"", length=None)
         while True:
             self.wfile.write(b"x" * 65536)
 
     def answer_drip(self, value: str) -> None:
         """A byte at a time: no single read ever waits long."""
-        self.answer(b"", **{"Content-Length": None})
+        self.answer(b"", length=None)
         while True:
             self.wfile.write(b"x")
             time.sleep(0.02)
@@ -306,7 +310,7 @@ def certificate(tmp_path: Path) -> Path:
     path = tmp_path / "certificate.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-        + ["-nodes", "-keyout", path, "-out", tmp_path / "public.pem", "-days", "2"]
+        + ["-nodes", "-keyout", str(path), "-out", str(tmp_path / "public.pem"), "-days", "2"]
         + ["-subj", "/CN=media.test", "-addext", "subjectAltName=DNS:media.test"],
         check=True,
         capture_output=True,
