@@ -116,6 +116,24 @@ def test_a_shard_that_cannot_start(
     assert sys.meta_path == before
 
 
+@pytest.fixture
+def no_server() -> Iterator[None]:
+    """Whatever else was imported as TGI, or in place of what loads models, is put aside."""
+
+    def ours() -> dict[str, ModuleType]:
+        names = ("text_generation_server", "fastav_plugin.model_overrides.tgi.models")
+        return {name: module for name, module in sys.modules.items() if name.startswith(names)}
+
+    before = ours()
+    for name in before:
+        del sys.modules[name]
+    yield
+    for name in ours():
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+@pytest.mark.usefixtures("no_server")
 def test_a_shard_in_this_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,7 +144,6 @@ def test_a_shard_in_this_process(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(sys, "modules", dict(sys.modules))
     handler = signal.getsignal(signal.SIGTERM)
 
     def stop_when_ready() -> None:
