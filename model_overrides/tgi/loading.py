@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 #: How several shards share a model: "tensor" splits its weights, "replicate" copies it.
 SHARDING = "FASTAV_TGI_SHARDING"
 _SHARDINGS = ("tensor", "replicate")
+_REPLICATE = f"Set {SHARDING}=replicate to give each shard a copy, or start one shard."
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,12 @@ def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedM
     processor, tokenizer = _load_processor(source, config)
     _name_ends(tokenizer, getattr(head, "generation_config", None), head.config)
     pruning = settings.config(head)
-    attach(head, pruning)
+    try:
+        attach(head, pruning)
+    except UnsupportedError as error:
+        if ranks.split:
+            raise UnsupportedError(f"{error} {_REPLICATE}") from error
+        raise
     layout = find_layout(processor, tokenizer, head.config)
     override = find_override(head)
     policy = MediaPolicy.from_environment()
@@ -177,17 +183,18 @@ def _load(
     # transformers starts the process group itself, which it tells by torchrun's variables.
     os.environ.setdefault("LOCAL_RANK", str(ranks.rank))
     spread = DistributedConfig(tp_size=ranks.world_size, tp_plan="auto")
-    try:
-        split: nn.Module = kind.from_pretrained(
-            source.model_id, distributed_config=spread, **options
-        )
-    except (ValueError, NotImplementedError) as error:
-        first = str(error).strip().split("\n")[0]
+    split: nn.Module = kind.from_pretrained(source.model_id, distributed_config=spread, **options)
+    if not _is_split(split):
         raise UnsupportedError(
-            f"{kind.__name__} cannot be split over {ranks.world_size} shards: {first} Set "
-            f"{SHARDING}=replicate to give each shard a copy, or start one shard."
-        ) from error
+            f"transformers has no plan to split {kind.__name__} over shards. {_REPLICATE}"
+        )
     return split
+
+
+def _is_split(model: nn.Module) -> bool:
+    from torch.distributed.tensor import DTensor
+
+    return any(isinstance(weights, DTensor) for weights in model.parameters())
 
 
 def _load_processor(source: Source, config: Any) -> tuple[Any, Any]:

@@ -1,0 +1,56 @@
+"""One rank of a server of several: `python -m tests.tgi.rank FOLDER`, with the launcher's variables.
+
+FOLDER holds a checkpoint; each rank writes what it said, and which rows its layers kept, into it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from fastav_plugin import FastAVError
+from fastav_plugin.model_overrides.tgi.models import get_model
+from tests.tgi import double
+from tests.tgi.served import Served, Shard, ask, picture
+from tests.word_tokenizer import word
+
+WORDS = " ".join(word(token) for token in range(10, 19)) + " "
+
+
+def play(model: object) -> dict[str, object]:
+    """Two requests that overlap."""
+    served = Served(model, model.loaded.config)  # type: ignore[attr-defined]
+    shard = Shard(served)
+    shard.prefill(0, ask(0, WORDS, picture(1, 40, 24), WORDS, new=6))
+    shard.decode(0)
+    shard.prefill(1, ask(1, picture(2, 20, 20), WORDS, new=4))
+    shard.decode(0, 1)
+    cache = shard.batches[0].past_key_values.cache
+    kept = [layer.positions.tolist() for layer in cache.layers]
+    heads = cache.layers[0].keys.shape[1]
+    shard.finish()
+    said = {number: said.tokens for number, said in shard.said.items()}
+    return {"said": said, "kept": kept, "heads": heads}
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        double.install(patch)
+        options = ([], None, True, None, None, None, None, False, 4000)
+        try:
+            seen = play(get_model(str(folder), *options))  # type: ignore[arg-type]
+        except FastAVError as error:
+            seen = {"error": f"{type(error).__name__}: {error}"}
+    (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(seen))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,86 @@
+"""Several shards: copies of a model, and its weights split, say what one shard says."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cases import config_of
+from tests.families import KNOWN
+from tests.tgi.processors import PROCESSORS
+
+ROOT = Path(__file__).parents[2]
+
+
+def launch(folder: Path, name: str, ranks: int, **more: str) -> list[dict[str, Any]]:
+    """Start ranks as the launcher does; what each of them saw."""
+    KNOWN[name].model().save_pretrained(folder)
+    PROCESSORS[name]().save_pretrained(folder)
+    config_of(name, "fastav+divprune").save_pretrained(str(folder / "pruning"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+        "FASTAV_MODEL_OVERRIDE": "fastav+divprune",
+        "FASTAV_CONFIG": str(folder / "pruning"),
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        **more,
+    }
+    command = [sys.executable, "-m", "tests.tgi.rank", str(folder)]
+    started = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**environment, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    try:
+        for process in started:
+            _, errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors[-3000:]
+    finally:
+        for process in started:
+            process.kill()
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(ranks)]
+
+
+def merged(seen: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """What the router gets: each request is answered by one of the ranks at each step."""
+    found: dict[str, list[int]] = {}
+    for rank in seen:
+        for number, tokens in rank["said"].items():
+            found[number] = found.get(number, []) + tokens
+    return {number: sorted(tokens) for number, tokens in found.items()}
+
+
+@pytest.mark.slow
+def test_two_shards_say_what_one_says(tmp_path: Path) -> None:
+    alone = launch(tmp_path / "one", "llava", 1)
+    copies = launch(tmp_path / "copies", "llava", 2, FASTAV_TGI_SHARDING="replicate")
+    split = launch(tmp_path / "split", "llava", 2)
+    assert alone[0]["heads"] == copies[0]["heads"] == 2 * split[0]["heads"]
+    for seen in (copies, split):
+        assert merged(seen) == merged(alone)
+        # The same rows on every rank.
+        assert [rank["kept"] for rank in seen] == [alone[0]["kept"]] * 2
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_split_says_so(tmp_path: Path) -> None:
+    for rank in launch(tmp_path, "qwen2_5_vl", 3):
+        assert "shared evenly" in rank["error"] and "SHARDING=replicate" in rank["error"]
