@@ -1,4 +1,4 @@
-"""One rank of a server of several: `python -m tests.tgi.rank FOLDER`, with the launcher's variables.
+"""One rank of a server of several: `python -m tests.tgi.rank FOLDER`, started as TGI starts it.
 
 FOLDER holds a checkpoint; each rank writes what it said, and which rows its layers kept, into it.
 """
@@ -42,9 +42,8 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         double.install(patch)
-        options = ([], None, True, None, None, None, None, False, 4000)
         try:
-            seen = play(get_model(str(folder), *options))  # type: ignore[arg-type]
+            seen = play(get_model(str(folder), [], None, True, None, None, None, None, False, 4000))
         except FastAVError as error:
             seen = {"error": f"{type(error).__name__}: {error}"}
     (folder / f"rank{os.environ['RANK']}.json").write_text(json.dumps(seen))
