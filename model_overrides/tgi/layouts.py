@@ -122,7 +122,7 @@ class OwnLayout(Layout):
         if len(media) > 1:
             raise UnsupportedError(f"A prompt takes one medium, got {len(media)}.")
         if given.get("image"):
-            arguments["images"] = [np.asarray(given["image"][0])]
+            arguments["images"] = [np.array(given["image"][0])]
         if videos:
             arguments["videos"] = [videos[0].frames]
             waveforms = [] if videos[0].waveform is None else [videos[0].waveform]
