@@ -121,6 +121,8 @@ class Served:
             past_key_values=FastAVCache(self.config, _search=False),
             max_new_tokens=request.stopping_parameters.max_new_tokens,
             do_sample=False,
+            # TGI takes such settings from requests, not from a checkpoint.
+            repetition_penalty=1.0,
             eos_token_id=None,
             pad_token_id=0,
             output_logits=True,
