@@ -19,7 +19,12 @@ from fastav_plugin.mrope import rotary_positions
 logger = logging.getLogger(__name__)
 
 #: Errors after which a device cannot be used, or has no room for anybody.
-_FATAL = (torch.OutOfMemoryError, torch.AcceleratorError)
+_FATAL = (
+    torch.OutOfMemoryError,
+    # Before torch 2.8, which TGI's image has, a RuntimeError with this text.
+    getattr(torch, "AcceleratorError", torch.OutOfMemoryError),
+)
+_FATAL_TEXT = "CUDA error"
 
 
 class Generation:
@@ -67,6 +72,8 @@ class Generation:
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             # Media of a form the processor let through; a RuntimeError would end the shard.
             first = str(error).strip().split("\n")[0]
+            if first.startswith(_FATAL_TEXT):
+                raise
             raise PromptError(f"The model cannot take the media of this prompt: {first}") from error
         self._tell(cache)
         return output.logits[:, -1:].clone(), cache
