@@ -141,6 +141,12 @@ def test_other_schemes(source: str, folder: Path) -> None:
         read_source("video", source, MediaPolicy(media_dir=folder))
 
 
+@pytest.mark.parametrize("source", ["http://a.org/b.png", "HTTPS://a.org/b.png"])
+def test_addresses_are_not_paths(source: str, folder: Path) -> None:
+    with pytest.raises(MediaError, match="the host 'a.org:.*' is not among"):
+        read_source("image", source, MediaPolicy(media_dir=folder))
+
+
 def test_data() -> None:
     payload = base64.b64encode(b"hello").decode()
     policy = MediaPolicy(max_bytes=5)

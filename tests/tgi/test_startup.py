@@ -79,6 +79,23 @@ def test_an_unknown_get_model_is_refused() -> None:
     assert models.__dict__["get_model"] is stock
 
 
+def test_a_shard_under_another_tgi_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    from loguru import logger
+
+    models = ModuleType("models")
+    models.__dict__["get_model"] = lambda model_id: None
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{level}|{message}", filter="text_generation_server")
+    try:
+        with pytest.raises(SystemExit) as exit:
+            startup._replace_or_exit(models)
+    finally:
+        logger.remove(sink)
+    assert exit.value.code == 2
+    assert lines[0].startswith("ERROR|fastav: This version of TGI loads models with the arguments")
+    assert "Use TGI 3.3.7, or start without" in capsys.readouterr().err
+
+
 def test_lines_pass_the_filter_of_tgis_log() -> None:
     from loguru import logger
 
