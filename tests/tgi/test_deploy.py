@@ -88,10 +88,11 @@ def test_the_pins_are_those_that_are_tested() -> None:
         line.strip().split("==") for line in (ROOT / "constraints.txt").read_text().splitlines()
     )
     pins = dict(
-        re.findall(r"(?m)^([a-z-]+)==(\S+)$", (DEPLOY / "tgi/requirements.txt").read_text())
+        re.findall(r"(?m)^([a-z0-9-]+)==(\S+)$", (DEPLOY / "tgi/requirements.txt").read_text())
     )
     assert pins["transformers"] == tested["transformers"]
     assert pins["typer"] == tested["typer"]
+    assert pins["jinja2"] == tested["Jinja2"]
     assert (pins["outlines"], pins["compressed-tensors"]) == ("0.2.3", "0.9.4")
 
 
