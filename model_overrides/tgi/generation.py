@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor, nn
 
 from fastav_plugin.cache import FastAVCache
@@ -21,10 +22,12 @@ logger = logging.getLogger(__name__)
 #: Errors after which a device cannot be used, or has no room for anybody.
 _FATAL = (
     torch.OutOfMemoryError,
-    # Before torch 2.8, which TGI's image has, a RuntimeError with this text.
+    # Before torch 2.8, which TGI's image has, a RuntimeError with one of the texts.
     getattr(torch, "AcceleratorError", torch.OutOfMemoryError),
+    torch.distributed.DistError,
 )
-_FATAL_TEXT = "CUDA error"
+#: Of a device that is lost, or of another rank: gloo's errors have no type of their own.
+_FATAL_TEXTS = ("cuda error", "nccl", "gloo", "connection closed")
 
 
 class Generation:
@@ -72,7 +75,7 @@ class Generation:
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             # Media of a form the processor let through; a RuntimeError would end the shard.
             first = str(error).strip().split("\n")[0]
-            if first.startswith(_FATAL_TEXT):
+            if any(text in first.lower() for text in _FATAL_TEXTS):
                 raise
             raise PromptError(f"The model cannot take the media of this prompt: {first}") from error
         self._tell(cache)

@@ -3,7 +3,7 @@
 The router adds up the tokens of requests before any cut: prompt, media included, and new tokens.
 A prompt of words alone is never cut, so by default each counted token is taken to need room in
 every layer. Where an operator knows that at least a share of every prompt is media, each counted
-token needs less on average, and more requests fit.
+token needs less on average, and more requests fit. `--max-batch-total-tokens` goes before all this.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import torch
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides import find_override
+from fastav_plugin.model_overrides.tgi.launch_settings import BUDGET
 from fastav_plugin.model_overrides.tgi.loading import LoadedModel
 from fastav_plugin.plan import PromptSize, plan_tokens
 
@@ -43,9 +44,13 @@ def supported_tokens(
         None where the free memory is unknown.
 
     Raises:
-        ConfigError: a variable that is no share.
+        ConfigError: a variable that is no share, or no number of tokens.
     """
     found = os.environ if environment is None else environment
+    if found.get(BUDGET):
+        if not found[BUDGET].isdecimal():
+            raise ConfigError(f"`{BUDGET}` must be a number of tokens, got '{found[BUDGET]}'.")
+        return max(longest, min(_MOST, int(found[BUDGET])))
     share = _share(found, MEDIA_SHARE, "0")
     room = _share(found, ROOM, "0.9")
     free = free_bytes(loaded.device)

@@ -16,6 +16,10 @@ OVERRIDES = ("fastav", "divprune", "fastav+divprune", "none")
 OVERRIDE = "FASTAV_MODEL_OVERRIDE"
 CONFIG = "FASTAV_CONFIG"
 
+#: TGI's own, of `--max-batch-total-tokens`. Its router takes no notice of it where a model says how
+#: many tokens it has room for, as pruned ones do; so they repeat it.
+BUDGET = "MAX_BATCH_TOTAL_TOKENS"
+
 
 @dataclass(frozen=True)
 class LaunchSettings:

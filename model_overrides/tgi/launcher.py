@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from fastav_plugin.errors import ConfigError, FastAVError
 from fastav_plugin.model_overrides.tgi.launch_settings import (
+    BUDGET,
     CONFIG,
     OVERRIDE,
     OVERRIDES,
@@ -98,6 +99,14 @@ class Command:
             command.found.setdefault(name, []).append(value)
         return command
 
+    def value(self, option: str) -> str | None:
+        """The value of one of TGI's options; None if it is not given."""
+        for place, argument in enumerate(self.rest):
+            name, equals, value = argument.partition("=")
+            if name == option:
+                return value if equals else next(iter(self.rest[place + 1 :]), None)
+        return None
+
     def add_to(self, environment: MutableMapping[str, str]) -> None:
         """Write our options over the variables that stand for them; paths become absolute.
 
@@ -110,6 +119,9 @@ class Command:
             given = ", ".join(self.found)
             raise ConfigError(f"{given} says how to prune: add --model-override as well.")
         if environment.get(OVERRIDE):
+            budget = self.value("--" + BUDGET.lower().replace("_", "-"))
+            if budget:
+                environment[BUDGET] = budget
             for variable in (CONFIG, MEDIA_DIR):
                 if environment.get(variable):
                     environment[variable] = os.path.abspath(environment[variable])

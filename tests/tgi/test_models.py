@@ -11,6 +11,8 @@ import torch
 
 from fastav_plugin import ConfigError, FastAVConfig, UnsupportedError
 from fastav_plugin.model_overrides.tgi import kv_budget, loading, log, models
+from fastav_plugin.model_overrides.tgi.launch_settings import BUDGET
+from fastav_plugin.model_overrides.tgi.launcher import Command
 from fastav_plugin.model_overrides.tgi.loading import Rank
 from fastav_plugin.testbed.model import MODEL_PATH
 from tests.families import KNOWN
@@ -131,11 +133,28 @@ def test_the_memory_left_is_counted_in_unpruned_tokens(
     half = supported(loaded, 10, {kv_budget.MEDIA_SHARE: "0.5"})
     most = supported(loaded, 10, {kv_budget.MEDIA_SHARE: "0.95"})
     assert half is not None and most is not None and 900 < half < most
+    assert supported(loaded, 10, {BUDGET: "64"}) == 64
+    assert supported(loaded, 100, {BUDGET: "64"}) == 100
+    with pytest.raises(ConfigError, match="number of tokens"):
+        supported(loaded, 10, {BUDGET: "all"})
     monkeypatch.setattr(kv_budget, "free_bytes", lambda device: None)
     assert supported(loaded, 10, {}) is None
     for value in ("1", "-0.1", "many"):
         with pytest.raises(ConfigError, match="share"):
             supported(loaded, 10, {kv_budget.MEDIA_SHARE: value})
+
+
+@pytest.mark.parametrize(
+    "given", [["--max-batch-total-tokens", "64"], ["--max-batch-total-tokens=64"]]
+)
+def test_the_launcher_repeats_what_the_router_would_not_heed(given: list[str]) -> None:
+    for override, expected in (("fastav", "64"), (None, None)):
+        options = [] if override is None else ["--model-override", override]
+        environment: dict[str, str] = {}
+        command = Command.parse([*given, *options])
+        command.add_to(environment)
+        assert environment.get(BUDGET) == expected
+        assert command.rest == given
 
 
 def test_a_token_takes_as_much_memory_as_is_counted(served: Served) -> None:
@@ -174,6 +193,7 @@ def test_errors_of_a_forward_are_the_requests(
         (RuntimeError("sizes differ"), ValueError),
         (IndexError("out of range"), ValueError),
         (torch.OutOfMemoryError("full"), torch.OutOfMemoryError),
+        (RuntimeError("[gloo/pair.cc] Connection closed by peer"), RuntimeError),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(served.model.generation, "head", fail(raised))
