@@ -24,7 +24,7 @@ _FATAL = (
     torch.OutOfMemoryError,
     # Before torch 2.8, which TGI's image has, a RuntimeError with one of the texts.
     getattr(torch, "AcceleratorError", torch.OutOfMemoryError),
-    torch.distributed.DistError,
+    getattr(torch.distributed, "DistError", torch.OutOfMemoryError),
 )
 #: Of a device that is lost, or of another rank: gloo's errors have no type of their own.
 _FATAL_TEXTS = ("cuda error", "nccl", "gloo", "connection closed")
