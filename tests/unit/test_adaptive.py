@@ -71,4 +71,4 @@ def test_settings() -> None:
     assert AdaptivePruning.from_config(FastAVConfig(global_layer=4)).layers(28) == {4}
     for wrong in ({"mass": 0}, {"mass": 1.1}, {"layer": 0}, {"by": "x"}, {"alpha": -1}):
         with pytest.raises(ConfigError):
-            AdaptivePruning(**wrong)  # type: ignore[arg-type]
+            AdaptivePruning(**wrong)
