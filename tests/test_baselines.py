@@ -123,7 +123,7 @@ def test_configs_survive_their_file(method: str, tmp_path: Any) -> None:
 
 
 def test_layers_that_a_model_lacks_are_refused() -> None:
-    for method in ("vtw", "adaptive", "random", "fastv"):
+    for method in ("vtw", "adaptive", "random", "fastav"):
         with pytest.raises(ConfigError, match=r"\[1, 5\].*got 6"):
             method_hooks(FastAVConfig(method=method, global_layer=6)).places(LAYERS)
 

@@ -134,7 +134,9 @@ def test_removals_take_all_media_and_nothing_else() -> None:
 
 def test_from_config() -> None:
     config = FastAVConfig(visual_keep_ratio=0.3, audio_keep_ratio=0.2, global_layer=4)
-    for kind in (FastV, LowAttentive, RandomPruning, UniformStride, RolloutGuided):
+    fast = FastV.from_config(config)
+    assert (fast.visual_keep_ratio, fast.audio_keep_ratio, fast.layer) == (0.3, 0.2, None)
+    for kind in (LowAttentive, RandomPruning, UniformStride, RolloutGuided):
         made = kind.from_config(config)
         assert (made.visual_keep_ratio, made.audio_keep_ratio, made.layer) == (0.3, 0.2, 4)
     pyramid = PyramidDrop.from_config(config)
