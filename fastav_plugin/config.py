@@ -42,15 +42,17 @@ class FastAVConfig:
 
     Args:
         method: a registered method, or several joined by "+": "fastav", "divprune",
-            "fastav+divprune", "none".
-        global_layer: layer on whose entrance FastAV's global cut is made. None means L // 2.
+            "fastav+divprune", "none", or one of the baselines (`fastav models` lists them).
+        global_layer: layer on whose entrance FastAV's global cut is made, or the cut of another
+            method that makes one. None means the method's own, mostly L // 2.
         global_rule: what the global cut keeps, one rule for all media or one per modality:
             "all", "first N tokens", "first N frames", "below N" (positions counted from the row's
             first real token). Modalities that a mapping leaves out keep all. None means the
             model family's default.
         fine_drop_ratio: share of the alive media tokens dropped on entering each later layer,
             in [0, 1). FastAV's P.
-        visual_keep_ratio: share of image and video tokens DivPrune keeps, in (0, 1].
+        visual_keep_ratio: share of image and video tokens kept, in (0, 1], by DivPrune and by every
+            other method that has a ratio.
         audio_keep_ratio: the same for audio tokens; None leaves audio alone.
         positions: "original" keeps each survivor's rotary position, "renumbered" counts the
             survivors of the entrance cut 0..n-1 as DivPrune was published.

@@ -36,6 +36,7 @@ class Plan:
         reason: why nothing would be cut, or None.
         refusal: why this method is refused, or None; the plan is dense then.
         settings: the config in words.
+        at_most: whether the counts vary from prompt to prompt, and these are the most.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Plan:
     reason: str | None = None
     refusal: str | None = None
     settings: str = ""
+    at_most: bool = False
 
 
 @dataclass(frozen=True)
@@ -206,4 +208,5 @@ def _plan(
     dense = cost.macs([tokens.length] * layers)
     each = [cost.macs([count]) for count in counts]
     told = "" if config is None else config.describe()
-    return Plan(method, counts, each, sum(each) / dense, reason, refusal, told)
+    varies = config is not None and any(hook.counts_vary for hook in method_hooks(config))
+    return Plan(method, counts, each, sum(each) / dense, reason, refusal, told, varies)

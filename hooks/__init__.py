@@ -1,4 +1,17 @@
-"""Pruning methods, one file each. A new method is one file here and one row below."""
+"""Pruning methods, one file each. A new method is one file here and one row below.
+
+The paper's own: `fastav` (GlobalPruning, then FinePruning), and `divprune` (DivPrune). To compare
+with: `fastv`, `pyramid_drop`, `vtw`, `seats`, FastAV's ablation `low_attentive`, and as honest
+floors `random` and `uniform`. Ours: `rollout_guided` and `adaptive`, global cuts by the attention
+rollout of the prompt at hand, and `late_removal`. Any two may be joined by "+".
+
+Every hook cuts by one mask over the rows alive, so what went wrong in published code cannot here:
+no layer runs twice, keys and values are appended once, each batch row decides for itself.
+
+PruMerge (arXiv 2403.15388) is not among them. It chooses by the attention of a vision tower's
+class token and merges by the tower's keys; a view shows neither, and most towers served here have
+no class token. Chosen by anything else it would be another method.
+"""
 
 from fastav_plugin.hooks.adaptive import AdaptivePruning
 from fastav_plugin.hooks.base import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import override
 
+from fastav_plugin.config import FastAVConfig
 from fastav_plugin.hooks.base import LayerView, register_hook
 from fastav_plugin.hooks.knobs import KEEP_KNOBS
 from fastav_plugin.hooks.ratio_pruning import Choice, RatioPruning, best_of
@@ -16,8 +17,9 @@ _K = 2
 class FastV(RatioPruning):
     """FastV: keep, on entering layer 2, the visual rows the last query attended to most in layer 1.
 
-    `visual_keep_ratio` is 1 - R of the paper, `layer` its K. Audio, which the paper has none of,
-    takes a ratio of its own and is ranked by itself. Unlike the authors' code: no layer runs
+    `visual_keep_ratio` is 1 - R of the paper, `layer` its K, which the config's `global_layer`, a
+    setting of cuts in the middle, leaves alone. Audio, which the paper has none of, takes a ratio
+    of its own and is ranked by itself. Unlike the authors' code: no layer runs
     twice, keys and values are appended once, each batch row keeps rows of its own, every
     attention implementation serves, and padding takes no part.
 
@@ -28,6 +30,11 @@ class FastV(RatioPruning):
     needs_scores = True
     # The second layer is the method: a budget does not move it.
     knobs = KEEP_KNOBS
+
+    @classmethod
+    @override
+    def from_config(cls, config: FastAVConfig) -> FastV:
+        return cls(config.visual_keep_ratio, config.audio_keep_ratio)
 
     @override
     def default_layer(self, num_layers: int) -> int:

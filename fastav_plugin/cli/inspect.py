@@ -107,6 +107,8 @@ def _print(found: Inspection) -> None:
             note(f"{plan.method}: refused. {plan.refusal}")
         if plan.reason is not None:
             note(f"{plan.method}: nothing is cut, because {plan.reason}.")
+        if plan.at_most:
+            note(f"{plan.method}: what is kept varies from prompt to prompt; these are the most.")
         if "Chosen" in plan.settings:
             note(plan.settings)
 

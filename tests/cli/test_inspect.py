@@ -64,6 +64,15 @@ def test_the_testbed_model(invoke: Callable[..., Result], checkpoint: Path) -> N
     assert "fastav+divprune" in result.stdout
 
 
+def test_a_method_whose_counts_vary(
+    invoke: Callable[..., Result], invoke_json: Callable[..., Any], checkpoint: Path
+) -> None:
+    result = invoke("inspect", checkpoint, "--method", "adaptive", "--method", "fastv")
+    assert result.stderr.count("these are the most") == 1
+    found = invoke_json("inspect", checkpoint, "--method", "adaptive", "--method", "fastv")
+    assert [plan["at_most"] for plan in found["plans"]] == [False, True, False]
+
+
 def test_a_small_prompt_is_not_cut(invoke: Callable[..., Result], checkpoint: Path) -> None:
     result = invoke("inspect", checkpoint, "--video", 9, "--audio", 0, "-m", "fastav")
     assert result.exit_code == 0

@@ -62,6 +62,7 @@ def test_two_ranks_keep_what_one_process_keeps(tmp_path: Path) -> None:
         [
             Case("llava", "fastav"),
             Case("llava", "fastav+divprune", how="attached"),
+            Case("llava", "adaptive"),
             Case("llava", "dice"),
         ],
     )
