@@ -19,9 +19,11 @@ def pack(rows: Tensor) -> tuple[Tensor, ...]:
     Args:
         rows: float32 [n, d].
     """
-    fast = rows.device.type == "cpu" and torch.backends.mkldnn.is_available() and rows.numel() > 0
-    pieces = rows.split(DEPTH, dim=1)
-    return tuple(piece.to_mkldnn() for piece in pieces) if fast else pieces
+    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    pieces = torch.split(rows, DEPTH, dim=1)
+    if not there or rows.device.type != "cpu" or rows.numel() == 0:
+        return pieces
+    return tuple(piece.to_mkldnn() for piece in pieces)
 
 
 def inner_products(rows: tuple[Tensor, ...], columns: tuple[Tensor, ...]) -> Tensor:

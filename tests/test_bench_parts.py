@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastav_plugin import bench_parts
+from fastav_plugin import bench_parts, scoring
 from fastav_plugin.bench_parts import (
     explicit_rollout,
     published_selection,
     spread_of,
     upcast_scores,
 )
-from fastav_plugin.rollout import rollout_row
+from fastav_plugin.rollout import BLOCK, rollout_row
 from fastav_plugin.scoring import query_scores
 from tests.unit.test_div_prune import GOLDEN, check_rule
 
@@ -93,7 +94,44 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
         capsys.readouterr()
 
 
+class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Remembers the most bytes that one operation of a block made anew."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = {id(one) for one in args}
+        if isinstance(result, torch.Tensor) and not func.is_view and id(result) not in given:
+            self.bytes = max(self.bytes, result.numel() * result.element_size())
+        return result
+
+
+def test_no_operation_makes_a_matrix_of_attention_or_a_copy_of_all_keys() -> None:
+    draw = torch.Generator().manual_seed(0)
+    queries = [torch.randn(28, 640, 16, generator=draw).bfloat16()]
+    keys = [torch.randn(4, 640, 16, generator=draw).bfloat16()]
+    with Largest() as made:
+        rollout_row(torch.ones(640), queries, keys)
+    assert made.bytes == 7 * BLOCK * 640 * 4
+    with Largest() as made:
+        explicit_rollout(torch.ones(640), queries, keys)
+    assert made.bytes == 28 * 640 * 640 * 4
+
+    query = torch.randn(2, 28, 128, generator=draw).bfloat16()
+    held = torch.randn(2, 4, 9000, 128, generator=draw).bfloat16()
+    with Largest() as made:
+        query_scores(query, held, scaling=1)
+    assert made.bytes <= max(4 * scoring.BLOCK, 4 * 2 * 28 * 9000)
+    with Largest() as made:
+        upcast_scores(query, held)
+    assert made.bytes >= held.numel() * 4
+
+
 @needs_procfs
+@pytest.mark.slow
 def test_neither_rollout_nor_scoring_holds_what_its_formula_would() -> None:
     layers, heads, tokens = 7, 28, 1111
     found = measured(
