@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.products import inner_products, pack
+from fastav_plugin.products import in_float32, inner_products, pack
 
 #: Largest candidate count whose distances are held as one matrix (1 GiB in float32).
 MATRIX_LIMIT = 16384
@@ -51,7 +51,7 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
     return pick_in_groups(features, group, None, count)[0]
 
 
-@torch.no_grad()
+@in_float32
 def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count: int) -> Tensor:
     """`max_min_diversity` within each group of rows, all groups in step.
 

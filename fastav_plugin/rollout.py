@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.products import inner_products, pack
+from fastav_plugin.products import in_float32, inner_products, pack
 
 #: Queries worked on at a time on a CPU, so that their weights stay in its cache; the largest
 #: temporary is [H / G, BLOCK, n] in float32. Other devices, slow to start, take `WIDE` times more.
@@ -17,7 +17,7 @@ BLOCK = 64
 WIDE = 8
 
 
-@torch.no_grad()
+@in_float32
 def rollout_row(
     row: Tensor,
     queries: Sequence[Tensor],

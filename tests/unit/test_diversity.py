@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from fastav_plugin import diversity
 from fastav_plugin.diversity import max_min_diversity, pick_in_groups
 from fastav_plugin.products import DEPTH, inner_products, pack
+from fastav_plugin.rollout import rollout_row
+from fastav_plugin.scoring import query_scores
 from tests.unit.test_div_prune import CASES, GOLDEN, check_rule
 
 #: Operations that wait for a GPU.
@@ -27,9 +29,7 @@ class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.counts: dict[str, int] = {}
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = str(func.overloadpacket)
         if name == "aten.index" and any(i is not None and i.dtype == torch.bool for i in args[1]):
             name = "aten.nonzero"  # which is how a mask becomes an index
@@ -146,3 +146,24 @@ def test_the_features_are_left_alone() -> None:
     picks = max_min_diversity(features, 12)
     assert torch.equal(features, before)
     assert len(set(picks.tolist())) == 12
+
+
+def test_autocast_of_the_caller_is_left_outside() -> None:
+    """Redundant features in bfloat16 would give other picks, and some twice."""
+    features = clusters(300, 64)
+    draw = torch.Generator().manual_seed(0)
+    query, keys = torch.randn(1, 4, 8, generator=draw), torch.randn(1, 2, 9, 8, generator=draw)
+
+    def results() -> list[Tensor]:
+        return [
+            max_min_diversity(features, 100),
+            query_scores(query, keys, scaling=1),
+            query_scores(query, keys.bfloat16(), scaling=1),
+            rollout_row(torch.ones(9), [keys[0]], [keys[0]]),
+        ]
+
+    expected = results()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (features @ features.T).dtype == torch.bfloat16
+        for found, right in zip(results(), expected, strict=True):
+            assert torch.equal(found, right)

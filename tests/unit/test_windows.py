@@ -34,9 +34,7 @@ def seen(letters: list[str], frames: list[list[int]] | None = None) -> LayerView
 
 def groups(view: LayerView, window: Window, ratio: float = 0.5) -> list[list[int]]:
     windows = Windows.of(view, view.modality == VIDEO, window, ratio)
-    return [
-        rows[:size].tolist() for rows, size in zip(windows.rows, windows.sizes, strict=True)
-    ]
+    return [rows[:size].tolist() for rows, size in zip(windows.rows, windows.sizes, strict=True)]
 
 
 def test_what_is_compared() -> None:
