@@ -21,7 +21,7 @@ def in_float32(
     """Make a function keep no gradients and all digits, also inside the caller's autocast."""
 
     @functools.wraps(function)
-    def call(first: Tensor, *args: Rest.args, **kwargs: Rest.kwargs) -> Tensor:
+    def call(first: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Tensor:
         device = first.device.type
         casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         if not casts:

@@ -91,7 +91,7 @@ def _row_times_attention(
     """`row @ A` for one layer: row float32 [B, n], query [B, H, n, D], key [B, G, n, D]."""
     batch, heads, length, size = query.shape
     groups = key.shape[1]
-    grouped = query.unflatten(1, (groups, -1))  # [B, G, H/G, n, D]
+    grouped = query.reshape(batch, groups, -1, length, size)  # [B, G, H/G, n, D]
     result = torch.zeros_like(row)
     index = torch.arange(length, device=row.device)
     width = BLOCK if row.device.type == "cpu" else BLOCK * WIDE
