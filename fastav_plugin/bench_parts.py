@@ -150,7 +150,8 @@ def upcast_scores(query: Tensor, keys: Tensor) -> Tensor:
     """Last-query scores through a float32 copy of all keys: float32 [B, T]."""
     keys = keys.float().repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
     logits = (keys @ query.float()[..., None])[..., 0] * query.shape[-1] ** -0.5
-    return logits.softmax(dim=-1).mean(dim=1)
+    scores: Tensor = logits.softmax(dim=-1).mean(dim=1)
+    return scores
 
 
 def spread_of(features: Tensor, picks: Tensor) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.products import inner_products, pack
+from fastav_plugin.products import in_float32, inner_products, pack
 
 #: Largest candidate count whose distances are held as one matrix (1 GiB in float32).
 MATRIX_LIMIT = 16384
@@ -51,7 +51,7 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
     return pick_in_groups(features, group, None, count)[0]
 
 
-@torch.no_grad()
+@in_float32
 def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count: int) -> Tensor:
     """`max_min_diversity` within each group of rows, all groups in step.
 
@@ -80,7 +80,9 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
             picks.append(_pick_in_rounds(features, group[row > 0], count))
     else:
         at_once = max(1, MATRIX_LIMIT**2 // total**2)
-        for part, rows in zip(groups.split(at_once), nearest.split(at_once), strict=True):
+        for part, rows in zip(
+            torch.split(groups, at_once), torch.split(nearest, at_once), strict=True
+        ):
             distances = _distances(features, part)
             distances.masked_fill_((rows < 0)[:, None], float("inf"))
             first = torch.fmin(distances.amin(dim=2), rows).argmax(dim=1)
@@ -127,7 +129,7 @@ def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
     the round began; then the distances to them are made for all rows at once.
     """
     picks: list[Tensor] = []
-    tiles = [pack(_unit_rows(features[part])) for part in group.split(TILE)]
+    tiles = [pack(_unit_rows(features[part])) for part in torch.split(group, TILE)]
     nearest = torch.full(group.shape, float("inf"), device=features.device)
     found = 0
     while found < min(count, len(group)):
@@ -178,7 +180,7 @@ def _distances(features: Tensor, groups: Tensor) -> Tensor:
     number, total = groups.shape
     made = torch.empty((number, total, total), device=features.device)
     for group, matrix in zip(groups, made, strict=True):
-        tiles = [pack(_unit_rows(features[part])) for part in group.split(TILE)]
+        tiles = [pack(_unit_rows(features[part])) for part in torch.split(group, TILE)]
         for rows, columns, distances in _pairs(tiles):
             matrix[rows, columns] = distances
             if rows != columns:

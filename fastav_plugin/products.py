@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec
+
 import torch
 from torch import Tensor
 
+Rest = ParamSpec("Rest")
+
 #: Longest sum of products that is taken in one go: the shorter, the smaller its rounding.
 DEPTH = 1024
+
+
+def in_float32(
+    function: Callable[Concatenate[Tensor, Rest], Tensor],
+) -> Callable[Concatenate[Tensor, Rest], Tensor]:
+    """Make a function keep no gradients and all digits, also inside the caller's autocast."""
+
+    @functools.wraps(function)
+    def call(first: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Tensor:
+        device = first.device.type
+        casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        if not casts:
+            with torch.no_grad():
+                return function(first, *args, **kwargs)
+        with torch.no_grad(), torch.autocast(device, enabled=False):
+            return function(first, *args, **kwargs)
+
+    return call
 
 
 def pack(rows: Tensor) -> tuple[Tensor, ...]:
@@ -19,9 +43,11 @@ def pack(rows: Tensor) -> tuple[Tensor, ...]:
     Args:
         rows: float32 [n, d].
     """
-    fast = rows.device.type == "cpu" and torch.backends.mkldnn.is_available() and rows.numel() > 0
-    pieces = rows.split(DEPTH, dim=1)
-    return tuple(piece.to_mkldnn() for piece in pieces) if fast else pieces
+    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    pieces = torch.split(rows, DEPTH, dim=1)
+    if not there or rows.device.type != "cpu" or rows.numel() == 0:
+        return pieces
+    return tuple(piece.to_mkldnn() for piece in pieces)
 
 
 def inner_products(rows: tuple[Tensor, ...], columns: tuple[Tensor, ...]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.products import inner_products, pack
+from fastav_plugin.products import in_float32, inner_products, pack
 
 #: Queries worked on at a time on a CPU, so that their weights stay in its cache; the largest
 #: temporary is [H / G, BLOCK, n] in float32. Other devices, slow to start, take `WIDE` times more.
@@ -17,7 +17,7 @@ BLOCK = 64
 WIDE = 8
 
 
-@torch.no_grad()
+@in_float32
 def rollout_row(
     row: Tensor,
     queries: Sequence[Tensor],
@@ -91,27 +91,28 @@ def _row_times_attention(
     """`row @ A` for one layer: row float32 [B, n], query [B, H, n, D], key [B, G, n, D]."""
     batch, heads, length, size = query.shape
     groups = key.shape[1]
+    grouped = query.reshape(batch, groups, -1, length, size)  # [B, G, H/G, n, D]
     result = torch.zeros_like(row)
     index = torch.arange(length, device=row.device)
-    key = key.float()
     width = BLOCK if row.device.type == "cpu" else BLOCK * WIDE
-    for start in range(0, length, width):
-        stop = min(start + width, length)
-        block = query[:, :, start:stop].float() * scaling
-        block = block.reshape(batch, groups, -1, size)  # [B, G, H/G * b, D]
-        part = row[:, None, None, start:stop] / heads  # [B, 1, 1, b]
-        itself = index[:stop] == index[start:stop, None]  # [b, stop]
-        hidden = index[start:stop] > index[start:stop, None]  # [b, b]
-        for sample, group in itertools.product(range(batch), range(groups)):
-            logits = inner_products(pack(block[sample, group]), pack(key[sample, group, :stop]))
-            logits = logits.view(heads // groups, stop - start, stop)
+    for sample, group in itertools.product(range(batch), range(groups)):
+        # Queries and keys of batch 1 serve all rows.
+        rows = slice(sample, sample + 1) if batch > 1 else slice(None)
+        own = key[sample, group].float()  # [n, D]
+        for start in range(0, length, width):
+            stop = min(start + width, length)
+            block = grouped[sample, group, :, start:stop].float() * scaling  # [H/G, b, D]
+            logits = inner_products(pack(block.reshape(-1, size)), pack(own[:stop]))
+            logits = logits.view(-1, stop - start, stop)
             # Only the block's own keys can lie after one of its queries.
-            logits[:, :, start:].masked_fill_(hidden, float("-inf"))
+            after = index[start:stop] > index[start:stop, None]  # [b, b]
+            logits[:, :, start:].masked_fill_(after, float("-inf"))
             if valid is not None:
                 real = valid[sample if len(valid) > 1 else 0]
+                itself = index[:stop] == index[start:stop, None]
                 seen = (real[:stop] & real[start:stop, None]) | itself  # [b, stop]
                 logits.masked_fill_(~seen, float("-inf"))
             weights = torch.softmax(logits, dim=-1)  # [H/G, b, stop]
-            rows = slice(sample, sample + 1) if batch > 1 else slice(None)
-            result[rows, :stop] += torch.matmul(part[rows], weights).sum(dim=(1, 2))
+            part = row[rows, None, None, start:stop] / heads  # [B, 1, 1, b]
+            result[rows, :stop] += torch.matmul(part, weights).sum(dim=(1, 2))
     return result

@@ -5,10 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fastav_plugin.products import in_float32
+
 #: Numbers of the keys that are upcast at a time, so that no float32 copy of all is ever held.
 BLOCK = 2**19
 
 
+@in_float32
 def query_scores(
     query: Tensor,
     keys: Tensor,

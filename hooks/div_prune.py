@@ -21,6 +21,7 @@ __all__ = ["DivPrune", "DivPruneByFrame", "max_min_diversity"]
 #: Picks rows of each window by the features [B * T, C]: int64 [N, K], indices into the window.
 Selection = Callable[[Tensor, Windows], Tensor]
 
+
 @register_hook
 class DivPrune(LayerHook):
     """Max-min diversity over each sample's visual rows.
