@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastav_plugin.calibration_file import CALIBRATION_NAME
 from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.errors import ConfigError
 
@@ -129,7 +130,7 @@ def model_digest(directory: Path) -> str:
     """SHA-256 of a checkpoint's files; pruning settings saved next to them are left out."""
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.suffix in _MODEL_FILES and path.name != CONFIG_NAME:
+        if path.suffix in _MODEL_FILES and path.name not in (CONFIG_NAME, CALIBRATION_NAME):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.name} {content}\n".encode())

@@ -28,9 +28,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("hooks", "layer_call"),
     ("kv_layer", "model_overrides", "prompt_rollout"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
-    ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
+    ("tokens", "scoring", "rollout", "report", "model_identity", "generate_call")
     + ("parallel", "block_mask", "tracing", "causal"),
-    ("config", "flops", "decoding", "growing", "tiny_copy"),
+    ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy"),
     ("errors",),
 )
 
