@@ -103,7 +103,7 @@ def read_calibration(path: str | Path) -> Calibration:
 @functools.lru_cache(maxsize=16)
 def _read(path: str, _modified: int, _size: int) -> Calibration:
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             entry = (file.metadata() or {}).get(_ENTRY)
         facts = None if entry is None else json.loads(entry)
     except (OSError, ValueError, SafetensorError) as error:

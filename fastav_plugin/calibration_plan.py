@@ -39,7 +39,7 @@ class CalibrationPlan:
     seed: int = 0
     alpha: float = 0.5
     read: str = "last_row"
-    thresholds: Sequence[float] = (0.3, 0.5, 0.7, 0.9)
+    thresholds: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9)
     layers: Sequence[int] | None = None
     drop_ratios: Sequence[float] = (0.1, 0.2, 0.4)
     stable: float = 0.05

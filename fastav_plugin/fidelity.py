@@ -160,7 +160,7 @@ class _Forced(LogitsProcessor):
         self._ids = ids
         self._prompt = prompt
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:  # type: ignore[override]
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         wanted = self._ids[input_ids.shape[1] - self._prompt]
         return torch.full_like(scores, float("-inf")).index_fill_(1, wanted[None], 0.0)
 

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
-_SIZES += ("num_key_value_heads", "head_dim", "vocab_size")
+_SIZES = (
+    *("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "vocab_size"),
+)
 #: Values taken of each parameter, evenly spaced.
 _TAKEN = 4
 #: What PEFT calls the layer under an adapter.

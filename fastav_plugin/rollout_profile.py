@@ -106,7 +106,7 @@ class RolloutProfile:
                     self._count(f"unframed.{name}", mass[:, :, :1])
         framed = media & (seen.frame >= 0)
         if bool(framed.any()):
-            _, ranks = seen.frame[framed].unique(return_inverse=True)
+            _, ranks = torch.unique(seen.frame[framed], return_inverse=True)
             self._count(_FRAME, _gathered(mass[:, :, framed], ranks))
         self._count(_POSITION, _gathered(mass[:, :, media], seen.offset[media]))
         kinds = torch.stack(

@@ -17,6 +17,7 @@ from fastav_plugin.cli.evaluation_table import print_summary
 from fastav_plugin.cli.generate import load
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
+    CalibrationOption,
     DropRatio,
     JsonFlag,
     KeepRatio,
@@ -69,6 +70,7 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     questions: Annotated[
         int, typer.Option(min=1, help="Questions of each set, as many of every task.")
     ] = QUESTIONS,
@@ -114,11 +116,10 @@ def run(
     if suite not in SUITES:
         raise ConfigError(f"Unknown suite {suite!r}. Known: {', '.join(SUITES)}.")
     folder = _folder(model)
-    overrides = {
-        **saved_overrides(folder),
-        **Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides(),
-    }
-    configs = make_settings(read_config(folder), method, config, overrides)
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
+    overrides = ratios.over(saved_overrides(folder))
+    names = method or (None if config else ratios.methods(None, DEFAULT_METHODS))
+    configs = make_settings(read_config(folder), names, config, overrides)
     held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
     asked = questions_of(held_out, questions, limit)
     _check_device(device)

@@ -13,6 +13,7 @@ from fastav_plugin.attach import unwrap
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
+    CalibrationOption,
     DropRatio,
     JsonFlag,
     KeepRatio,
@@ -52,6 +53,7 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     target_flops: TargetFlops = None,
     sound: Annotated[
         str,
@@ -82,7 +84,7 @@ def run(
     Example: fastav generate --model ./Qwen2.5-Omni-7B --video clip.mp4
     --question "What is heard?" --method fastav --method fastav+divprune
     """
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
     _check(sound, dtype)
     config = read_config(model)
     configs = make_configs(config, method, ratios, ("fastav",))
