@@ -189,7 +189,7 @@ def draw(source: Source, count: int, seed: int) -> tuple[list[int], list[int], b
     order = list(groups.values())
     random.Random(seed + 1).shuffle(order)
     rules: list[int] = []
-    while order and len(rules) + len(order[-1]) / 2 <= len(chosen) / 2:
+    while order and len(rules) + len(order[-1]) <= len(chosen) / 2:
         rules += order.pop()
     if not rules:
         rules = order.pop()
