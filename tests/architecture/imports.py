@@ -13,6 +13,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
+    + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
     + ("bench_clip", "conversion"),
     ("testbed",),
     ("",),
