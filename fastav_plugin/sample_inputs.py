@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from fastav_plugin.benchmarks.benchmark import Benchmark
 from fastav_plugin.benchmarks.sample import Sample
+from fastav_plugin.evaluation_record import Question
 from fastav_plugin.media import Media, prepare_files, prepare_prompt, read_media
 
 
@@ -54,6 +57,28 @@ class SampleInputs:
             media = read_media(**files, fps=self._fps, max_frames=self._frames)
             self._read = sample.files, media
         return prepare_prompt(self._processor, self._read[1], sample.question)
+
+
+@dataclass(frozen=True)
+class BenchmarkSource:
+    """A benchmark as a source of an evaluation."""
+
+    benchmark: Benchmark
+    prepare: SampleInputs
+
+    @property
+    def questions(self) -> list[Question]:
+        """What is asked."""
+        return self.benchmark.questions
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Most tokens of an answer."""
+        return self.benchmark.form.max_new_tokens
+
+    def inputs(self, question: Question) -> Mapping[str, Any]:
+        """Inputs of generate() for one question."""
+        return self.prepare(self.benchmark.samples[question.key])
 
 
 def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:

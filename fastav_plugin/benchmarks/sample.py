@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,9 +40,7 @@ class Sample:
         return self.video, self.image, self.audio
 
 
-def read_samples(
-    path: Path, media: Sequence[Path] = ()
-) -> tuple[list[Sample], list[Fault]]:
+def read_samples(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[Fault]]:
     """Read questions about media, in the file's order.
 
     Args:
@@ -68,14 +66,20 @@ def parse_sample(row: Row, folders: Sequence[Path]) -> Sample:
     Raises:
         ConfigError: no question, no media, or a file that is not there.
     """
-    found = {
-        kind: find_media(folders, row.text(kind), kind)
-        for kind in MEDIA
-        if row.values.get(kind) is not None
-    }
+    media = named_media(row, lambda name, kind: find_media(folders, name, kind))
+    return Sample(row.text("question").strip(), **media)
+
+
+def named_media(row: Row, find: Callable[[str, str], Path]) -> dict[str, Path]:
+    """The files that a row names under `video`, `image` and `audio`.
+
+    Raises:
+        ConfigError: none, or one that `find` does not find by its name and kind.
+    """
+    found = {k: find(row.text(k), k) for k in MEDIA if row.values.get(k) is not None}
     if not found:
         raise ConfigError(f"There is none of {', '.join(f'`{kind}`' for kind in MEDIA)}.")
-    return Sample(row.text("question").strip(), **found)
+    return found
 
 
 def find_media(folders: Sequence[Path], name: str, kind: str) -> Path:

@@ -102,24 +102,28 @@ class Ratios:
         return found
 
     def over(self, saved: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields that the user gave, over those of a model folder's fastav_config.json.
-
-        A calibration that the user gave goes before what the folder says of the same fields.
-        """
-        given = self.overrides()
-        decided = self._calibrated(given)
-        return {**{k: v for k, v in saved.items() if k not in decided}, **given}
+        """The fields that the user gave, over those of a model folder's fastav_config.json."""
+        return laid_over(saved, self.overrides())
 
     def methods(self, asked: Sequence[str] | None, default: Sequence[str]) -> list[str]:
         """The methods asked for without "dense"; else the calibration's, else the default."""
-        calibrated = self._calibrated(self.overrides()).get("method")
+        calibrated = _calibrated(self.overrides()).get("method")
         names = asked or (default if calibrated is None else (calibrated,))
         return [name for name in names if name != "dense"]
 
-    @staticmethod
-    def _calibrated(given: Mapping[str, Any]) -> dict[str, Any]:
-        path = given.get("calibration")
-        return {} if path is None else read_calibration(path).settings
+
+def laid_over(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a config over those that were saved before.
+
+    A calibration that is given goes before what was saved of the fields it decides.
+    """
+    decided = _calibrated(given)
+    return {**{name: value for name, value in saved.items() if name not in decided}, **given}
+
+
+def _calibrated(given: Mapping[str, Any]) -> dict[str, Any]:
+    path = given.get("calibration")
+    return {} if path is None else read_calibration(path).settings
 
 
 def make_configs(

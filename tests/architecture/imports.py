@@ -13,8 +13,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
-    + ("bench_clip", "conversion", "benchmarks", "sample_inputs")
-    + ("calibration_data", "calibration_plan", "fidelity", "rollout_profile"),
+    + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
+    + ("bench_clip", "conversion", "calibration_data", "calibration_plan", "fidelity")
+    + ("rollout_profile",),
     ("testbed",),
     ("",),
     ("attach", "probe"),
