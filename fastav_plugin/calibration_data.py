@@ -133,13 +133,14 @@ class GeneratedSource(Source):
         return _digest(["generated", self._first, self._count])
 
 
-def read_data(path: Path) -> tuple[list[Sample], list[str]]:
+def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[str]]:
     """Questions in a JSON file, or in a folder of clips.
 
     Args:
         path: a JSON list or JSON lines of `{"video", "image", "audio", "question"}`; or a folder
             with such a file, `questions.jsonl` or `questions.json`, or with `questions.txt`,
             whose every line is asked about every clip of the folder.
+        media: folders that relative names are looked for in; without any, the file's own.
 
     Returns:
         The samples, and what was wrong with rows that are none.
@@ -158,7 +159,7 @@ def read_data(path: Path) -> tuple[list[Sample], list[str]]:
     if path.suffix == ".txt":
         samples, faults = _each_of_all(path), []
     else:
-        samples, wrong = read_samples(path)
+        samples, wrong = read_samples(path, media)
         faults = [str(fault) for fault in wrong]
     if not samples:
         first = f" The first fault: {faults[0]}" if faults else ""

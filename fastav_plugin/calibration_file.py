@@ -85,7 +85,7 @@ class Calibration:
         return CALIBRATION_NAME
 
 
-def read_calibration(path: str | Path) -> Calibration:
+def read_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read what a calibration file says, without its tensors.
 
     Raises:

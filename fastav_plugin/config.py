@@ -73,7 +73,7 @@ class FastAVConfig:
     audio_keep_ratio: float | None = None
     positions: str = "original"
     min_media_tokens: int = 64
-    calibration: str | None = None
+    calibration: str | PathLike[str] | None = None
     hooks: Any = None
 
     #: Why the settings are what they are; no field, for it is no setting.

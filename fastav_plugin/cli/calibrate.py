@@ -47,6 +47,10 @@ def run(
             "the testbed's model alone: clips made for it.",
         ),
     ] = None,
+    media: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, file_okay=False, help="Where relative names of --data lie."),
+    ] = None,
     method: Annotated[
         str, typer.Option("--method", "-m", help="fastav, or fastav+divprune.")
     ] = _DEFAULT.method,
@@ -136,7 +140,7 @@ def run(
         raise ConfigError("The testbed's model is not part of this installation. Give `--model`.")
     if data is None and model is not None:
         raise ConfigError("Give questions about your media with `--data` to calibrate a model.")
-    found, faults = ([], []) if data is None else read_data(data)
+    found, faults = ([], []) if data is None else read_data(data, media or ())
     if threads is not None:
         torch.set_num_threads(threads)
     loaded, processor = load(model or MODEL_PATH, dtype, device)

@@ -38,9 +38,9 @@ class NoisySource(Source):
     @override
     def inputs(self, index: int) -> dict[str, Any]:
         self.asked.append(index)
-        rng = np.random.default_rng(self.media(index))
+        rng = np.random.default_rng(index // 2)
         frames = rng.integers(0, 255, (2 + 2 * (index // 2 % 3), 56, 112, 3), dtype=np.uint8)
-        sound = rng.standard_normal(16_000).astype(np.float32) / 8
+        sound = rng.standard_normal(16_000, dtype=np.float32) / np.float32(8)
         return dict(prepare_inputs(self._processor, frames, sound, QUESTIONS[index % 2]))
 
     @property

@@ -146,10 +146,11 @@ def test_it_prunes_in_every_way_of_pruning(
 
 
 def smaller() -> Any:
-    config = build_config()
+    config: Any = build_config()
     config.text_config.num_hidden_layers = 6
     torch.manual_seed(0)
-    return type(build_model())(config).eval()
+    model: Any = type(build_model())(config)
+    return model.eval()
 
 
 def fine_tuned() -> Any:
@@ -217,8 +218,8 @@ def test_an_adapter_makes_another_model(calibration: Calibration) -> None:
 
 def test_weights_that_are_not_there_cannot_be_compared(calibration: Calibration) -> None:
     with torch.device("meta"):
-        empty = type(build_model())(build_config()).eval()
-    attach(empty, FastAVConfig(calibration=calibration.path))
+        empty: Any = type(build_model())(build_config())
+    attach(empty.eval(), FastAVConfig(calibration=calibration.path))
 
 
 @pytest.mark.parametrize(
