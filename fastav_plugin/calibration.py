@@ -162,17 +162,26 @@ class _Run:
         plan = self._plan
         self._layers = self._places()
         candidates = self._candidates()
-        self._search = FidelitySearch(
-            candidates, len(self._fidelity), plan.max_kl, drop=plan.drop
+        self._search = search = FidelitySearch(
+            candidates, len(self._fidelity), plan.max_kl, full=plan.full
         )
-        self._search.answers = self._answers
+        search.answers = self._answers
         base = {"method": plan.method, **plan.overrides}
-        for number, index in enumerate(self._fidelity):
-            if number >= len(self._answers) and self._search.standing:
-                inputs = move_inputs(self._source.inputs(index), self._model)
-                self._search.try_all(self._model, inputs, base, plan.tokens)
-                self._save()
-            tick(f"{len(self._search.standing)} of {len(candidates)} settings")
+        left = len(self._fidelity)
+        for _ in self._answers[:left]:
+            tick("settings")
+            left -= 1
+        while (step := search.next_step()) is not None:
+            number, indexes = step
+            inputs = move_inputs(self._source.inputs(self._fidelity[number]), self._model)
+            search.try_on(indexes, self._model, inputs, base, plan.tokens)
+            self._save()
+            # How many groups there will be is not known before: the last steps are for the end.
+            if left > 1:
+                tick(f"{len(indexes)} of {len(candidates)} settings")
+                left -= 1
+        for _ in range(left):
+            tick("settings")
 
     def _places(self) -> list[int]:
         last = self._num_layers - 1
@@ -255,7 +264,7 @@ class _Run:
             **candidate.fields(),
             "origin": candidate.origin,
             **vars(tally),
-            "given_up": not whole,
+            "complete": whole,
         }
 
 

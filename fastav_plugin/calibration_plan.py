@@ -30,7 +30,8 @@ class CalibrationPlan:
         stable: total variation distance below which a layer leaves the profile as it is.
         max_kl: highest mean KL(dense || pruned) allowed, in nats.
         tokens: how many tokens of the dense answer are compared.
-        drop: whether a candidate is given up once it can only fail.
+        full: whether every candidate is measured on every prompt, not only as far as it takes to
+            find the cheapest.
         overrides: other fields of FastAVConfig.
     """
 
@@ -45,7 +46,7 @@ class CalibrationPlan:
     stable: float = 0.05
     max_kl: float = 0.02
     tokens: int = 1
-    drop: bool = True
+    full: bool = False
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ class CalibrationPlan:
 
     def searched(self) -> dict[str, Any]:
         """What the search depends on beside, as plain JSON data."""
-        names = ("read", "stable", "max_kl", "tokens", "drop")
+        names = ("read", "stable", "max_kl", "tokens", "full")
         lists = ("thresholds", "drop_ratios")
         return {
             **{name: getattr(self, name) for name in names},

@@ -67,49 +67,80 @@ class Tally:
 
 
 class FidelitySearch:
-    """Tries candidates on prompt after prompt, and drops those that cannot meet the limit.
+    """Tries candidates on prompt after prompt, until the cheapest within a limit is found.
 
+    First every candidate is tried on a few prompts. Then groups of candidates, those of the fewest
+    FLOPs first, are tried on all the others, until a group holds one that stays within the limit.
     KL is never negative, so a candidate whose sum has passed `max_kl` times all prompts can only
     fail, and is tried no more.
 
     Args:
         candidates: settings, in a fixed order.
-        prompts: how many there will be.
+        prompts: how many there are.
         max_kl: highest mean KL allowed, in nats.
-        drop: False tries every candidate on every prompt.
+        full: tries every candidate on every prompt.
+
+    Attributes:
+        answers: what was found in each step so far; give it those of an earlier run to go on.
     """
 
+    #: Prompts that every candidate is tried on, and how many candidates are tried on together.
+    SCREENING, GROUP = 8, 16
+
     def __init__(
-        self, candidates: Sequence[Candidate], prompts: int, max_kl: float, *, drop: bool = True
+        self, candidates: Sequence[Candidate], prompts: int, max_kl: float, *, full: bool = False
     ) -> None:
         self.candidates = list(candidates)
         self.answers: list[dict[int, Answer]] = []
+        self.max_kl = max_kl
         self._prompts = prompts
-        self._max_kl = max_kl
-        self._drop = drop
+        self._full = full
+        self._screening = prompts if full else min(self.SCREENING, prompts)
 
-    @property
-    def standing(self) -> list[int]:
-        """Candidates that are still tried."""
-        limit = self._max_kl * self._prompts
+    def next_step(self) -> tuple[int, list[int]] | None:
+        """The prompt to try next, by number, and the candidates to try on it; None at the end.
+
+        It follows from the answers alone, so a run that was stopped takes the same steps.
+        """
         everyone = range(len(self.candidates))
-        if not self._drop:
-            return list(everyone)
-        sums = dict.fromkeys(everyone, 0.0)
-        for answers in self.answers:
-            for index in list(sums):
-                if index in answers:
-                    sums[index] += answers[index][0]
-                else:
-                    del sums[index]
-        return [index for index, total in sums.items() if total <= limit]
+        if len(self.answers) < self._screening:
+            standing = [index for index in everyone if self._stands(index)]
+            return (len(self.answers), standing) if standing else None
+        screened = [index for index in everyone if self._stands(index, self._screening)]
+        screened.sort(key=self._screened_flops)
+        for begin in range(0, len(screened), self.GROUP):
+            group = screened[begin : begin + self.GROUP]
+            standing = [index for index in group if self._stands(index)]
+            if standing:
+                # Those still standing were tried together, on the same prompts.
+                tried = len(self._own(standing[0]))
+                return (tried, standing) if tried < self._prompts else None
+        return None
 
-    def try_all(
-        self, model: Any, inputs: Mapping[str, Any], base: Mapping[str, Any], tokens: int
+    def _own(self, index: int, stop: int | None = None) -> list[Answer]:
+        return [answers[index] for answers in self.answers[:stop] if index in answers]
+
+    def _stands(self, index: int, stop: int | None = None) -> bool:
+        """Whether a candidate may still pass, after the first steps or all so far."""
+        total = sum(answer[0] for answer in self._own(index, stop))
+        return self._full or total <= self.max_kl * self._prompts
+
+    def _screened_flops(self, index: int) -> float:
+        own = self._own(index, self._screening)
+        return sum(answer[2] for answer in own) / len(own)
+
+    def try_on(
+        self,
+        indexes: Sequence[int],
+        model: Any,
+        inputs: Mapping[str, Any],
+        base: Mapping[str, Any],
+        tokens: int,
     ) -> None:
-        """Measure every candidate still standing on one prompt.
+        """Measure some candidates on one prompt.
 
         Args:
+            indexes: of the candidates.
             model: in evaluation mode.
             inputs: of generate(), batch size 1.
             base: other fields of FastAVConfig.
@@ -117,7 +148,7 @@ class FidelitySearch:
         """
         dense, ids, _ = _generate(model, inputs, None, tokens)
         found: dict[int, Answer] = {}
-        for index in self.standing:
+        for index in indexes:
             config = FastAVConfig(**{**base, **self.candidates[index].fields()})
             pruned, _, cache = _generate(model, inputs, config, tokens, ids)
             report = cache.report()
@@ -133,7 +164,7 @@ class FidelitySearch:
 
     def tally(self, index: int) -> Tally:
         """What is known of one candidate."""
-        own = [answers[index] for answers in self.answers if index in answers]
+        own = self._own(index)
         kl, agreement, flops, tokens, cut = (sum(column) for column in zip(*own, strict=True))
         count = len(own)
         return Tally(
@@ -145,12 +176,13 @@ class FidelitySearch:
 
         Among equals that of the lower KL, then the first.
         """
-        complete = [i for i in self.standing if self.tally(i).prompts == len(self.answers)]
-        tallies = {index: self.tally(index) for index in complete}
-        passed = [index for index in complete if tallies[index].kl <= self._max_kl]
-        return min(
-            passed, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None
-        )
+        tallies = {index: self.tally(index) for index in range(len(self.candidates))}
+        passed = [
+            index
+            for index, tally in tallies.items()
+            if tally.prompts == self._prompts and tally.kl <= self.max_kl
+        ]
+        return min(passed, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None)
 
 
 class _Forced(LogitsProcessor):

@@ -97,7 +97,11 @@ def run(
         typer.Option(help="Total variation distance below which a layer changes nothing."),
     ] = _DEFAULT.stable,
     full: Annotated[
-        bool, typer.Option("--full", help="Measure settings to the end that can only fail, too.")
+        bool,
+        typer.Option(
+            "--full",
+            help="Measure every setting on every sample, which takes several times as long.",
+        ),
     ] = False,
     fps: Annotated[float, typer.Option(min=0.01, help="Video frames per second.")] = 2.0,
     frames: Annotated[int | None, typer.Option(min=2, help="At most this many frames.")] = None,
@@ -133,7 +137,7 @@ def run(
         stable=stable,
         max_kl=max_kl,
         tokens=tokens,
-        drop=not full,
+        full=full,
         overrides=Ratios(settings=settings or ()).overrides(),
     )
     if model is None and not (MODEL_PATH / "config.json").exists():

@@ -63,9 +63,9 @@ def _print_layers(calibration: Calibration) -> None:
 
 
 def _print_candidates(facts: Any) -> None:
-    whole = [row for row in facts["candidates"] if not row["given_up"]]
     limit = facts["searched"]["max_kl"]
-    passed = sorted((r for r in whole if r["kl"] <= limit), key=lambda row: row["flops_ratio"])
+    passed = [row for row in facts["candidates"] if row["kl"] <= limit]
+    passed.sort(key=lambda row: (not row["complete"], row["flops_ratio"]))
     rows = [
         [
             str(row["global_layer"]),
@@ -75,14 +75,15 @@ def _print_candidates(facts: Any) -> None:
             f"{row['tokens']:.1f}",
             f"{row['kl']:.4f}",
             percent(row["agreement"]),
+            str(row["prompts"]),
         ]
         for row in passed[:_SHOWN]
     ]
     title = (
-        f"\n{len(passed)} of {len(facts['candidates'])} settings have a mean KL of at most "
-        f"{limit:g}; the cheapest"
+        f"\nOf {len(facts['candidates'])} settings, those with a mean KL of at most {limit:g}, "
+        "measured to the end first, then the cheapest"
     )
-    columns = ["layer", "rule", "P", "FLOPs", "tokens", "KL", "agreement"]
+    columns = ["layer", "rule", "P", "FLOPs", "tokens", "KL", "agreement", "samples"]
     print_table(columns, rows, title=title, left=(1,), wrap=(1,))
 
 

@@ -82,7 +82,7 @@ def test_the_cheapest_within_the_limit_is_chosen(
         "min_media_tokens": 1,
         **{name: best[name] for name in ("global_layer", "global_rule", "fine_drop_ratio")},
     }
-    given_up = [row for row in found.facts["candidates"] if row["given_up"]]
+    given_up = [row for row in found.facts["candidates"] if not row["complete"]]
     assert given_up
     whole = {row["origin"] + str(row["global_layer"]): row["kl"] for row in rows}
     assert all(whole[row["origin"] + str(row["global_layer"])] > limit for row in given_up)
