@@ -122,8 +122,11 @@ class FidelitySearch:
 
     def _stands(self, index: int, stop: int | None = None) -> bool:
         """Whether a candidate may still pass, after the first steps or all so far."""
+        return self._full or self._within(index, stop)
+
+    def _within(self, index: int, stop: int | None = None) -> bool:
         total = sum(answer[0] for answer in self._own(index, stop))
-        return self._full or total <= self.max_kl * self._prompts
+        return total <= self.max_kl * self._prompts
 
     def _screened_flops(self, index: int) -> float:
         own = self._own(index, self._screening)
@@ -176,12 +179,9 @@ class FidelitySearch:
 
         Among equals that of the lower KL, then the first.
         """
-        tallies = {index: self.tally(index) for index in range(len(self.candidates))}
-        passed = [
-            index
-            for index, tally in tallies.items()
-            if tally.prompts == self._prompts and tally.kl <= self.max_kl
-        ]
+        everyone = range(len(self.candidates))
+        passed = [i for i in everyone if len(self._own(i)) == self._prompts and self._within(i)]
+        tallies = {index: self.tally(index) for index in passed}
         return min(passed, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None)
 
 
