@@ -108,8 +108,11 @@ class FidelitySearch:
             return (len(self.answers), standing) if standing else None
         screened = [index for index in everyone if self._stands(index, self._screening)]
         screened.sort(key=self._screened_flops)
-        for begin in range(0, len(screened), self.GROUP):
-            group = screened[begin : begin + self.GROUP]
+        while screened:
+            # Settings of equal cost are compared by their KL, so they go together.
+            last = self._screened_flops(screened[: self.GROUP][-1])
+            group = [index for index in screened if self._screened_flops(index) <= last]
+            screened = screened[len(group) :]
             standing = [index for index in group if self._stands(index)]
             if standing:
                 # Those still standing were tried together, on the same prompts.

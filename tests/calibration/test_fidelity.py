@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from fastav_plugin.fidelity import Candidate, FidelitySearch
 
 PROMPTS = 12
-Row = st.tuples(st.floats(0.1, 1), st.lists(st.floats(0, 2), min_size=PROMPTS, max_size=PROMPTS))
+Row = st.tuples(
+    st.sampled_from((0.1, 0.2, 0.3, 0.5)),
+    st.lists(st.floats(0, 2), min_size=PROMPTS, max_size=PROMPTS),
+)
 
 
 class Known(FidelitySearch):

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, detach
+from fastav_plugin import FastAVCache, FastAVConfig, TokenMap, UnsupportedError, detach
 from fastav_plugin.rollout_profile import (
     READ,
     SHARES,
@@ -156,13 +157,28 @@ class Largest(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return made
 
 
-@pytest.mark.parametrize("depths", [7])
-def test_a_profile_takes_memory_in_proportion_to_the_prompt(depths: int) -> None:
+def test_observing_takes_memory_in_proportion_to_the_prompt() -> None:
+    """No tensor on the way grows faster than the prompt, from the first layer to the profile."""
+    config = LlamaConfig(
+        vocab_size=16,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=2048,
+    )
+    model = LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]
     sizes = []
-    for length in (2000, 8000):
-        kinds = torch.full((length,), int(VIDEO))
-        mass = torch.rand((2, depths, length), generator=torch.Generator().manual_seed(0))
-        with Largest() as largest:
-            RolloutProfile().add(Observed(mass, kinds, torch.arange(length), torch.arange(length)))
+    for length in (512, 2048):
+        observer = RolloutObserver()
+        tokens = TokenMap.from_spans(
+            length, video=[(4, length // 2)], audio=[(length // 2, length)]
+        )
+        cache = FastAVCache(FastAVConfig(hooks=[observer]), tokens)
+        with torch.no_grad(), Largest() as largest:
+            model(torch.ones((1, length), dtype=torch.int64), past_key_values=cache)
+            assert observer.observed is not None
+            RolloutProfile().add(observer.observed)
         sizes.append(largest.numel)
     assert sizes[1] <= 4 * sizes[0]
+    assert sizes[1] < 2048**2 / 2
