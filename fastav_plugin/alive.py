@@ -17,6 +17,7 @@ class AliveRows:
     Args:
         token_map: map of the rows brought, [B, T].
         past: rows brought before them.
+        fingerprint: int64 [B], as in LayerView, or None.
 
     Attributes:
         rows: int64 [B, K], index of each row alive among those brought; None while nothing was
@@ -26,16 +27,19 @@ class AliveRows:
         start: int64 [B], index of each prompt's first real token among the rows brought.
     """
 
-    def __init__(self, token_map: TokenMap, past: int = 0) -> None:
+    def __init__(
+        self, token_map: TokenMap, past: int = 0, fingerprint: Tensor | None = None
+    ) -> None:
         real = token_map.valid
         self.past = past
+        self._fingerprint = fingerprint
         self._tokens = token_map
         self.rows: Tensor | None = None
         self.valid: Tensor | None = real if bool((~real).any()) else None
         self.start = real.long().argmax(dim=1)
-        self.positions = torch.arange(
-            past, past + token_map.length, device=real.device
-        ).expand_as(real)
+        self.positions = torch.arange(past, past + token_map.length, device=real.device).expand_as(
+            real
+        )
         if self.valid is not None:
             self.positions = self.positions.masked_fill(~real, -1)
 
@@ -96,6 +100,7 @@ class AliveRows:
             alive=positions >= 0,
             scores=None if scores is None else scores.detach().to(device),
             rollout=rollout,
+            fingerprint=None if self._fingerprint is None else self._fingerprint.to(device),
         )
 
     def narrow(self, alive: Tensor, kept: Tensor) -> Tensor | None:

@@ -32,9 +32,7 @@ class Observation:
         deepest: the last place at which a hook reads attention rollout, or 0.
     """
 
-    def __init__(
-        self, hooks: Mapping[int, LayerHookList], alive: AliveRows, drafted: int
-    ) -> None:
+    def __init__(self, hooks: Mapping[int, LayerHookList], alive: AliveRows, drafted: int) -> None:
         self.ranks = ALONE
         self._alive = alive
         self._drafted = drafted

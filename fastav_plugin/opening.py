@@ -11,6 +11,7 @@ from fastav_plugin import layer_call
 from fastav_plugin.attention import takes_2d_masks
 from fastav_plugin.causal import refuse_other_attention
 from fastav_plugin.errors import TokenMapError, UnsupportedError
+from fastav_plugin.fingerprint import fingerprints
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.model_overrides.base import ModelOverride, Parts
 from fastav_plugin.prefill import Prefill, Setting
@@ -83,6 +84,7 @@ def open_prefill(
             past=past,
             shift=state.shift,
             row_arguments=override.row_arguments,
+            fingerprint=_fingerprint(call.get("input_ids"), token_map, drafted),
         ),
     )
     if past and prefill.reason is not None:
@@ -100,6 +102,14 @@ def open_prefill(
         _hide_padding(state, call.get(layer_call.MASK), past + length)
     _remember(state, prefill, call)
     return prefill
+
+
+def _fingerprint(ids: Any, token_map: TokenMap, drafted: int) -> Tensor | None:
+    """A number for each prompt, drafts left out; None where it came as embeddings."""
+    length = token_map.length - drafted
+    if not isinstance(ids, Tensor) or ids.shape[:2] != (token_map.rows, token_map.length):
+        return None
+    return fingerprints(ids[:, :length], token_map.valid[:, :length].to(ids.device))
 
 
 def _hide_padding(state: State, mask: Any, length: int) -> None:

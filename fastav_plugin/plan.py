@@ -67,7 +67,8 @@ def plan_tokens(
     The real hooks are asked to rehearse, on features and scores of no meaning: which rows they
     name is arbitrary, how many is exact. The one exception is a rule of positions or frames
     after DivPrune, whose count depends on which rows DivPrune picked: here they are taken to
-    lie evenly.
+    lie evenly. Of hooks whose counts vary with the prompt (`LayerHook.counts_vary`) it is the
+    most they would keep.
 
     Args:
         config: what to prune.

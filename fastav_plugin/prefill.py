@@ -31,6 +31,7 @@ class Setting:
         past: rows brought by earlier turns; each layer holds some of them.
         shift: int64 [B], what renumbering took off positions so far.
         row_arguments: further keywords of the layers with one entry per row, [B, T].
+        fingerprint: int64 [B], as in LayerView, or None.
     """
 
     num_layers: int
@@ -41,6 +42,7 @@ class Setting:
     past: int = 0
     shift: Tensor | None = None
     row_arguments: tuple[str, ...] = ()
+    fingerprint: Tensor | None = None
 
 
 class Prefill:
@@ -59,7 +61,7 @@ class Prefill:
     def __init__(self, hooks: LayerHookList, token_map: TokenMap, setting: Setting) -> None:
         self.token_map = token_map
         self.setting = setting
-        self.alive = AliveRows(token_map, setting.past)
+        self.alive = AliveRows(token_map, setting.past, setting.fingerprint)
         self._hooks = {
             place: hooks.at(place, setting.num_layers) for place in hooks.places(setting.num_layers)
         }
@@ -185,7 +187,8 @@ class Prefill:
                 view = self.alive.view(place, self.setting.num_layers, hidden_states, *shown)
                 view = replace(view, alive=kept.clone())
             missing = [
-                name for name in ("scores", "rollout")
+                name
+                for name in ("scores", "rollout")
                 if getattr(hook, f"needs_{name}") and getattr(view, name) is None
             ]
             if missing:

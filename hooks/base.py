@@ -44,6 +44,8 @@ class LayerView:
             `needs_scores`.
         rollout: exact attention rollout through the layers below, computed when it is read; None
             unless the hook set `needs_rollout`.
+        fingerprint: int64 [B], a number that each prompt's token ids decide, whatever the batch and
+            its padding; 0 where prompts came as embeddings.
     """
 
     layer: int
@@ -57,6 +59,7 @@ class LayerView:
     alive: Tensor
     scores: Tensor | None = None
     rollout: Rollout | None = None
+    fingerprint: Tensor | None = None
 
     @property
     def media(self) -> Tensor:
@@ -82,12 +85,15 @@ class LayerHook(ABC):
         needs_rollout: whether `LayerView.rollout` is read. The engine then holds on to the queries
             of all layers below the hook's last place until that place is left.
         may_empty: whether dropping all media tokens of a row is meant; otherwise one goes on.
+        counts_vary: whether more than the prompt's size decides how many rows go on, so that
+            `rehearse` can only say the most.
     """
 
     name: ClassVar[str] = ""
     needs_scores: bool = False
     needs_rollout: bool = False
     may_empty: bool = False
+    counts_vary: ClassVar[bool] = False
     #: Fields of FastAVConfig that may give way to meet a budget of FLOPs.
     knobs: ClassVar[tuple[Knob, ...]] = ()
 
@@ -176,10 +182,22 @@ class LayerHookList(list[LayerHook]):
             elif isinstance(item, LayerHook):
                 hooks.append(item)
             else:
-                raise HookError(
-                    f"`hooks` holds LayerHook objects, got {type(item).__name__}."
-                )
+                raise HookError(f"`hooks` holds LayerHook objects, got {type(item).__name__}.")
         return hooks
+
+
+def one_layer(layer: int | None, num_layers: int) -> frozenset[int]:
+    """The place of a hook that is called once: on entering `layer`, or the middle one for None.
+
+    Raises:
+        ConfigError: the model has no such layer.
+    """
+    layer = num_layers // 2 if layer is None else layer
+    if layer >= num_layers:
+        raise ConfigError(
+            f"`global_layer` must lie in [1, {num_layers - 1}] for this model, got {layer}."
+        )
+    return frozenset({layer})
 
 
 #: Registered hook classes by name.

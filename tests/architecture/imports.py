@@ -14,8 +14,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
     + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
-    + ("bench_clip", "conversion", "calibration_data", "calibration_plan", "fidelity")
-    + ("rollout_profile",),
+    + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
+    + ("bench_picture", "bench_parts", "conversion")
+    + ("calibration_data", "calibration_plan", "fidelity", "rollout_profile"),
     ("testbed",),
     ("",),
     ("attach", "probe"),
@@ -30,9 +31,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("hooks", "layer_call"),
     ("kv_layer", "model_overrides", "prompt_rollout"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
-    ("tokens", "scoring", "rollout", "report", "model_identity", "generate_call")
-    + ("parallel", "block_mask", "tracing", "causal"),
-    ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy"),
+    ("tokens", "scoring", "rollout", "diversity", "report", "model_identity", "generate_call")
+    + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
+    ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy", "products"),
     ("errors",),
 )
 
