@@ -87,7 +87,7 @@ def read_benchmark(
 
     def parse(row: Row) -> tuple[Question, Sample]:
         entry = form.parse(row, find)
-        sample = Sample(fill_template(form.template, entry), **entry.media)
+        sample = Sample(fill_template(form.template, entry), **entry.media, sound=entry.sound)
         return _question(form, row, entry, sample, folders), sample
 
     pairs, faults = parse_rows(table.rows, parse, limit)

@@ -17,8 +17,11 @@ Reader = Callable[[str, Sequence[str], Sequence[str]], str]
 
 CAPTION = "cider-d"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LETTER = re.compile(r"^[\s(\[\"'*]*([A-Za-z])(?:[)\].:,\"'*]|\s*$)")
-_NAMED_LETTER = re.compile(r"\b(?:answer|option|choice)\b(?: is)?:?\s*[(\[\"'*]*([A-Z])\b")
+_AFTER = r"(?=[)\].:,*]|[\"']?\s*$)"
+_LETTER = re.compile(r"^[\s(\[\"'*]*([A-Za-z])" + _AFTER)
+_NAMED_LETTER = re.compile(
+    r"(?i:\b(?:answer|option|choice)\b(?: is)?:?)\s*[(\[\"'*]*([A-Z])" + _AFTER
+)
 
 
 def read_exact(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:

@@ -26,17 +26,19 @@ class Sample:
         question: the whole text of the prompt, without its media.
         video: a file with pictures, and with sound if it has any.
         image: a picture.
-        audio: a sound; goes before the video's own.
+        audio: a sound, or a video of which only the sound is wanted; goes before the video's own.
+        sound: whether the video's own sound is used.
     """
 
     question: str
     video: Path | None = None
     image: Path | None = None
     audio: Path | None = None
+    sound: bool = True
 
     @property
     def files(self) -> tuple[Path | None, Path | None, Path | None]:
-        """Video, picture and sound: equal for questions about the same media."""
+        """Video, picture and sound."""
         return self.video, self.image, self.audio
 
 
