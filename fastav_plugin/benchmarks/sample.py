@@ -69,7 +69,8 @@ def parse_sample(row: Row, folders: Sequence[Path]) -> Sample:
         ConfigError: no question, no media, or a file that is not there.
     """
     media = named_media(row, lambda name, kind: find_media(folders, name, kind))
-    return Sample(row.text("question").strip(), **media)
+    video, image, audio = (media.get(kind) for kind in MEDIA)
+    return Sample(row.text("question").strip(), video, image, audio)
 
 
 def named_media(row: Row, find: Callable[[str, str], Path]) -> dict[str, Path]:

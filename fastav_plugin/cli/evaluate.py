@@ -10,8 +10,6 @@ import torch
 import typer
 
 from fastav_plugin import __version__
-from fastav_plugin.benchmarks.matching import RULES
-from fastav_plugin.benchmarks.registry import FORMATS
 from fastav_plugin.benchmarks.rows import Fault
 from fastav_plugin.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.cli.console import note, print_json, progress
@@ -19,11 +17,16 @@ from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_test
 from fastav_plugin.cli.evaluation_settings import make_settings
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import (
+    AnswersFile,
     AudioKeepRatio,
+    DataFormat,
     DropRatio,
     JsonFlag,
     KeepRatio,
+    Match,
+    MediaFolders,
     Methods,
+    PromptTemplate,
     Ratios,
     Rule,
     Settings,
@@ -56,30 +59,11 @@ def run(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A benchmark's file, JSON or JSON lines."),
     ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: told by the first row."),
-    ] = None,
-    media: Annotated[
-        list[Path] | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder of its media. May be repeated. Default: the file's own.",
-        ),
-    ] = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Answers of --data, by question_id."),
-    ] = None,
-    prompt_template: Annotated[
-        str | None,
-        typer.Option(help="Instead of the format's: '{question}', '{question}\\n{options}' ..."),
-    ] = None,
-    match: Annotated[
-        str | None,
-        typer.Option(help=f"Matching rule instead of the format's: {', '.join(RULES)}."),
-    ] = None,
+    form: DataFormat = None,
+    media: MediaFolders = None,
+    answers: AnswersFile = None,
+    prompt_template: PromptTemplate = None,
+    match: Match = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of an answer. Default: the format's.")
     ] = None,
