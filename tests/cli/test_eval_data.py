@@ -20,6 +20,7 @@ from fastav_plugin.benchmarks.cider import cider_d
 from fastav_plugin.bootstrap import bootstrap_mean
 from fastav_plugin.testbed.model import MODEL_PATH
 from tests.benchmarks.media import FILES, write_media
+from tests.checkpoints import save_llava
 
 pytestmark = pytest.mark.skipif(
     not (MODEL_PATH / "config.json").exists(), reason="no trained model here"
@@ -267,3 +268,17 @@ def test_media_beside_the_file(invoke_json: InvokeJson, media: Path, tmp_path: P
         "eval", "--data", tmp_path / "rows.jsonl", "--model", MODEL_PATH, "--method", "dense"
     )
     assert found["sets"][0]["rows"][0]["accuracy"]["mean"] == 1
+
+
+def test_a_family_that_sees_pictures(invoke_json: InvokeJson, media: Path, tmp_path: Path) -> None:
+    save_llava(tmp_path)
+    call = ("eval", "--data", FILES / "coco_captions.json", "--media", media, "--model", tmp_path)
+    found = invoke_json(*call, "--method", "divprune", "--keep-ratio", 0.5, "--max-new-tokens", 4)
+    [part] = found["sets"]
+    assert found["dtype"] == "auto"
+    assert part["rows"][1]["kept"] == {
+        "all": part["rows"][1]["kept"]["all"],
+        "visual": 0.5,
+        "audio": 1,
+    }
+    assert part["rows"][0]["new_tokens"] <= 4
