@@ -68,9 +68,15 @@ def read_choice(text: str, right: Sequence[str] = (), choices: Sequence[str] = (
 
 
 def read_contained(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:
-    """The right answer, if its words stand in the answer one after another; else the answer."""
+    """The right answer, if its words stand in the answer one after another; else the answer.
+
+    Where the right answer is yes or no, the first of these two words.
+    """
     plain = _plain(text)
-    return next((_plain(r) for r in right if _within(_plain(r), plain)), plain)
+    wanted = [_plain(answer) for answer in right]
+    if set(wanted) <= {"yes", "no"}:
+        return next((word for word in plain.split() if word in ("yes", "no")), plain)
+    return next((answer for answer in wanted if _within(answer, plain)), plain)
 
 
 def read_caption(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:

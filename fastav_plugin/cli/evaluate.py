@@ -152,6 +152,21 @@ def run(
     """
     if suite not in SUITES:
         raise ConfigError(f"Unknown suite {suite!r}. Known: {', '.join(SUITES)}.")
+    options: dict[str, Any] = {
+        "name": form,
+        "media": media or (),
+        "answers": answers,
+        "template": prompt_template,
+        "rule": match,
+        "max_new_tokens": max_new_tokens,
+    }
+    if data is None and (strict or frames or any(options.values())):
+        raise ConfigError(
+            "--format, --media, --answers, --prompt-template, --match, --max-new-tokens, --frames "
+            "and --strict are about a file: give `--data`."
+        )
+    if data is not None and (combinations or both or suite != TESTBED):
+        raise ConfigError("--suite, --combinations and --all are not about the file of `--data`.")
     folder = _folder(model, data)
     found = read_config(folder)
     overrides = {
@@ -168,16 +183,8 @@ def run(
         plan = plan_testbed(held_out, questions, limit, seed)
     else:
         reading = {"fps": fps, "frames": frames, "sound": sound}
-        options: dict[str, Any] = {
-            "name": form,
-            "media": media or (),
-            "answers": answers,
-            "template": prompt_template,
-            "rule": match,
-            "max_new_tokens": max_new_tokens,
-            "limit": limit,
-        }
-        plan = plan_benchmark(data, options, reading, own_model(found) is not None, seed)
+        own = own_model(found) is not None
+        plan = plan_benchmark(data, {**options, "limit": limit}, reading, own, seed)
     _check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -247,7 +247,8 @@ def test_videollama2(media: Path) -> None:
 
 
 def test_coco_captions(media: Path, tmp_path: Path) -> None:
-    found = read(media, "coco_captions.json")
+    found = read(media, "coco_captions.json", rule="exact")
+    assert {question.rule for question in found.questions} == {"cider-d"}
     assert found.questions[0].right == (
         *("A green circle and a purple cross.", "Circle and cross on a noisy wall."),
     )

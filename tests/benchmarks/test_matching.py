@@ -35,6 +35,9 @@ OPTIONS = ("motorboat", "Yacht consignment", "a dog", "dog barks, loudly")
         ("offline-match", "It is bluish", "blue", ("it is bluish", 0.0)),
         ("offline-match", "Yes", "yes", ("yes", 1.0)),
         ("offline-match", "?", "yes", ("", 0.0)),
+        ("offline-match", "No, it is not, yes?", "no", ("no", 1.0)),
+        ("offline-match", "Yes, he is", "no", ("yes", 0.0)),
+        ("offline-match", "Of course", "yes", ("of course", 0.0)),
         (CAPTION, "A dog\n runs. ", "A cat.", ("A dog runs.", None)),
     ],
 )

@@ -222,6 +222,9 @@ def test_wrong_options(fail: Callable[..., str], media: Path) -> None:
     assert "Known: avqa, music-avqa" in fail(*call, "--format", "vqa")
     assert "Unknown matching rule" in fail(*call, "--match", "vqa")
     assert "template must hold {question}" in fail(*call, "--prompt-template", "{q}")
+    assert "not about the file" in fail(*call, "--combinations")
+    for option in (("--media", media), ("--match", "exact"), ("--strict",), ("--frames", 4)):
+        assert "give `--data`" in fail("eval", *option)
     assert "`--sound` must be" in fail(*call, "--sound", "loud")
     assert "`--dtype` must be" in fail(*call, "--dtype", "int8")
     line = fail("eval", "--data", FILES / "avqa.json", "--model", MODEL_PATH)
