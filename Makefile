@@ -8,6 +8,8 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; d
 	path=$$(command -v $$name) && "$$path" -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	2>/dev/null && echo "$$path" && break; done)
 BIN := .venv/bin
+# Test processes; every one of them computes with one thread.
+WORKERS ?= 2
 READY := .venv/.installed
 
 .DEFAULT_GOAL := setup
@@ -34,7 +36,7 @@ test: TESTS := -m "not slow"
 test test-all: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(TESTS) --cov --cov-report=term
+	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist loadfile --cov --cov-report=term
 
 clean:
 	rm -rf .venv demo build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

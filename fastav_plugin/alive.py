@@ -7,6 +7,7 @@ from torch import Tensor
 
 from fastav_plugin.hooks.base import LayerView
 from fastav_plugin.kv_layer import FastAVLayer, Ticket
+from fastav_plugin.prompt_rollout import Rollout
 from fastav_plugin.tokens import TokenMap
 
 
@@ -16,6 +17,7 @@ class AliveRows:
     Args:
         token_map: map of the rows brought, [B, T].
         past: rows brought before them.
+        fingerprint: int64 [B], as in LayerView, or None.
 
     Attributes:
         rows: int64 [B, K], index of each row alive among those brought; None while nothing was
@@ -25,16 +27,19 @@ class AliveRows:
         start: int64 [B], index of each prompt's first real token among the rows brought.
     """
 
-    def __init__(self, token_map: TokenMap, past: int = 0) -> None:
+    def __init__(
+        self, token_map: TokenMap, past: int = 0, fingerprint: Tensor | None = None
+    ) -> None:
         real = token_map.valid
         self.past = past
+        self._fingerprint = fingerprint
         self._tokens = token_map
         self.rows: Tensor | None = None
         self.valid: Tensor | None = real if bool((~real).any()) else None
         self.start = real.long().argmax(dim=1)
-        self.positions = torch.arange(
-            past, past + token_map.length, device=real.device
-        ).expand_as(real)
+        self.positions = torch.arange(past, past + token_map.length, device=real.device).expand_as(
+            real
+        )
         if self.valid is not None:
             self.positions = self.positions.masked_fill(~real, -1)
 
@@ -62,8 +67,18 @@ class AliveRows:
         wide = torch.nn.functional.pad(torch.zeros_like(self._tokens.valid), (1, 0))
         return wide.scatter(1, columns, True)[:, 1:]
 
+    @property
+    def brought(self) -> int:
+        """Rows of the forward, alive or not."""
+        return self._tokens.length
+
     def view(
-        self, place: int, num_layers: int, hidden_states: Tensor, scores: Tensor | None
+        self,
+        place: int,
+        num_layers: int,
+        hidden_states: Tensor,
+        scores: Tensor | None,
+        rollout: Rollout | None,
     ) -> LayerView:
         """What a hook sees at one place; tensors as in LayerView."""
         tokens, device = self._tokens, hidden_states.device
@@ -84,6 +99,8 @@ class AliveRows:
             frame=frame,
             alive=positions >= 0,
             scores=None if scores is None else scores.detach().to(device),
+            rollout=rollout,
+            fingerprint=None if self._fingerprint is None else self._fingerprint.to(device),
         )
 
     def narrow(self, alive: Tensor, kept: Tensor) -> Tensor | None:

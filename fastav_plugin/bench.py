@@ -1,40 +1,38 @@
-"""Prefill time of a model of random weights, dense and pruned in turns within one process."""
+"""Prefill, decode and memory of one model, dense and pruned in turns within one process."""
 
 from __future__ import annotations
 
 import functools
 import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from torch.utils.hooks import RemovableHandle
+from transformers import StoppingCriteriaList
 from transformers.cache_utils import DynamicCache
 
 from fastav_plugin.attach import attach, detach
+from fastav_plugin.bench_clock import (
+    StepClock,
+    clock_on_pruner,
+    forget_peak_memory,
+    machine,
+    now,
+    peak_memory,
+    spread,
+)
+from fastav_plugin.bench_peers import AS_PUBLISHED, PEERS, published, run_layer_twice
+from fastav_plugin.bench_plan import Plan
+from fastav_plugin.bench_shapes import draw_ids, find_shape, make_model
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError
 from fastav_plugin.plan import PromptSize
-from fastav_plugin.prefill import Prefill
 from fastav_plugin.tokens import TokenMap
 
-#: VideoLLaMA2's rule of the FastAV paper.
-RULE = {"video": "all", "audio": "first 10 tokens"}
-
-#: layers, hidden, heads, key/value heads, MLP, vocabulary, tied embeddings
-SHAPES: dict[str, tuple[int, int, int, int, int, int, bool]] = {
-    "tiny": (8, 64, 4, 2, 128, 512, True),
-    "qwen2-0.5b": (24, 896, 14, 2, 4864, 151936, True),
-    "qwen2-1.5b": (28, 1536, 12, 2, 8960, 151936, True),
-    "qwen2-7b": (28, 3584, 28, 4, 18944, 152064, False),
-}
-
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
+Tick = Callable[[str], None]
 
 
 def _nothing() -> None:
@@ -47,13 +45,17 @@ class Case:
 
     Attributes:
         name: what the table calls it.
-        prepare: brings the untimed model into the case's state, from a detached one.
+        prepare: brings the untimed model into the case's state, from a detached one; a handle
+            that it returns is removed after the run.
         cache: makes generate's `past_key_values`, or None.
         pruned: whether this case drops tokens; the others must give the dense bits.
-        seconds: each measured time.
+        seconds: each measured time to the first token.
         ratios: each time over the dense time of the same round.
-        theory: theoretical multiply-accumulates as a fraction of dense.
-        pruner_seconds: time spent in the pruner's own code, in one further run.
+        steps: each measured time of a later token.
+        theory: theoretical multiply-accumulates of the prefill as a fraction of dense.
+        pruner: seconds in each part of the pruner's own code, in one further run.
+        kv_bytes: keys and values held after the prefill.
+        peak_bytes: most memory held in any run, weights included; None where nobody tells.
         identical: whether the first token's logits equal the dense ones bit by bit.
     """
 
@@ -63,12 +65,16 @@ class Case:
     pruned: bool = False
     seconds: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
     theory: float = 1.0
-    pruner_seconds: float = 0.0
+    pruner: dict[str, float] = field(default_factory=dict)
+    kv_bytes: int = 0
+    peak_bytes: int | None = None
     identical: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
+        step = statistics.median(self.steps) if self.steps else None
         return {
             "case": self.name,
             "median_seconds": statistics.median(self.seconds),
@@ -76,149 +82,103 @@ class Case:
             "ratio": statistics.median(self.ratios),
             "iqr_ratio": spread(self.ratios),
             "theory": self.theory,
-            "pruner_seconds": self.pruner_seconds if self.pruned else None,
+            "pruner_seconds": sum(self.pruner.values()) if self.pruned else None,
+            "pruner_parts": self.pruner,
+            "decode_seconds": step,
+            "iqr_decode_seconds": spread(self.steps) if self.steps else None,
+            "kv_bytes": self.kv_bytes,
+            "peak_bytes": self.peak_bytes,
             "bit_identical": None if self.pruned else self.identical,
             "seconds": self.seconds,
         }
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What to measure.
+@dataclass
+class Point:
+    """The cases measured at one batch size and prompt, dense first."""
 
-    Attributes:
-        shape: a name of `SHAPES`.
-        methods: methods to measure against dense.
-        overrides: fields of FastAVConfig.
-        prompt: size of the prompt.
-        dtype: a name of `DTYPES`.
-        repeats: measured rounds, after one warm-up round.
-    """
+    batch: int
+    prompt: PromptSize
+    tokens: int
+    cases: list[Case]
 
-    shape: str = "qwen2-0.5b"
-    methods: Sequence[str] = ("fastav", "divprune", "fastav+divprune")
-    overrides: dict[str, Any] = field(default_factory=dict)
-    prompt: PromptSize = field(default_factory=PromptSize)
-    dtype: str = "bfloat16"
-    repeats: int = 5
-
-    def check(self) -> None:
-        """Refuse what cannot be measured, before anything is built.
-
-        Raises:
-            ConfigError: unknown shape or dtype, or a wrong setting.
-        """
-        if self.shape not in SHAPES:
-            raise ConfigError(f"Unknown shape {self.shape!r}. Known: {', '.join(SHAPES)}.")
-        if self.dtype not in DTYPES:
-            raise ConfigError(f"Unknown dtype {self.dtype!r}. Known: {', '.join(DTYPES)}.")
-        self.prompt.token_map()
-        for method in self.methods:
-            FastAVConfig.for_model(make_config(self.shape), method=method, **self.overrides)
-
-    @property
-    def steps(self) -> int:
-        """Pieces of work that `run_bench` reports."""
-        cases = 4 + len(self.methods)
-        return 1 + cases * (1 + self.repeats) + len(self.methods)
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        prompt = {**asdict(self.prompt), "tokens": self.tokens}
+        cases = [case.to_dict() for case in self.cases]
+        return {"batch": self.batch, "prompt": prompt, "cases": cases}
 
 
-def make_config(shape: str) -> Qwen2Config:
-    """The configuration of a shape."""
-    layers, hidden, heads, groups, width, vocabulary, tied = SHAPES[shape]
-    return Qwen2Config(
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        num_attention_heads=heads,
-        num_key_value_heads=groups,
-        intermediate_size=width,
-        vocab_size=vocabulary,
-        tie_word_embeddings=tied,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-
-
-def make_model(shape: str, dtype: str = "bfloat16", seed: int = 0) -> Qwen2ForCausalLM:
-    """A model of random weights, made in its dtype without a larger copy."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        build: Any = Qwen2ForCausalLM._from_config
-        model: Qwen2ForCausalLM = build(make_config(shape), dtype=DTYPES[dtype])
-    nn.Module.eval(model)
-    return model
-
-
-def run_bench(plan: Plan, tick: Callable[[str], None] = lambda name: None) -> list[Case]:
-    """Measure the time to the first token of generate(), the cases taking turns.
+def run_bench(plan: Plan, tick: Tick = lambda name: None) -> list[Point]:
+    """Measure generate(), the cases taking turns.
 
     Args:
         plan: what to measure.
         tick: called after each piece of work with its name.
 
     Returns:
-        Dense, the three cases that must cost nothing, then one per method.
+        One point per batch size and prompt. Its cases are dense, the three cases that must cost
+        nothing, then one per method.
     """
     plan.check()
-    model = make_model(plan.shape, plan.dtype)
+    model = make_model(plan.shape, dtype=plan.dtype, attention=plan.attention, device=plan.device)
     tick("model")
-    tokens = plan.prompt.token_map()
-    generator = torch.Generator().manual_seed(0)
-    input_ids = torch.randint(0, model.config.vocab_size, (1, tokens.length), generator=generator)
-    configs = {
-        method: FastAVConfig.for_model(model, method=method, **plan.overrides)
-        for method in plan.methods
-    }
-    cases = _cases(model, tokens, configs)
+    return [_measure(plan, model, batch, prompt, tick) for batch, prompt in plan.points()]
+
+
+def _measure(plan: Plan, model: nn.Module, batch: int, prompt: PromptSize, tick: Tick) -> Point:
+    tokens = prompt.token_map()
+    ids = draw_ids(model, batch, tokens.length)
+    cases = _cases(plan, model, TokenMap.batch([tokens] * batch))
     dense = cases[0]
-    reference, _ = _run(model, input_ids, dense)
-    tick(f"warm-up, {dense.name}")
-    for case in cases[1:]:
-        logits, cache = _run(model, input_ids, case)
-        case.identical = torch.equal(logits, reference)
-        if case.pruned:
-            case.theory = cache.report().flops_ratio
-        tick(f"warm-up, {case.name}")
-    for round_index in range(plan.repeats):
+    reference: Tensor | None = None
+    for round_index in range(plan.warm_up + plan.repeats):
+        if round_index == plan.warm_up:
+            for case in cases:
+                case.seconds, case.ratios, case.steps = [], [], []
         # Each round begins with another case, so that none always follows the same one.
         first = round_index % len(cases)
-        for case in [*cases[first:], *cases[:first]]:
-            _run(model, input_ids, case)
+        order = cases if reference is None else [*cases[first:], *cases[:first]]
+        for case in order:
+            logits = _run(plan, model, ids, case)
+            reference = logits if reference is None else reference
+            case.identical &= torch.equal(logits, reference)
             tick(case.name)
         for case in cases:
             case.ratios.append(case.seconds[-1] / dense.seconds[-1])
     for case in cases:
-        del case.seconds[0]
         if case.pruned:
-            with _clock_on_pruner() as spent:
-                _run(model, input_ids, case)
-            case.seconds.pop()
-            case.pruner_seconds = spent[0]
+            with clock_on_pruner(plan.device) as spent:
+                _run(replace(plan, new_tokens=1), model, ids, replace(case, seconds=[], steps=[]))
+            case.pruner = spent
             tick(f"pruner alone, {case.name}")
-    return cases
+    return Point(batch, prompt, tokens.length, cases)
 
 
-def _cases(
-    model: Qwen2ForCausalLM, tokens: TokenMap, configs: dict[str, FastAVConfig]
-) -> list[Case]:
+def _cases(plan: Plan, model: nn.Module, tokens: TokenMap) -> list[Case]:
     """Dense, the three cases without a cut, and the methods."""
+    configs = plan.configs()
     some = next(iter(configs.values()), FastAVConfig())
-    cases = [
-        Case("dense"),
-        Case("dense, bound by an earlier cache", functools.partial(_bind, model, some)),
-        Case(
-            "dense, attached with method none",
-            functools.partial(attach, model, FastAVConfig(method="none")),
-        ),
-        Case(
-            "dense, attached, cache of the caller",
-            functools.partial(attach, model, some),
-            functools.partial(DynamicCache, config=model.config),
-        ),
-    ]
-    for method, config in configs.items():
-        make = functools.partial(FastAVCache, config, tokens)
+    cases = [Case("dense")]
+    if plan.idle:
+        none = FastAVConfig(method="none")
+        config = getattr(model, "config", None)
+        cases += [
+            Case("dense, bound by an earlier cache", functools.partial(_bind, model, some)),
+            Case("dense, attached with method none", functools.partial(attach, model, none)),
+            Case(
+                "dense, attached, cache of the caller",
+                functools.partial(attach, model, some),
+                functools.partial(DynamicCache, config=config),
+            ),
+        ]
+    for method, settings in configs.items():
+        make = functools.partial(FastAVCache, settings, tokens)
         cases.append(Case(method, cache=make, pruned=True))
+        if plan.peers and method in PEERS:
+            twice = functools.partial(run_layer_twice, model) if method == "fastv" else _nothing
+            make = functools.partial(FastAVCache, published(settings), tokens)
+            cases.append(Case(f"{method} {AS_PUBLISHED}", twice, make, pruned=True))
     return cases
 
 
@@ -226,80 +186,66 @@ def _bind(model: nn.Module, config: FastAVConfig) -> None:
     """Use the model with a FastAVCache once, on a short prompt."""
     short = TokenMap.from_spans(16, video=[(2, 12)])
     cache = FastAVCache(config.replace(min_media_tokens=1), short)
-    _generate(model, torch.ones((1, 16), dtype=torch.int64), cache)
+    _generate(model, draw_ids(model, 1, 16), cache)
 
 
-def _run(model: nn.Module, input_ids: Tensor, case: Case) -> tuple[Tensor, Any]:
-    """One timed prefill; returns the first token's logits and the cache."""
+def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case) -> Tensor:
+    """One timed generate(); returns the first token's logits."""
     detach(model)
-    case.prepare()
+    state = case.prepare()
     cache = case.cache()
-    start = time.perf_counter()
-    output = _generate(model, input_ids, cache)
-    case.seconds.append(time.perf_counter() - start)
+    clock = StepClock()
+    forget_peak_memory(plan.device)
+    start = now(plan.device)
+    output = _generate(
+        model,
+        ids,
+        cache,
+        max_new_tokens=plan.new_tokens,
+        stopping_criteria=StoppingCriteriaList([clock]),
+    )
+    case.seconds.append(clock.times[0] - start)
+    pairs = zip(clock.times, clock.times[1:], strict=False)
+    case.steps += [later - earlier for earlier, later in pairs]
+    peak = peak_memory(plan.device)
+    case.peak_bytes = (
+        peak if case.peak_bytes is None or peak is None else max(case.peak_bytes, peak)
+    )
+    held = output.past_key_values
+    if case.pruned:
+        case.theory = held.report().flops_ratio
+    # Of dense the tokens decoded meanwhile are part, as they are of pruned.
+    case.kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers)
     detach(model)
-    return output.logits[0], output.past_key_values
+    if isinstance(state, RemovableHandle):
+        state.remove()
+    logits: Tensor = output.logits[0]
+    return logits
 
 
-def _generate(model: nn.Module, input_ids: Tensor, cache: Any) -> Any:
+def _generate(model: nn.Module, ids: Tensor, cache: Any, **settings: Any) -> Any:
     return model.generate(  # type: ignore[operator]
-        input_ids=input_ids,
-        attention_mask=torch.ones_like(input_ids),
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
         past_key_values=cache,
-        max_new_tokens=1,
         do_sample=False,
         return_dict_in_generate=True,
         output_logits=True,
+        **{"max_new_tokens": 1, **settings},
     )
 
 
-@contextmanager
-def _clock_on_pruner() -> Iterator[list[float]]:
-    """Add up, in the list's one item, the time spent in the pruner's code during the block."""
-    spent, depth = [0.0], [0]
-    originals = {name: getattr(Prefill, name) for name in ("enter", "pick_entrance", "observe")}
-
-    def clocked(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            depth[0] += 1
-            start = time.perf_counter()
-            try:
-                return method(*args, **kwargs)
-            finally:
-                depth[0] -= 1
-                if depth[0] == 0:
-                    spent[0] += time.perf_counter() - start
-
-        return call
-
-    for name, method in originals.items():
-        setattr(Prefill, name, clocked(method))
-    try:
-        yield spent
-    finally:
-        for name, method in originals.items():
-            setattr(Prefill, name, method)
-
-
-def spread(values: Sequence[float]) -> float:
-    """Interquartile range; 0 for a single value."""
-    if len(values) < 2:
-        return 0.0
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return high - low
-
-
-def describe(plan: Plan, cases: Sequence[Case]) -> dict[str, Any]:
+def describe(plan: Plan, points: Sequence[Point]) -> dict[str, Any]:
     """Everything about a run as plain JSON data."""
     return {
         "shape": plan.shape,
         "dtype": plan.dtype,
-        "batch": 1,
-        "threads": torch.get_num_threads(),
+        "attention": plan.attention,
+        "device": plan.device,
         "repeats": plan.repeats,
-        "torch": torch.__version__,
-        "prompt": {**asdict(plan.prompt), "tokens": plan.prompt.token_map().length},
-        "overrides": plan.overrides,
-        "cases": [case.to_dict() for case in cases],
+        "warm_up": plan.warm_up,
+        "new_tokens": plan.new_tokens,
+        "overrides": {**find_shape(plan.shape).overrides, **plan.overrides},
+        "machine": machine(plan.device),
+        "points": [point.to_dict() for point in points],
     }

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import SiglipImageProcessor
 
-from fastav_plugin.bench import DTYPES
+from fastav_plugin.bench_clock import forget_peak_memory, machine, peak_memory
+from fastav_plugin.bench_shapes import DTYPES
 from fastav_plugin.comparison import Outcome, compare
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
@@ -215,26 +216,7 @@ def run_clip_bench(plan: ClipPlan, tick: Callable[[str], None] = lambda name: No
 def describe_clip(plan: ClipPlan, found: ClipBench) -> dict[str, Any]:
     """Everything about a run as plain JSON data."""
     settings = dataclasses.asdict(plan) | {"clip": str(_clip_of(plan)), "batch": 1}
-    machine = {"threads": torch.get_num_threads(), "torch": torch.__version__}
-    return settings | machine | found.to_dict()
-
-
-def peak_memory() -> int | None:
-    """Most bytes this process has held since `forget_peak_memory`; None where nobody tells."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return None
-    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return int(lines["VmHWM"].split()[0]) * 1024 if "VmHWM" in lines else None
-
-
-def forget_peak_memory() -> None:
-    """Count the peak from now on, where the system allows it."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return
+    return settings | {"machine": machine()} | found.to_dict()
 
 
 def _clip_of(plan: ClipPlan) -> Path:

@@ -290,8 +290,8 @@ class Binding:
             return self._append(state, named, source)
         if state.length:
             shift_positions(state, named, state.length, source)
-        prefill.ranks = self.ranks
-        if prefill.needs_scores:
+        prefill.observation.ranks = self.ranks
+        if prefill.reads_attention:
             self.attention.wrap(self.base_attention)
         state.forward = prefill
         if named.get("inputs_embeds") is not None and prefill.reason is None:

@@ -97,6 +97,7 @@ def fit_budget(
         if (count := int(tokens.mask(kind).sum()))
     )
     about = "about " if _depends_on_picks(chosen) else ""
+    about = "at most " if any(hook.counts_vary for hook in method_hooks(chosen)) else about
     told = (
         f"{settings} for target_flops={target:g}: the prefill of a prompt of {sizes} tokens takes "
         f"{about}{100 * reached:.1f} % of the dense FLOPs."

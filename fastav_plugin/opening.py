@@ -9,7 +9,9 @@ from torch import Tensor
 
 from fastav_plugin import layer_call
 from fastav_plugin.attention import takes_2d_masks
+from fastav_plugin.causal import refuse_other_attention
 from fastav_plugin.errors import TokenMapError, UnsupportedError
+from fastav_plugin.fingerprint import fingerprints
 from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.model_overrides.base import ModelOverride, Parts
 from fastav_plugin.prefill import Prefill, Setting
@@ -82,6 +84,7 @@ def open_prefill(
             past=past,
             shift=state.shift,
             row_arguments=override.row_arguments,
+            fingerprint=_fingerprint(call.get("input_ids"), token_map, drafted),
         ),
     )
     if past and prefill.reason is not None:
@@ -90,10 +93,23 @@ def open_prefill(
         refuse_drafted_outputs(call)
     if prefill.reason is None and flash:
         _check_windows(past + length, parts, override)
+    below = prefill.observation.deepest
+    if prefill.reason is None and below:
+        windows = [override.window(parts.head.config, layer) for layer in range(below)]
+        modules = parts.attentions[:below]
+        refuse_other_attention(base_attention(parts), modules, windows, past + length)
     if past:
         _hide_padding(state, call.get(layer_call.MASK), past + length)
     _remember(state, prefill, call)
     return prefill
+
+
+def _fingerprint(ids: Any, token_map: TokenMap, drafted: int) -> Tensor | None:
+    """A number for each prompt, drafts left out; None where it came as embeddings."""
+    length = token_map.length - drafted
+    if not isinstance(ids, Tensor) or ids.shape[:2] != (token_map.rows, token_map.length):
+        return None
+    return fingerprints(ids[:, :length], token_map.valid[:, :length].to(ids.device))
 
 
 def _hide_padding(state: State, mask: Any, length: int) -> None:

@@ -67,7 +67,8 @@ def plan_tokens(
     The real hooks are asked to rehearse, on features and scores of no meaning: which rows they
     name is arbitrary, how many is exact. The one exception is a rule of positions or frames
     after DivPrune, whose count depends on which rows DivPrune picked: here they are taken to
-    lie evenly.
+    lie evenly. Of hooks whose counts vary with the prompt (`LayerHook.counts_vary`) it is the
+    most they would keep.
 
     Args:
         config: what to prune.
@@ -105,6 +106,8 @@ class _Rehearsal(LayerHook):
     def __init__(self, hook: LayerHook) -> None:
         self._hook = hook
         self.needs_scores = hook.needs_scores
+        self.needs_rollout = hook.needs_rollout
+        self.may_empty = hook.may_empty
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:

@@ -14,8 +14,7 @@ from fastav_plugin.alive import AliveRows
 from fastav_plugin.errors import HookError, StateError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
 from fastav_plugin.kv_layer import FastAVLayer
-from fastav_plugin.parallel import ALONE
-from fastav_plugin.scoring import query_scores
+from fastav_plugin.observation import Observation
 from fastav_plugin.tokens import TokenMap
 
 
@@ -32,6 +31,7 @@ class Setting:
         past: rows brought by earlier turns; each layer holds some of them.
         shift: int64 [B], what renumbering took off positions so far.
         row_arguments: further keywords of the layers with one entry per row, [B, T].
+        fingerprint: int64 [B], as in LayerView, or None.
     """
 
     num_layers: int
@@ -42,6 +42,7 @@ class Setting:
     past: int = 0
     shift: Tensor | None = None
     row_arguments: tuple[str, ...] = ()
+    fingerprint: Tensor | None = None
 
 
 class Prefill:
@@ -54,18 +55,17 @@ class Prefill:
         token_map: map of the forward's rows.
         alive: the prompt's rows still alive.
         reason: why no hook is asked, or None.
-        ranks: the processes that share the attention heads and must agree on the rows.
+        observation: what attention shows the hooks.
     """
 
     def __init__(self, hooks: LayerHookList, token_map: TokenMap, setting: Setting) -> None:
         self.token_map = token_map
         self.setting = setting
-        self.alive = AliveRows(token_map, setting.past)
-        self.ranks = ALONE
+        self.alive = AliveRows(token_map, setting.past, setting.fingerprint)
         self._hooks = {
             place: hooks.at(place, setting.num_layers) for place in hooks.places(setting.num_layers)
         }
-        self._scores: Tensor | None = None
+        self.observation = Observation(self._hooks, self.alive, setting.drafted)
         self._entrance: Tensor | None = None
         self._entrance_picked = False
         self._rotary: Tensor | None = None  # int64 [B, T], rotary row of each prompt row
@@ -92,43 +92,15 @@ class Prefill:
         return None
 
     @property
-    def needs_scores(self) -> bool:
+    def reads_attention(self) -> bool:
         """Whether some hook will read attention."""
-        hooks = (hook for place in self._hooks.values() for hook in place)
-        return self.reason is None and any(hook.needs_scores for hook in hooks)
-
-    def wants_scores(self, layer: int) -> bool:
-        """Whether a hook on entering the next layer reads this layer's attention."""
-        return self.reason is None and any(
-            hook.needs_scores for hook in self._hooks.get(layer + 1, ())
-        )
+        return self.reason is None and self.observation.needed
 
     def observe(
         self, query: Tensor, keys: Tensor, mask: Any, scaling: float | None, softcap: float | None
     ) -> None:
-        """Score the rows alive by the query of the last prompt row; drafted rows get 0.
-
-        Args:
-            query: [B, H, K, D], as it enters attention.
-            keys: [B, G, n + K, D], rows of earlier turns first.
-            mask: the mask attention got.
-            scaling: factor on the logits.
-            softcap: cap on the logits.
-        """
-        self.ranks.check(query.shape[1])
-        drafted, rows = self.setting.drafted, query.shape[2]
-        seen, last = keys.shape[2] - drafted, rows - drafted - 1
-        visible = layer_call.visible_to(mask, last, seen)
-        if visible is None and self.alive.valid is not None:
-            visible = self.alive.valid[:, None, :seen].to(query.device)
-        scores = query_scores(
-            query[:, :, last : last + 1].squeeze(2),
-            keys[:, :, :seen],
-            scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
-            mask=visible,
-            softcap=softcap,
-        )
-        self._scores = torch.nn.functional.pad(scores[:, drafted - rows :], (0, drafted))
+        """Read one layer's attention; arguments as of `Observation.observe`."""
+        self.observation.observe(query, keys, mask, scaling, softcap)
 
     def pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
         """Choose, before layer 0, the rows of the cuts at ENTRANCE and on entering layer 0.
@@ -181,7 +153,7 @@ class Prefill:
             self._once(("ticket",), kv_layer.head, lambda _: self.alive.ticket(kv_layer))
         )
         self._fit(arguments, kv_layer, hidden_states.device)
-        if self.wants_scores(layer):
+        if self.reason is None and self.observation.enter(layer, kv_layer):
             arguments[layer_call.REQUEST] = self
         if layer == self.setting.num_layers - 1:
             self._made.clear()
@@ -189,36 +161,53 @@ class Prefill:
 
     def _select(self, place: int, hidden_states: Tensor) -> Tensor | None:
         """Ask the hooks of one place; returns the index of the rows that go on, or None for all."""
-        hooks = self._hooks.get(place, ())
+        hooks = self._hooks.get(place)
         if self.reason is not None or not hooks:
             return None
-        scores = self.ranks.mean(self._scores)
-        view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
+        try:
+            alive, kept = self._ask(place, hooks, hidden_states)
+        finally:
+            self.observation.leave(place)
+        order = self.alive.narrow(alive, self.observation.ranks.agree(kept))
+        if order is not None:
+            self._made.clear()
+        return order
+
+    def _ask(
+        self, place: int, hooks: LayerHookList, hidden_states: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Bool [B, T] each: the rows alive, and those that the hooks let go on."""
+        shown = self.observation.show(place)
+        view = self.alive.view(place, self.setting.num_layers, hidden_states, *shown)
         alive, media = view.alive.clone(), view.media
         kept = alive
         for number, hook in enumerate(hooks):
             if number:
                 # A view of its own, because the hook before may have written into its one.
-                view = self.alive.view(place, self.setting.num_layers, hidden_states, scores)
+                view = self.alive.view(place, self.setting.num_layers, hidden_states, *shown)
                 view = replace(view, alive=kept.clone())
-            if hook.needs_scores and scores is None:
+            missing = [
+                name
+                for name in ("scores", "rollout")
+                if getattr(hook, f"needs_{name}") and getattr(view, name) is None
+            ]
+            if missing:
                 raise StateError(
-                    f"{type(hook).__name__} needs the attention scores of layer {place - 1}, which "
-                    "this model's attention did not hand over. Use positional hooks or DivPrune."
+                    f"{type(hook).__name__} needs the attention {missing[0]} of layer {place - 1}, "
+                    "which this model's attention did not hand over. Use positional hooks or "
+                    "DivPrune."
                 )
             wanted = _checked(hook(view), hook, view)
             if wanted is not None:
-                kept = kept & self._protected(media & kept, wanted)
-        self._scores = None
-        order = self.alive.narrow(alive, self.ranks.agree(kept))
-        if order is not None:
-            self._made.clear()
-        return order
+                kept = kept & self._protected(media & kept, wanted, hook.may_empty)
+        return alive, kept
 
-    def _protected(self, media: Tensor, wanted: Tensor) -> Tensor:
-        """Text, drafts, rows with little media, and one media row per prompt always go on."""
+    def _protected(self, media: Tensor, wanted: Tensor, may_empty: bool) -> Tensor:
+        """Text, drafts and rows with little media go on; one media row unless a hook means it."""
         kept = wanted | ~media | ~self._cuttable.to(media.device)[:, None]
         kept[:, kept.shape[1] - 1 - self.setting.drafted :] = True
+        if may_empty:
+            return kept
         emptied = ~(media & kept).any(dim=1)
         first = media & (media.cumsum(dim=1) == 1)
         return kept | (first & emptied[:, None])

@@ -50,12 +50,14 @@ def check_config(
 def refuse_scores(
     override: ModelOverride, head: nn.Module, hooks: LayerHookList, layers: int
 ) -> None:
-    """Raise if a hook asks for attention scores that this model does not hand over.
+    """Raise if a hook asks for scores or rollout, of attention this model does not hand over.
 
     Raises:
         UnsupportedError: with methods that need none.
     """
-    asked = any(hook.needs_scores and hook.layers(layers) for hook in hooks)
+    asked = any(
+        (hook.needs_scores or hook.needs_rollout) and hook.layers(layers) for hook in hooks
+    )
     if asked and not override.scores_allowed(head):
         raise UnsupportedError(
             f"The attention scores of {type(head).__name__} cannot be read: its attention is "

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.products import inner_products, pack
 
-#: Queries worked on at a time; the largest temporary is [B, H, BLOCK, n] in float32.
+#: Queries worked on at a time on a CPU, so that their weights stay in its cache; the largest
+#: temporary is [H / G, BLOCK, n] in float32. Other devices, slow to start, take `WIDE` times more.
 BLOCK = 64
+WIDE = 8
 
 
+@torch.no_grad()
 def rollout_row(
     row: Tensor,
     queries: Sequence[Tensor],
@@ -25,8 +30,8 @@ def rollout_row(
     """`row @ R` with R the attention rollout of the given layers.
 
     R = Ã_L ... Ã_1 and Ã_l = alpha A_l + (1 - alpha) I, where A_l is the head mean of layer l's
-    causal attention. The product is taken from the left, so only vectors are kept: each layer
-    costs blocks of `BLOCK` queries and O(n) memory per query. `row = 1` gives R's column sums,
+    causal attention. The product is taken from the left, so only vectors are kept, and of each
+    layer the attention weights of a few queries at a time. `row = 1` gives R's column sums,
     `row = e_last` its last row.
 
     Args:
@@ -71,6 +76,8 @@ def _check_shapes(row: Tensor, query: Tensor, key: Tensor, valid: Tensor | None)
         batches.add(valid.shape[0])
     heads_fit = query.shape[1] % key.shape[1] == 0 and query.shape[3] == key.shape[3]
     rows_fit = row.shape[0] >= max(batches) and len(batches - {1}) <= 1
+    # Padding is of the keys: queries and keys that serve several rows have one of their own.
+    rows_fit &= valid is None or valid.shape[0] in (1, query.shape[0])
     if len(lengths) != 1 or not heads_fit or not rows_fit or query.shape[0] != key.shape[0]:
         raise ConfigError(
             f"Row, queries, keys and validity do not fit: {shapes}; expected [B, n], "
@@ -86,20 +93,25 @@ def _row_times_attention(
     groups = key.shape[1]
     result = torch.zeros_like(row)
     index = torch.arange(length, device=row.device)
-    for start in range(0, length, BLOCK):
-        stop = min(start + BLOCK, length)
-        block = query[:, :, start:stop].float()
+    key = key.float()
+    width = BLOCK if row.device.type == "cpu" else BLOCK * WIDE
+    for start in range(0, length, width):
+        stop = min(start + width, length)
+        block = query[:, :, start:stop].float() * scaling
         block = block.reshape(batch, groups, -1, size)  # [B, G, H/G * b, D]
-        logits = torch.matmul(block, key[:, :, :stop].float().transpose(-1, -2))
-        logits = logits.view(batch, heads, stop - start, stop).mul_(scaling)
-        visible = index[:stop] <= index[start:stop, None]  # [b, stop]
-        if valid is not None:
-            itself = index[:stop] == index[start:stop, None]
-            visible = (visible & valid[:, None, :stop] | itself)[:, None]  # [B, 1, b, stop]
-            isolated = ~valid[:, None, start:stop, None]
-            visible = torch.where(isolated, itself, visible)
-        logits.masked_fill_(~visible, float("-inf"))
-        weights = torch.softmax(logits, dim=-1)
         part = row[:, None, None, start:stop] / heads  # [B, 1, 1, b]
-        result[:, :stop] += torch.matmul(part, weights).sum(dim=(1, 2))
+        itself = index[:stop] == index[start:stop, None]  # [b, stop]
+        hidden = index[start:stop] > index[start:stop, None]  # [b, b]
+        for sample, group in itertools.product(range(batch), range(groups)):
+            logits = inner_products(pack(block[sample, group]), pack(key[sample, group, :stop]))
+            logits = logits.view(heads // groups, stop - start, stop)
+            # Only the block's own keys can lie after one of its queries.
+            logits[:, :, start:].masked_fill_(hidden, float("-inf"))
+            if valid is not None:
+                real = valid[sample if len(valid) > 1 else 0]
+                seen = (real[:stop] & real[start:stop, None]) | itself  # [b, stop]
+                logits.masked_fill_(~seen, float("-inf"))
+            weights = torch.softmax(logits, dim=-1)  # [H/G, b, stop]
+            rows = slice(sample, sample + 1) if batch > 1 else slice(None)
+            result[rows, :stop] += torch.matmul(part[rows], weights).sum(dim=(1, 2))
     return result

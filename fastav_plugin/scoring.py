@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: Numbers of the keys that are upcast at a time, so that no float32 copy of all is ever held.
+BLOCK = 2**19
+
 
 def query_scores(
     query: Tensor,
@@ -31,8 +34,16 @@ def query_scores(
     batch, heads, size = query.shape
     groups, tokens = keys.shape[1], keys.shape[2]
     grouped = query.float().view(batch, groups, heads // groups, size)
-    logits = torch.matmul(grouped, keys.float().transpose(-1, -2))  # [B, G, H/G, T]
-    logits = logits.view(batch, heads, tokens) * scaling
+    if keys.dtype == torch.float32:
+        logits = torch.matmul(grouped, keys.transpose(-1, -2))  # [B, G, H/G, T]
+    else:
+        # Products of 16-bit floats are exact in float32: only their sum rounds, block or not.
+        logits = grouped.new_empty((batch, groups, heads // groups, tokens))
+        width = max(1, BLOCK // (batch * groups * size))
+        for start in range(0, tokens, width):
+            block = keys[:, :, start : start + width].float().transpose(-1, -2)
+            logits[..., start : start + width] = torch.matmul(grouped, block)
+    logits = logits.view(batch, heads, tokens).mul_(scaling)
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
     if mask is not None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, HookError
 from fastav_plugin.hooks.knobs import Knob
+from fastav_plugin.prompt_rollout import Rollout
 from fastav_plugin.tokens import Modality
 
 #: Place of a cut picked from the text model's own inputs and made on entering layer 0.
@@ -41,6 +42,10 @@ class LayerView:
         scores: float32 [B, T], attention the last real query paid to each row in the layer just
             left, each row summing to one (to less in a later turn); None unless the hook set
             `needs_scores`.
+        rollout: exact attention rollout through the layers below, computed when it is read; None
+            unless the hook set `needs_rollout`.
+        fingerprint: int64 [B], a number that each prompt's token ids decide, whatever the batch and
+            its padding; 0 where prompts came as embeddings.
     """
 
     layer: int
@@ -53,6 +58,8 @@ class LayerView:
     frame: Tensor
     alive: Tensor
     scores: Tensor | None = None
+    rollout: Rollout | None = None
+    fingerprint: Tensor | None = None
 
     @property
     def media(self) -> Tensor:
@@ -72,10 +79,21 @@ class LayerHook(ABC):
 
     A hook says at which places it wants to be called and, when called, which rows go on. Text,
     padding, the last token and at least one media token per row are protected by the engine.
+
+    Attributes:
+        needs_scores: whether `LayerView.scores` is read.
+        needs_rollout: whether `LayerView.rollout` is read. The engine then holds on to the queries
+            of all layers below the hook's last place until that place is left.
+        may_empty: whether dropping all media tokens of a row is meant; otherwise one goes on.
+        counts_vary: whether more than the prompt's size decides how many rows go on, so that
+            `rehearse` can only say the most.
     """
 
     name: ClassVar[str] = ""
     needs_scores: bool = False
+    needs_rollout: bool = False
+    may_empty: bool = False
+    counts_vary: ClassVar[bool] = False
     #: Fields of FastAVConfig that may give way to meet a budget of FLOPs.
     knobs: ClassVar[tuple[Knob, ...]] = ()
 
@@ -139,9 +157,10 @@ class LayerHookList(list[LayerHook]):
                     f"0..{num_layers - 1}, and ENTRANCE is {ENTRANCE}."
                 )
             first = min(wanted, default=1)
-            if hook.needs_scores and first < 1:
+            if (hook.needs_scores or hook.needs_rollout) and first < 1:
+                needed = "scores" if hook.needs_scores else "rollout"
                 raise HookError(
-                    f"{type(hook).__name__} needs scores at place {first}, before any attention."
+                    f"{type(hook).__name__} needs {needed} at place {first}, before any attention."
                 )
             found |= wanted
         return frozenset(found)
@@ -163,10 +182,22 @@ class LayerHookList(list[LayerHook]):
             elif isinstance(item, LayerHook):
                 hooks.append(item)
             else:
-                raise HookError(
-                    f"`hooks` holds LayerHook objects, got {type(item).__name__}."
-                )
+                raise HookError(f"`hooks` holds LayerHook objects, got {type(item).__name__}.")
         return hooks
+
+
+def one_layer(layer: int | None, num_layers: int) -> frozenset[int]:
+    """The place of a hook that is called once: on entering `layer`, or the middle one for None.
+
+    Raises:
+        ConfigError: the model has no such layer.
+    """
+    layer = num_layers // 2 if layer is None else layer
+    if layer >= num_layers:
+        raise ConfigError(
+            f"`global_layer` must lie in [1, {num_layers - 1}] for this model, got {layer}."
+        )
+    return frozenset({layer})
 
 
 #: Registered hook classes by name.

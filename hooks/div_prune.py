@@ -9,123 +9,54 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
+from fastav_plugin.diversity import max_min_diversity, pick_in_groups
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerHook, LayerView, register_hook
-from fastav_plugin.hooks.knobs import RatioKnob
+from fastav_plugin.hooks.knobs import KEEP_KNOBS
+from fastav_plugin.hooks.windows import Window, Windows, check_window
 from fastav_plugin.tokens import Modality
 
-#: Picks `count` of the rows of [M, d]: int64 [count].
-Selection = Callable[[Tensor, int], Tensor]
+__all__ = ["DivPrune", "DivPruneByFrame", "max_min_diversity"]
 
-#: Largest candidate count whose distances are held as one matrix (1 GiB in float32).
-MATRIX_LIMIT = 16384
-
-
-def max_min_diversity(features: Tensor, count: int) -> Tensor:
-    """Pick `count` rows so that the smallest distance between picks stays as large as it can.
-
-    Distance is `1 - cosine`, computed in float32 whatever the dtype. The first pick is the row
-    whose nearest other row is farthest; each next pick is the row farthest from the set picked
-    so far. Ties go to the lowest index, no row is picked twice, a zero row is at distance 1 from
-    every other. O(count * M) after one M x M product.
-
-    Args:
-        features: [M, d].
-        count: picks, in [0, M].
-
-    Returns:
-        int64 [count], in pick order.
-
-    Raises:
-        ConfigError: count out of range or features not [M, d].
-    Reference: DivPrune (arXiv 2503.02175), section 3.
-    """
-    if features.dim() != 2:
-        raise ConfigError(f"`features` must be [M, d], got shape {tuple(features.shape)}.")
-    total = features.shape[0]
-    if not 0 <= count <= total:
-        raise ConfigError(f"`count` must lie in [0, {total}], got {count}.")
-    picks = torch.empty(count, dtype=torch.int64, device=features.device)
-    if count == 0:
-        return picks
-    units = _unit_rows(features)
-    # In place, because a second matrix would double the peak of memory.
-    matrix = (units @ units.T).neg_().add_(1) if total <= MATRIX_LIMIT else None
-    pick = _most_isolated(units, matrix)
-    nearest = torch.full((total,), float("inf"), device=features.device)
-    for step in range(count):
-        if step:
-            pick = nearest.argmax(dim=0, keepdim=True)
-        picks[step : step + 1] = pick
-        # index_select, because indexing with a scalar tensor would wait for the device.
-        chosen = (units if matrix is None else matrix).index_select(0, pick)
-        distances = 1 - (units @ chosen.T).T if matrix is None else chosen
-        # fmin: a pick stays at -inf for good, and NaN features cannot bring it back.
-        torch.fmin(nearest, distances[0], out=nearest)
-        nearest.index_fill_(0, pick, float("-inf"))
-    return picks
-
-
-def _unit_rows(features: Tensor) -> Tensor:
-    """Rows of length one in float32; zero rows stay zero."""
-    upcast = features.float()
-    norms: Tensor = torch.linalg.vector_norm(upcast, dim=1, keepdim=True)
-    return upcast / norms.masked_fill(norms == 0, 1)
-
-
-def _most_isolated(units: Tensor, matrix: Tensor | None) -> Tensor:
-    """Index (int64 [1]) of the row whose nearest other row is farthest."""
-    total = units.shape[0]
-    smallest = []
-    for start in range(0, total, 1024):
-        stop = min(start + 1024, total)
-        block = matrix[start:stop] if matrix is not None else 1 - units[start:stop] @ units.T
-        itself = torch.arange(start, stop, device=units.device)[:, None]
-        others = block.scatter(1, itself, float("inf"))
-        smallest.append(others.amin(dim=1))
-    return torch.cat(smallest).argmax(dim=0, keepdim=True)
-
+#: Picks rows of each window by the features [B * T, C]: int64 [N, K], indices into the window.
+Selection = Callable[[Tensor, Windows], Tensor]
 
 @register_hook
 class DivPrune(LayerHook):
-    """Max-min diversity over each sample's visual rows, all images and frames jointly.
+    """Max-min diversity over each sample's visual rows.
 
-    A row with M visual tokens keeps `max(1, round(ratio * M))` of them. Rows that separate image
+    A row with M visual tokens keeps `max(1, round(ratio * M))` of them, over all images and frames
+    jointly unless there is a `window`. Rows that separate image
     lines (`image_newline`) count as visual tokens, as published.
 
     Args:
         visual_keep_ratio: share of image and video tokens kept, in (0, 1].
         audio_keep_ratio: the same for audio tokens, on their own; None keeps all audio.
+        window: rows that are compared with each other. None, as published: all of a sample's.
+            "frame": those of one frame or image (of one run where frames are unknown). "segment":
+            those of one unbroken run of media, which is a chunk where video and audio alternate.
+            N: N tokens in a row, such as 50 for 2 s of Qwen-Omni's audio. Windows of w tokens
+            take w / M of the products, and share the sample's count in proportion.
 
     Reference: DivPrune (arXiv 2503.02175).
     """
 
     name = "div_prune"
-    knobs = (
-        RatioKnob(
-            field="visual_keep_ratio",
-            rank=0,
-            kinds=VISUAL,
-            loosest=1,
-            usual=0.25,
-            strictest=0.01,
-        ),
-        RatioKnob(
-            field="audio_keep_ratio",
-            rank=1,
-            kinds=(Modality.AUDIO,),
-            loosest=1,
-            usual=0.25,
-            strictest=0.01,
-        ),
-    )
+    knobs = KEEP_KNOBS
 
-    def __init__(self, visual_keep_ratio: float = 0.5, audio_keep_ratio: float | None = None):
+    def __init__(
+        self,
+        visual_keep_ratio: float = 0.5,
+        audio_keep_ratio: float | None = None,
+        window: Window = None,
+    ):
+        check_window(window)
         for ratio in (visual_keep_ratio, audio_keep_ratio):
             if ratio is not None and not 0 < ratio <= 1:
                 raise ConfigError(f"A keep ratio must lie in (0, 1], got {ratio!r}.")
         self.visual_keep_ratio = visual_keep_ratio
         self.audio_keep_ratio = audio_keep_ratio
+        self.window = window
 
     @classmethod
     @override
@@ -138,37 +69,55 @@ class DivPrune(LayerHook):
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
-        return self._keep(view, max_min_diversity)
+        return self._keep(view, _by_diversity)
 
     @override
     def rehearse(self, view: LayerView) -> Tensor | None:
         return self._keep(view, _spread_evenly)
 
     def _keep(self, view: LayerView, select: Selection) -> Tensor:
-        keep = torch.ones_like(view.alive)
+        keep = view.alive.new_ones(view.alive.numel())
+        features = view.hidden_states.flatten(0, 1)
         groups = [(view.mask(*VISUAL), self.visual_keep_ratio)]
         if self.audio_keep_ratio is not None:
             groups.append((view.mask(Modality.AUDIO), self.audio_keep_ratio))
         for rows, ratio in groups:
-            if ratio != 1:
-                _keep_selected(keep, view.hidden_states, rows, ratio, select)
-        return keep
+            if ratio == 1:
+                continue
+            windows = Windows.of(view, rows, self.window, ratio)
+            if len(windows.sizes):
+                keep[windows.rows] = False
+                keep[windows.kept(select(features, windows))] = True
+        return keep.view_as(view.alive)
 
 
-def _keep_selected(
-    keep: Tensor, features: Tensor, rows: Tensor, ratio: float, select: Selection
-) -> None:
-    """Clear in `keep` (bool [B, T]) the candidate rows that are not picked."""
-    for sample in range(rows.shape[0]):
-        candidates = rows[sample].nonzero().squeeze(1)
-        total = candidates.shape[0]
-        if total == 0:
-            continue
-        picks = select(features[sample, candidates], max(1, round(ratio * total)))
-        keep[sample, candidates] = False
-        keep[sample, candidates[picks]] = True
+def _by_diversity(features: Tensor, windows: Windows) -> Tensor:
+    return pick_in_groups(features, windows.rows, windows.valid, int(windows.quotas.max()))
 
 
-def _spread_evenly(features: Tensor, count: int) -> Tensor:
-    """int64 [count]: as many picks as by diversity, which of them is meant by no feature."""
-    return torch.arange(count, device=features.device) * features.shape[0] // count
+def _spread_evenly(features: Tensor, windows: Windows) -> Tensor:
+    """As many picks as by diversity, which of them is meant by no feature."""
+    steps = torch.arange(int(windows.quotas.max()))
+    places = steps * windows.sizes[:, None] // windows.quotas.clamp(min=1)[:, None]
+    return places.clamp(max=windows.rows.shape[1] - 1).to(features.device)
+
+
+@register_hook
+class DivPruneByFrame(DivPrune):
+    """DivPrune within each frame or image: much less work, and every moment keeps its share.
+
+    Args:
+        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
+        audio_keep_ratio: the same for audio tokens; None keeps all audio.
+        window: as in DivPrune.
+    """
+
+    name = "div_prune_by_frame"
+
+    def __init__(
+        self,
+        visual_keep_ratio: float = 0.5,
+        audio_keep_ratio: float | None = None,
+        window: Window = "frame",
+    ):
+        super().__init__(visual_keep_ratio, audio_keep_ratio, window)

@@ -9,8 +9,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.config import MEDIA, FastAVConfig
-from fastav_plugin.errors import ConfigError, TokenMapError
-from fastav_plugin.hooks.base import LayerHook, LayerView, register_hook
+from fastav_plugin.errors import TokenMapError
+from fastav_plugin.hooks.base import LayerHook, LayerView, one_layer, register_hook
 from fastav_plugin.hooks.knobs import LayerKnob, RuleKnob
 from fastav_plugin.tokens import Modality
 
@@ -49,12 +49,7 @@ class GlobalPruning(LayerHook):
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:
-        layer = num_layers // 2 if self.layer is None else self.layer
-        if layer >= num_layers:
-            raise ConfigError(
-                f"`global_layer` must lie in [1, {num_layers - 1}] for this model, got {layer}."
-            )
-        return frozenset({layer})
+        return one_layer(self.layer, num_layers)
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:

@@ -86,6 +86,27 @@ class RatioKnob(Knob):
         return Ladder(named, index, max(usual, index))
 
 
+#: The keep ratios of methods that have one for each kind.
+KEEP_KNOBS = (
+    RatioKnob(
+        field="visual_keep_ratio",
+        rank=0,
+        kinds=(Modality.IMAGE, Modality.VIDEO),
+        loosest=1,
+        usual=0.25,
+        strictest=0.01,
+    ),
+    RatioKnob(
+        field="audio_keep_ratio",
+        rank=1,
+        kinds=(Modality.AUDIO,),
+        loosest=1,
+        usual=0.25,
+        strictest=0.01,
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RuleKnob(Knob):
     """The rule of the global cut: every number in it grows or shrinks in proportion."""

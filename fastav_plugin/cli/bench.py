@@ -1,17 +1,23 @@
-"""fastav bench: dense and pruned prefill side by side on random weights."""
+"""fastav bench: dense and pruned side by side on random weights or a checkpoint."""
 
 from __future__ import annotations
 
+import dataclasses
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from fastav_plugin.bench import RULE, Case, Plan, describe, run_bench, spread
+from fastav_plugin.bench import describe, run_bench
 from fastav_plugin.bench_clip import CLIP_SHAPES, ClipPlan
+from fastav_plugin.bench_picture import draw_bench
+from fastav_plugin.bench_plan import Plan
+from fastav_plugin.bench_shapes import find_shape
 from fastav_plugin.cli.bench_clip import run_on_clip
-from fastav_plugin.cli.console import percent, print_json, print_table, progress, seconds
+from fastav_plugin.cli.console import note, percent, print_json, print_table, progress, size
+from fastav_plugin.cli.console import seconds as in_seconds
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
     DropRatio,
@@ -23,15 +29,18 @@ from fastav_plugin.cli.options import (
     Threads,
 )
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.plan import PromptSize
+from fastav_plugin.visualize import check_drawing
+
+Count = Annotated[int | None, typer.Option(min=0, help="Tokens. Default: the shape's.")]
 
 
 def run(
     shape: Annotated[
         str,
         typer.Option(
-            help="tiny, qwen2-0.5b, qwen2-1.5b, qwen2-7b; or videollama2-av, a whole model with "
-            "its towers on a real clip (17 GB)."
+            help="tiny, qwen2-0.5b, qwen2-1.5b, qwen2-7b, llava-1.5-7b, llava-next-video-7b, "
+            "qwen2.5-omni-3b, qwen2.5-omni-7b: a decoder of that size; the folder of a "
+            "checkpoint; or videollama2-av, a whole model with its towers on a real clip (17 GB)."
         ),
     ] = "qwen2-0.5b",
     methods: Annotated[
@@ -41,19 +50,51 @@ def run(
             "fastav+divprune; fastav alone for videollama2-av."
         ),
     ] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Batch sizes, separated by commas. Default: 1.")
+    ] = None,
+    lengths: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompt lengths, separated by commas: the media are scaled to fill them."
+        ),
+    ] = None,
+    new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens made in each run; from 2 on, decoding is measured too."),
+    ] = None,
     repeats: Annotated[
         int | None,
         typer.Option(min=1, help="Measured rounds. Default: 5, or 1 for videollama2-av."),
     ] = None,
+    warm_up: Annotated[
+        int | None, typer.Option(min=0, help="Unmeasured rounds before them. Default: 1.")
+    ] = None,
+    idle: Annotated[
+        bool | None,
+        typer.Option(
+            "--idle/--no-idle",
+            help="Also measure three cases in which the plugin is there and does nothing. "
+            "Default: only for one batch size and length.",
+        ),
+    ] = None,
+    peers: Annotated[
+        bool,
+        typer.Option(
+            "--peers", help="Run fastv and divprune also as their authors' programs do."
+        ),
+    ] = False,
     dtype: Annotated[str, typer.Option(help="bfloat16, float32 or float16.")] = "bfloat16",
+    attention: Annotated[
+        str | None,
+        typer.Option(help="sdpa, eager, flash_attention_2 ...: the same for every case."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 ...")] = None,
     threads: Threads = None,
-    text: Annotated[int, typer.Option(min=0, help="Text tokens.")] = 50,
-    video: Annotated[
-        int | None, typer.Option(min=0, help="Video tokens. Default: 676, or the clip's.")
-    ] = None,
-    audio: Annotated[
-        int | None, typer.Option(min=0, help="Audio tokens. Default: 1496, or the clip's.")
-    ] = None,
+    text: Count = None,
+    image: Count = None,
+    video: Count = None,
+    audio: Count = None,
     clip: Annotated[
         Path | None,
         typer.Option(
@@ -72,69 +113,139 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(dir_okay=False, help="Draw the times to this .png or .svg file."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Write the JSON to this file as well.")
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure the time to the first token, dense and pruned in turns in one process.
+    """Measure generate(), dense and pruned in turns in one process, with the same attention.
 
-    The weights are random and made directly in the dtype: time does not depend on their values.
-    One warm-up round, then medians. Three dense cases show what the plugin costs where it does
-    nothing; their logits must equal the stock ones bit by bit. The default rule is that of the
-    FastAV paper for VideoLLaMA2: all video, the first 10 audio tokens.
+    Random weights are made directly in the dtype: time does not depend on their values. One
+    warm-up round, then medians. Three dense cases show what the plugin costs where it does
+    nothing; their logits must equal the stock ones bit by bit. Media are random rows of the
+    prompt, no tower runs. Qwen2 shapes take the prompt and the rule of the FastAV paper for
+    VideoLLaMA2: 676 video and 1,496 audio tokens, all video and the first 10 audio tokens kept;
+    LLaVA shapes the keep ratios of the DivPrune paper.
 
     With videollama2-av the towers encode a real clip once, then the whole model's decoder runs;
-    token counts come from the clip, and peak memory is reported. A dense prefill takes about 40 s
-    on two cores; each method runs once to warm up and once per repeat.
+    token counts come from the clip. A dense prefill takes about 40 s on two cores.
 
-    Example: fastav bench --shape qwen2-0.5b --methods fastav --repeats 9 --threads 2
+    Example: fastav bench --shape qwen2-0.5b --methods fastav --new-tokens 33 --threads 2
     """
     ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
-    on_clip = shape in CLIP_SHAPES
-    _refuse(
-        shape, {"video": video, "audio": audio} if on_clip else {"clip": clip, "frames": frames}
-    )
-    wanted = methods or ("fastav" if on_clip else "fastav,divprune,fastav+divprune")
-    names = [name.strip() for name in wanted.split(",") if name.strip() not in ("", "dense")]
+    counts = {"text": text, "image": image, "video": video, "audio": audio}
+    grid: dict[str, Any] = {"batch": batch, "lengths": lengths, "new-tokens": new_tokens}
+    grid |= {"warm-up": warm_up, "idle": idle, "attention": attention, "device": device}
+    grid |= {"plot": plot, "output": output, "peers": peers or None}
+    names = None if methods is None else _names(methods)
     if threads is not None:
         torch.set_num_threads(threads)
-    if on_clip:
+    if shape in CLIP_SHAPES:
+        _refuse(shape, {"image": image, "video": video, "audio": audio} | grid)
         whole = ClipPlan(
             shape=shape,
-            methods=names,
+            methods=names or ("fastav",),
             overrides=ratios.overrides(),
             clip=clip,
             frames=frames or 8,
-            text=text,
+            text=50 if text is None else text,
             dtype=dtype,
             repeats=repeats or 1,
         )
         run_on_clip(whole, json)
         return
+    _refuse(shape, {"clip": clip, "frames": frames})
+    sizes, batches = _integers("lengths", lengths), _integers("batch", batch) or (1,)
     plan = Plan(
         shape=shape,
         methods=names,
-        overrides={"global_rule": RULE, **ratios.overrides()},
-        prompt=PromptSize(
-            text=text,
-            video=676 if video is None else video,
-            audio=1496 if audio is None else audio,
-        ),
+        overrides=ratios.overrides(),
+        prompt=_prompt(shape, counts),
+        lengths=sizes,
+        batches=batches,
         dtype=dtype,
+        attention=attention,
+        device=device or "cpu",
         repeats=repeats or 5,
+        warm_up=1 if warm_up is None else warm_up,
+        new_tokens=new_tokens or 1,
+        peers=peers,
+        idle=len(sizes) < 2 and len(batches) < 2 if idle is None else idle,
     )
     plan.check()
+    if plot is not None:
+        check_drawing()
     with progress("bench", plan.steps) as tick:
-        cases = run_bench(plan, tick)
-    found = describe(plan, cases)
+        found = describe(plan, run_bench(plan, tick))
+    if plot is not None:
+        draw_bench(plot, found)
+        note(f"Drawn: {plot}")
+    if output is not None:
+        output.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
     if json:
         print_json(found)
         return
+    for point in found["points"]:
+        _print(found, point)
+
+
+def _print(found: dict[str, Any], point: dict[str, Any]) -> None:
+    prompt, machine = point["prompt"], found["machine"]
+    kinds = ", ".join(f"{prompt[k]} {k}" for k in ("image", "video", "audio") if prompt[k])
     title = (
-        f"{shape}, {dtype}, batch 1, {found['prompt']['tokens']} tokens "
-        f"({plan.prompt.video} video, {plan.prompt.audio} audio), "
-        f"threads: {found['threads']}, median of {plan.repeats} (interquartile range)"
+        f"{found['shape']}, {found['dtype']}, batch {point['batch']}, {prompt['tokens']} tokens "
+        f"({kinds}), {machine['gpu'] or machine['processor']}, threads: {machine['threads']}, "
+        f"median of {found['repeats']} (interquartile range)"
     )
-    columns = ["case", "first token", "of dense", "in theory", "pruner", "logits"]
-    print_table(columns, [_row(case) for case in cases], title=title, left=(0, 5))
+    columns = ["case", "first token", "of dense", "in theory", "pruner", "of prefill"]
+    columns += ["later tokens", "KV", "peak memory", "logits"]
+    print_table(columns, [_row(case) for case in point["cases"]], title=title, left=(0, 9))
+
+
+def _row(case: dict[str, Any]) -> list[str]:
+    pruned, step, peak = case["bit_identical"] is None, case["decode_seconds"], case["peak_bytes"]
+    spent = case["pruner_seconds"]
+    return [
+        case["case"],
+        f"{in_seconds(case['median_seconds'])} ({in_seconds(case['iqr_seconds'])})",
+        f"{percent(case['ratio'])} ({percent(case['iqr_ratio'])})",
+        percent(case["theory"]),
+        in_seconds(spent) if pruned else "",
+        percent(spent / case["median_seconds"]) if pruned else "",
+        "" if step is None else f"{1 / step:.1f}/s",
+        size(case["kv_bytes"]),
+        "" if peak is None else size(peak),
+        "" if pruned else "dense bits" if case["bit_identical"] else "DIFFERENT",
+    ]
+
+
+def _prompt(shape: str, counts: dict[str, int | None]) -> Any:
+    """The shape's prompt with the counts that were given; None where none was."""
+    given: dict[str, Any] = {name: count for name, count in counts.items() if count is not None}
+    if "video" in given:
+        given["frames"] = 0
+    return dataclasses.replace(find_shape(shape).prompt, **given) if given else None
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    return [name for name in names if name not in ("", "dense")]
+
+
+def _integers(name: str, text: str | None) -> tuple[int, ...]:
+    """Numbers separated by commas.
+
+    Raises:
+        ConfigError: something else.
+    """
+    parts = [part.strip() for part in (text or "").split(",") if part.strip()]
+    if not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"`--{name}` takes numbers separated by commas, got {text!r}.")
+    return tuple(int(part) for part in parts)
 
 
 def _refuse(shape: str, options: dict[str, Any]) -> None:
@@ -146,16 +257,3 @@ def _refuse(shape: str, options: dict[str, Any]) -> None:
     given = [f"--{name}" for name, value in options.items() if value is not None]
     if given:
         raise ConfigError(f"{' and '.join(given)} cannot be used with --shape {shape}.")
-
-
-def _row(case: Case) -> list[str]:
-    found = case.to_dict()
-    identical = "dense bits" if case.identical else "DIFFERENT"
-    return [
-        case.name,
-        f"{seconds(found['median_seconds'])} ({seconds(spread(case.seconds))})",
-        f"{percent(found['ratio'])} ({percent(found['iqr_ratio'])})",
-        percent(case.theory),
-        seconds(case.pruner_seconds) if case.pruned else "",
-        "" if case.pruned else identical,
-    ]

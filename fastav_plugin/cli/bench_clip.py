@@ -24,8 +24,8 @@ def run_on_clip(plan: ClipPlan, json: bool) -> None:
     tokens = ", ".join(f"{count} {kind}" for kind, count in found["media_tokens"].items())
     title = (
         f"{plan.shape}, {found['parameters']:,} random weights in {plan.dtype}, "
-        f"{plan.frames} frames: {tokens}, {plan.text} text; threads: {found['threads']}, "
-        f"median of {plan.repeats}"
+        f"{plan.frames} frames: {tokens}, {plan.text} text; "
+        f"threads: {found['machine']['threads']}, median of {plan.repeats}"
     )
     columns = ["method", "prefill", "of dense", "in theory", "with towers", "peak memory"]
     print_table(columns, [_row(case) for case in found["cases"]], title=title)

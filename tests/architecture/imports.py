@@ -14,7 +14,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
     + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
-    + ("bench_clip", "conversion"),
+    + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
+    + ("bench_picture", "bench_parts", "conversion"),
     ("testbed",),
     ("",),
     ("attach", "probe"),
@@ -24,13 +25,14 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("opening", "mrope", "layer_entry"),
     ("state", "refusals"),
     ("prefill", "append", "attention"),
+    ("observation",),
     ("alive",),
     ("hooks", "layer_call"),
-    ("kv_layer", "model_overrides"),
+    ("kv_layer", "model_overrides", "prompt_rollout"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
-    ("tokens", "scoring", "rollout", "report", "calibration_file", "generate_call")
-    + ("parallel", "block_mask", "tracing"),
-    ("config", "flops", "decoding", "growing", "tiny_copy"),
+    ("tokens", "scoring", "rollout", "diversity", "report", "calibration_file", "generate_call")
+    + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
+    ("config", "flops", "decoding", "growing", "tiny_copy", "products"),
     ("errors",),
 )
 

@@ -1,21 +1,33 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from typer.testing import Result
 
-from fastav_plugin.bench import SHAPES, make_config, make_model, spread
+from fastav_plugin.bench_clock import PARTS, spread
+from fastav_plugin.bench_peers import run_layer_twice
+from fastav_plugin.bench_plan import scale
+from fastav_plugin.bench_shapes import SHAPES, draw_ids, find_shape, make_model
+from fastav_plugin.plan import PromptSize
+from fastav_plugin.testbed.model import MODEL_PATH
 
-SMALL = ("--shape", "tiny", "--text", 20, "--video", 80, "--audio", 120, "--repeats", 2)
+SMALL = ("bench", "--shape", "tiny", "--text", 20, "--video", 80, "--audio", 120, "--repeats", 2)
 
 
 def test_cases_that_do_nothing_give_the_dense_bits(invoke_json: Callable[..., Any]) -> None:
-    found = invoke_json("bench", *SMALL, "--methods", "fastav,divprune")
-    assert (found["shape"], found["repeats"], found["prompt"]["tokens"]) == ("tiny", 2, 220)
-    cases = {case["case"]: case for case in found["cases"]}
+    found = invoke_json(*SMALL, "--methods", "fastav,divprune", "--new-tokens", 3)
+    assert (found["shape"], found["repeats"], found["machine"]["gpu"]) == ("tiny", 2, None)
+    (point,) = found["points"]
+    assert (point["batch"], point["prompt"]["tokens"]) == (1, 220)
+    cases = {case["case"]: case for case in point["cases"]}
     assert list(cases)[-2:] == ["fastav", "divprune"]
     idle = [case for name, case in cases.items() if name.startswith("dense")]
     assert len(idle) == 4
@@ -23,18 +35,110 @@ def test_cases_that_do_nothing_give_the_dense_bits(invoke_json: Callable[..., An
     for case in cases.values():
         assert len(case["seconds"]) == 2
         assert case["median_seconds"] > 0
+        assert case["decode_seconds"] > 0
     for name in ("fastav", "divprune"):
         assert cases[name]["theory"] < 0.9
+        assert cases[name]["kv_bytes"] < cases["dense"]["kv_bytes"]
+        assert set(cases[name]["pruner_parts"]) == set(PARTS)
         assert 0 < cases[name]["pruner_seconds"] < cases[name]["median_seconds"] * 2
+    assert cases["fastav"]["pruner_parts"]["scoring"] > 0
+    assert cases["divprune"]["pruner_parts"]["scoring"] == 0
+
+
+def test_a_grid_of_batches_and_lengths(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    """Each batch size with each length, in a table, a file and two pictures."""
+    grid = ("--batch", "1,2", "--lengths", "120,220", "--methods", "fastav")
+    picture, data = tmp_path / "curves.svg", tmp_path / "bench.json"
+    result = invoke(*SMALL, *grid, "--new-tokens", 2, "--plot", picture, "--output", data)
+    assert result.exit_code == 0, result.output
+    points = json.loads(data.read_text())["points"]
+    sizes = [(point["batch"], point["prompt"]["tokens"]) for point in points]
+    assert sizes == [(1, 120), (1, 220), (2, 120), (2, 220)]
+    for point in points:
+        assert [case["case"] for case in point["cases"]] == ["dense", "fastav"]
+    one, two = points[1]["cases"][1], points[3]["cases"][1]
+    assert (two["kv_bytes"], two["theory"]) == (2 * one["kv_bytes"], one["theory"])
+    assert "prompt tokens" in picture.read_text()
+    bars = tmp_path / "bars.svg"
+    found = invoke(*SMALL, "--methods", "divprune", "--repeats", 1, "--no-idle", "--plot", bars)
+    assert found.exit_code == 0, found.output
+    assert "FLOPs, theory" in bars.read_text()
 
 
 def test_the_table(invoke: Callable[..., Result]) -> None:
     threads = torch.get_num_threads()
-    result = invoke("bench", *SMALL, "--methods", "fastav", "--threads", threads)
+    result = invoke(*SMALL, "--methods", "fastav", "--threads", threads)
     assert result.exit_code == 0, result.output
-    assert "tiny, bfloat16, batch 1, 220 tokens" in result.stdout
+    assert "tiny, bfloat16, batch 1, 220 tokens (80 video, 120 audio)" in result.stdout
     assert "dense bits" in result.stdout
     assert "DIFFERENT" not in result.stdout
+
+
+def test_a_checkpoint_folder(invoke_json: Callable[..., Any]) -> None:
+    """Any model: here the testbed's, with eager attention in float32."""
+    found = invoke_json(
+        *("bench", "--shape", MODEL_PATH, "--dtype", "float32", "--attention", "eager"),
+        *("--repeats", 1, "--warm-up", 0, "--video", 100, "--audio", 40, "--methods", "fastav"),
+    )
+    assert found["attention"] == "eager"
+    (point,) = found["points"]
+    assert point["cases"][-1]["theory"] < 1
+
+
+def test_published_versions_cost_more_and_keep_the_same(invoke_json: Callable[..., Any]) -> None:
+    found = invoke_json(*SMALL, "--methods", "fastv,divprune", "--peers", "--no-idle")
+    cases = {case["case"]: case for case in found["points"][0]["cases"]}
+    assert list(cases) == ["dense", "fastv", "fastv as published"] + [
+        "divprune",
+        "divprune as published",
+    ]
+    for name in ("fastv", "divprune"):
+        ours, theirs = cases[name], cases[f"{name} as published"]
+        assert (ours["theory"], ours["kv_bytes"]) == (theirs["theory"], theirs["kv_bytes"])
+        assert ours["theory"] < 0.9
+
+
+def test_the_layer_runs_twice_at_prefill_only() -> None:
+    model: Any = make_model("tiny", dtype="float32")
+    calls: list[int] = []
+    attention = model.model.layers[1].self_attn
+    count = attention.register_forward_pre_hook(
+        lambda module, args, kwargs: calls.append(kwargs["hidden_states"].shape[1]),
+        with_kwargs=True,
+    )
+    ids = draw_ids(model, 1, 12)
+    stock = model.generate(input_ids=ids, max_new_tokens=3, do_sample=False)
+    assert calls == [12, 1, 1]
+    handle = run_layer_twice(model)
+    assert torch.equal(model.generate(input_ids=ids, max_new_tokens=3, do_sample=False), stock)
+    assert calls == [12, 1, 1, 12, 12, 1, 1]
+    handle.remove()
+    count.remove()
+    assert attention.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.slow
+def test_the_script_for_a_whole_machine(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    command = tmp_path / "fastav"
+    command.write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' -W ignore -c "
+        "'from fastav_plugin.cli import main; main()' \"$@\"\n"
+    )
+    command.chmod(0o755)
+    done = subprocess.run(
+        [str(root / "deploy/benchmarks/run.sh"), "--shape", "tiny", "--device", "cpu"]
+        + ["--output", str(tmp_path / "results")],
+        env={**os.environ, "FASTAV": str(command), "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, points in (("tiny-batch1", 1), ("tiny-lengths", 2)):
+        found = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+        assert len(found["points"]) == points
+        assert found["machine"]["torch"] == torch.__version__
+        assert (tmp_path / "results" / f"{name}.png").stat().st_size > 10_000
 
 
 def test_wrong_options(fail: Callable[..., str]) -> None:
@@ -42,12 +146,33 @@ def test_wrong_options(fail: Callable[..., str]) -> None:
     assert "Known: bfloat16" in fail("bench", "--shape", "tiny", "--dtype", "int3")
     assert "Unknown method" in fail("bench", "--shape", "tiny", "--methods", "magic")
     assert "visual_keep_ratio" in fail("bench", "--shape", "tiny", "--keep-ratio", 0)
+    assert "numbers separated" in fail("bench", "--shape", "tiny", "--batch", "1,two")
+    assert "cannot be made 10 tokens long" in fail("bench", "--shape", "tiny", "--lengths", "10")
+    assert "Cannot make" in fail("bench", "--shape", "tiny", "--device", "cuda:7")
+    assert "Cannot make" in fail("bench", "--shape", "tiny", "--attention", "magic")
+    clip = ("bench", "--shape", "videollama2-av-tiny")
+    assert "--batch cannot be used" in fail(*clip, "--batch", "2")
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_shapes_are_configurations(shape: str) -> None:
-    config = make_config(shape)
-    assert config.hidden_size % config.num_attention_heads == 0
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes_are_configurations(name: str) -> None:
+    shape = find_shape(name)
+    text = shape.config().get_text_config()
+    assert text.hidden_size % text.num_attention_heads == 0
+    assert shape.prompt.token_map().length < text.max_position_embeddings
+
+
+@pytest.mark.parametrize(
+    ("name", "billions"),
+    [("qwen2-7b", 7.6), ("llava-1.5-7b", 6.8), ("qwen2.5-omni-3b", 3.4), ("qwen2.5-omni-7b", 7.6)],
+)
+def test_decoders_have_their_published_size(name: str, billions: float) -> None:
+    shape = find_shape(name)
+    with torch.device("meta"):
+        model = shape.model._from_config(shape.config())
+    towers = ("vision_tower", "visual", "audio_tower", "multi_modal_projector")
+    own = [value for key, value in model.named_parameters() if not any(t in key for t in towers)]
+    assert sum(value.numel() for value in own) / 1e9 == pytest.approx(billions, abs=0.1)
 
 
 def test_weights_are_made_in_their_dtype_and_seeded() -> None:
@@ -56,6 +181,21 @@ def test_weights_are_made_in_their_dtype_and_seeded() -> None:
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert {tensor.dtype for tensor in first.values()} == {torch.bfloat16}
+
+
+def test_drawn_words_are_no_placeholders() -> None:
+    model: Any = make_model(str(MODEL_PATH))
+    ids = draw_ids(model, 3, 5000)
+    placeholders = (model.config.image_token_id, model.config.video_token_id)
+    assert ids.shape == (3, 5000)
+    assert not torch.isin(ids, torch.tensor(placeholders)).any()
+
+
+def test_scaled_prompts_keep_their_shares() -> None:
+    found = scale(PromptSize(text=50, video=2160, audio=750, frames=30), 20350)
+    assert found.video / found.frames == 72
+    assert found.token_map().length == pytest.approx(20350, abs=72)
+    assert found.audio / found.video == pytest.approx(750 / 2160, rel=0.01)
 
 
 def test_spread() -> None:

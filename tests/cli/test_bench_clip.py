@@ -11,11 +11,10 @@ from typer.testing import Result
 from fastav_plugin import FastAVConfig
 from fastav_plugin.bench_clip import (
     CLIP_SHAPES,
-    forget_peak_memory,
     make_clip_config,
     make_clip_model,
-    peak_memory,
 )
+from fastav_plugin.bench_clock import forget_peak_memory, peak_memory
 from fastav_plugin.model_overrides.videollama2 import VideoLlama2Override
 from fastav_plugin.plan import PromptSize, plan_tokens
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fastav_plugin import ConfigError, Modality
-from fastav_plugin.hooks import ENTRANCE, DivPrune, LayerView, div_prune
+from fastav_plugin import ConfigError, Modality, diversity
+from fastav_plugin.hooks import ENTRANCE, DivPrune, LayerView
 from fastav_plugin.hooks.div_prune import max_min_diversity
 
 GOLDEN = load_file(Path(__file__).parents[1] / "data" / "divprune.safetensors")
@@ -86,13 +86,13 @@ def test_low_precision_is_upcast_first(name: str) -> None:
 def test_above_the_matrix_limit(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     features = GOLDEN[f"{name}/features"].float()
     golden = GOLDEN[f"{name}/keep@0.25"]
-    monkeypatch.setattr(div_prune, "MATRIX_LIMIT", 100)
+    monkeypatch.setattr(diversity, "MATRIX_LIMIT", 100)
     check_rule(features, max_min_diversity(features, len(golden)), golden)
 
 
 @pytest.mark.parametrize("limit", [0, 16384])
 def test_degenerate_counts(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(div_prune, "MATRIX_LIMIT", limit)
+    monkeypatch.setattr(diversity, "MATRIX_LIMIT", limit)
     features = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
     assert max_min_diversity(features, 0).tolist() == []
     assert max_min_diversity(features, 0).dtype == torch.int64
@@ -116,7 +116,7 @@ def test_features_of_another_shape(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("limit", [0, 16384])
 def test_ties_go_to_the_lowest_index(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
-    monkeypatch.setattr(div_prune, "MATRIX_LIMIT", limit)
+    monkeypatch.setattr(diversity, "MATRIX_LIMIT", limit)
     # Exactly representable, so every distance is exactly 0 or 1.
     axes = torch.eye(4)
     assert max_min_diversity(axes, 4).tolist() == [0, 1, 2, 3]
@@ -129,7 +129,7 @@ def test_ties_go_to_the_lowest_index(monkeypatch: pytest.MonkeyPatch, limit: int
 def test_a_zero_row_is_at_distance_one_from_all(
     monkeypatch: pytest.MonkeyPatch, limit: int
 ) -> None:
-    monkeypatch.setattr(div_prune, "MATRIX_LIMIT", limit)
+    monkeypatch.setattr(diversity, "MATRIX_LIMIT", limit)
     near = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 0.0], [1.0, -0.1]])
     assert max_min_diversity(near, 1).tolist() == [2]
 

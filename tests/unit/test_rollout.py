@@ -185,3 +185,9 @@ def test_property(
     expected = explicit(row, queries, keys, alpha, valid)
     result = rollout_row(row, queries, keys, alpha, valid=valid).double()
     torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_that_differs_between_rows_of_shared_queries_is_refused() -> None:
+    queries, keys = layers(1, 1, 2, 2, 6)
+    with pytest.raises(ConfigError, match="do not fit"):
+        rollout_row(torch.ones(2, 6), queries, keys, valid=torch.ones(2, 6, dtype=torch.bool))

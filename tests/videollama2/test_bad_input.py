@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, detach
-from fastav_plugin.bench_clip import forget_peak_memory, peak_memory
+from fastav_plugin.bench_clock import forget_peak_memory, peak_memory
 from fastav_plugin.model_overrides.videollama2.media import hear_clip, pick_frames
 from fastav_plugin.testbed.samples import CLIPS_PATH
 from tests.videollama2.checkpoint import tiny_model, tokenizer

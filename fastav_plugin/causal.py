@@ -1,0 +1,92 @@
+"""Whether attention is the plain causal softmax over all earlier rows that rollout multiplies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastav_plugin.errors import UnsupportedError
+
+#: Queries whose masks are compared at a time.
+_BLOCK = 256
+
+_REMEDY = "Use a method that needs no rollout, such as 'fastav' or 'divprune'."
+
+
+def refuse_other_attention(
+    attention: str, modules: Iterable[nn.Module], windows: Iterable[int | None], length: int
+) -> None:
+    """Raise where layers are known to attend otherwise before they are run.
+
+    Args:
+        attention: name of the attention implementation.
+        modules: the attention of the layers that a rollout goes through.
+        windows: sliding window of each of them, in rows.
+        length: rows of the conversation.
+
+    Raises:
+        UnsupportedError: with the reason.
+    """
+    if attention == "flex_attention":
+        raise UnsupportedError(
+            "Attention rollout is not read from flex_attention. Use attn_implementation='sdpa', "
+            "'eager' or 'flash_attention_2'."
+        )
+    narrow = min((window for window in windows if window), default=length)
+    if narrow < length:
+        raise UnsupportedError(
+            f"Attention rollout needs layers that see the whole prompt: it has {length} positions, "
+            f"and a layer below the cut a sliding window of {narrow}. {_REMEDY}"
+        )
+    for module in modules:
+        if getattr(module, "is_causal", True) is False:
+            raise UnsupportedError(
+                f"Attention rollout needs causal attention, and {type(module).__name__} looks both "
+                f"ways. {_REMEDY}"
+            )
+
+
+def refuse_other_mask(mask: Any, valid: Tensor | None, before: Tensor | None, past: int) -> None:
+    """Raise if a mask hides more, or less, than later rows and padding.
+
+    Args:
+        mask: what attention got: None, 2-D (padding only), or bool or additive
+            [B or 1, 1 or H, K, N] with N >= past + K.
+        valid: bool [B, K], False for padding; None when all K rows are real.
+        before: the same of the rows of earlier turns, bool [B, past].
+        past: rows of earlier turns.
+
+    Raises:
+        UnsupportedError: images that attend in both directions, biases on distance, and the like.
+    """
+    if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
+        return
+    if not isinstance(mask, Tensor):
+        raise UnsupportedError(
+            f"Attention rollout cannot read a mask of type {type(mask).__name__}. {_REMEDY}"
+        )
+    rows, device = mask.shape[2], mask.device
+    valid = torch.ones((1, rows), dtype=torch.bool) if valid is None else valid
+    before = valid.new_ones((1, past)) if before is None else before
+    valid, before = valid.to(device), before.to(device)
+    batch = max(len(valid), len(before))
+    seen = torch.cat([before.expand(batch, -1), valid.expand(batch, -1)], dim=1)
+    columns = torch.arange(past + rows, device=device)
+    odd = torch.zeros((), dtype=torch.bool, device=device)
+    for start in range(0, rows, _BLOCK):
+        part = mask[:, :, start : start + _BLOCK, : past + rows]
+        queries = columns[past + start : past + start + part.shape[2], None]
+        expected = (columns <= queries) & seen[:, None, None, :]
+        wrong = (part if part.dtype == torch.bool else part == 0) != expected
+        if part.dtype != torch.bool:
+            wrong = wrong | ((part != 0) & (part > torch.finfo(part.dtype).min / 2))
+        # What padding sees is nobody's concern.
+        odd |= (wrong & valid[:, None, start : start + _BLOCK, None]).any()
+    if odd:
+        raise UnsupportedError(
+            "Attention rollout needs plain causal attention, and this model's mask differs from "
+            f"it: images that attend in both directions, for instance. {_REMEDY}"
+        )
