@@ -13,7 +13,7 @@ from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation_record import Answer, Question, Record
 
-_MODEL_FILES = (".json", ".safetensors", ".jinja")
+_MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
 
 
 class EvaluationFile:

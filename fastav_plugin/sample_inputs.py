@@ -49,13 +49,13 @@ class SampleInputs:
             "images": [] if sample.image is None else [sample.image],
             "video": sample.video,
             "audio": sample.audio,
-            "sound": self._sound,
+            "sound": self._sound if sample.sound else "none",
         }
         if self._own:
             return prepare_files(self._processor, sample.question, **files, frames=self._frames)
-        if self._read is None or self._read[0] != sample.files:
+        if self._read is None or self._read[0] != files:
             media = read_media(**files, fps=self._fps, max_frames=self._frames)
-            self._read = sample.files, media
+            self._read = files, media
         return prepare_prompt(self._processor, self._read[1], sample.question)
 
 

@@ -8,14 +8,16 @@ from fastav_plugin.benchmarks.rows import Row
 from fastav_plugin.errors import ConfigError
 
 CAPTIONING = "AV Captioning"
+#: The authors give their model the sound alone, or the pictures alone.
+SOUND_ALONE, PICTURES_ALONE = "AV Hallucination (Audio_only)", "AV Hallucination (Video_only)"
 #: The benchmark's own names, and those of the authors' training file.
 TASKS = (
     "Video-driven Audio Hallucination",
     "Audio-driven Video Hallucination",
     "AV Hallucination (Audio)",
-    "AV Hallucination (Audio_only)",
+    SOUND_ALONE,
     "AV Hallucination (Video)",
-    "AV Hallucination (Video_only)",
+    PICTURES_ALONE,
     "AV Matching",
     CAPTIONING,
 )
@@ -29,11 +31,13 @@ def parse(row: Row, find: Find) -> Entry:
     caption = task == CAPTIONING
     if not caption and label.lower() not in ("yes", "no"):
         raise ConfigError(f"`label` of {task!r} must be Yes or No, got {label!r}.")
+    kind = "audio" if task == SOUND_ALONE else "video"
     return Entry(
         task=task,
         question=row.text("text").strip(),
         right=(label if caption else label.lower(),),
-        media={"video": find(row.text("video_id"), "video")},
+        media={kind: find(row.text("video_id"), "video")},
+        sound=task != PICTURES_ALONE,
         rule=CAPTION if caption else None,
         chance=None if caption else 0.5,
     )

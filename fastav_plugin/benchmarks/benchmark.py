@@ -13,7 +13,7 @@ from fastav_plugin.benchmarks.format import Entry, Format, fill_template
 from fastav_plugin.benchmarks.matching import RULES
 from fastav_plugin.benchmarks.registry import find_format
 from fastav_plugin.benchmarks.rows import Fault, Row, join_rows, parse_rows, read_table
-from fastav_plugin.benchmarks.sample import Sample, find_media
+from fastav_plugin.benchmarks.sample import MEDIA, Sample, find_media
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation_record import Question
 
@@ -87,7 +87,9 @@ def read_benchmark(
 
     def parse(row: Row) -> tuple[Question, Sample]:
         entry = form.parse(row, find)
-        sample = Sample(fill_template(form.template, entry), **entry.media)
+        video, image, audio = (entry.media.get(kind) for kind in MEDIA)
+        text = fill_template(form.template, entry)
+        sample = Sample(text, video, image, audio, entry.sound)
         return _question(form, row, entry, sample, folders), sample
 
     pairs, faults = parse_rows(table.rows, parse, limit)

@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 LONGEST, SIGMA, SCALE = 4, 6.0, 10.0
-_WORD = re.compile(r"\w+(?=n't\b)|n't\b|'(?:s|m|d|ll|re|ve)\b|\w+(?:[-.]\w+)*|[^\w\s]")
+_WORD = re.compile(
+    r"o'clock|\w+(?=n't\b)|n't\b|'(?:s|m|d|ll|re|ve)\b|\d+:\d+|\w+(?:[-./]\w+)*|[^\w\s]"
+)
 _DROPPED = frozenset("'\"`.?!,:-;()[]{}")
 
 Phrase = tuple[str, ...]

@@ -52,9 +52,8 @@ def parse(row: Row, find: Find) -> Entry:
         question=QUESTION,
         right=tuple(row.texts(name)),
         media={"image": find(row.text("file_name"), "image")},
+        rule=CAPTION,
     )
 
 
-FORMAT = Format(
-    "coco-captions", recognises, parse, rule=CAPTION, max_new_tokens=64, document=rows_of
-)
+FORMAT = Format("coco-captions", recognises, parse, rule=CAPTION, document=rows_of)

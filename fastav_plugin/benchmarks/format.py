@@ -24,6 +24,7 @@ class Entry:
         question: without the format's prompt around it.
         right: the right answer, or each of several.
         media: files by kind: "video", "image", "audio".
+        sound: whether the video's own sound is used.
         choices: options of a multiple-choice question.
         rule: matching rule, where it is not the format's.
         chance: share of right answers that guessing gives, where it is known.
@@ -33,6 +34,7 @@ class Entry:
     question: str
     right: tuple[str, ...]
     media: Mapping[str, Path]
+    sound: bool = True
     choices: tuple[str, ...] = ()
     rule: str | None = None
     chance: float | None = None

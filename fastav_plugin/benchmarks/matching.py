@@ -17,8 +17,11 @@ Reader = Callable[[str, Sequence[str], Sequence[str]], str]
 
 CAPTION = "cider-d"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_LETTER = re.compile(r"^[\s(\[\"'*]*([A-Za-z])(?:[)\].:,\"'*]|\s*$)")
-_NAMED_LETTER = re.compile(r"\b(?:answer|option|choice)\b(?: is)?:?\s*[(\[\"'*]*([A-Z])\b")
+_AFTER = r"(?=[)\].:,*]|[\"']?\s*$)"
+_LETTER = re.compile(r"^[\s(\[\"'*]*([A-Za-z])" + _AFTER)
+_NAMED_LETTER = re.compile(
+    r"(?i:\b(?:answer|option|choice)\b(?: is)?:?)\s*[(\[\"'*]*([A-Z])" + _AFTER
+)
 
 
 def read_exact(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:
@@ -65,9 +68,15 @@ def read_choice(text: str, right: Sequence[str] = (), choices: Sequence[str] = (
 
 
 def read_contained(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:
-    """The right answer, if its words stand in the answer one after another; else the answer."""
+    """The right answer, if its words stand in the answer one after another; else the answer.
+
+    Where the right answer is yes or no, the first of these two words.
+    """
     plain = _plain(text)
-    return next((_plain(r) for r in right if _within(_plain(r), plain)), plain)
+    wanted = [_plain(answer) for answer in right]
+    if set(wanted) <= {"yes", "no"}:
+        return next((word for word in plain.split() if word in ("yes", "no")), plain)
+    return next((answer for answer in wanted if _within(answer, plain)), plain)
 
 
 def read_caption(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:

@@ -10,11 +10,13 @@ from fastav_plugin.benchmarks.rows import Row
 from fastav_plugin.benchmarks.sample import MEDIA, named_media
 from fastav_plugin.errors import ConfigError
 
+_OTHERS = ("category", "coco_url", "video_name", "conversations")
+
 
 def recognises(values: Mapping[str, Any]) -> bool:
     """`question`, `answer` and a medium, and none of the fields that mark POPE's or others'."""
     named = has("question", "answer")(values) and any(kind in values for kind in MEDIA)
-    return named and not any(n in values for n in ("category", "coco_url", "video_name"))
+    return named and not any(n in values for n in _OTHERS)
 
 
 def parse(row: Row, find: Find) -> Entry:

@@ -26,17 +26,19 @@ class Sample:
         question: the whole text of the prompt, without its media.
         video: a file with pictures, and with sound if it has any.
         image: a picture.
-        audio: a sound; goes before the video's own.
+        audio: a sound, or a video of which only the sound is wanted; goes before the video's own.
+        sound: whether the video's own sound is used.
     """
 
     question: str
     video: Path | None = None
     image: Path | None = None
     audio: Path | None = None
+    sound: bool = True
 
     @property
     def files(self) -> tuple[Path | None, Path | None, Path | None]:
-        """Video, picture and sound: equal for questions about the same media."""
+        """Video, picture and sound."""
         return self.video, self.image, self.audio
 
 
@@ -67,7 +69,8 @@ def parse_sample(row: Row, folders: Sequence[Path]) -> Sample:
         ConfigError: no question, no media, or a file that is not there.
     """
     media = named_media(row, lambda name, kind: find_media(folders, name, kind))
-    return Sample(row.text("question").strip(), **media)
+    video, image, audio = (media.get(kind) for kind in MEDIA)
+    return Sample(row.text("question").strip(), video, image, audio)
 
 
 def named_media(row: Row, find: Callable[[str, str], Path]) -> dict[str, Path]:

@@ -10,8 +10,6 @@ import torch
 import typer
 
 from fastav_plugin import __version__
-from fastav_plugin.benchmarks.matching import RULES
-from fastav_plugin.benchmarks.registry import FORMATS
 from fastav_plugin.benchmarks.rows import Fault
 from fastav_plugin.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.cli.console import note, print_json, progress
@@ -19,12 +17,17 @@ from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_test
 from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, make_settings
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import (
+    AnswersFile,
     AudioKeepRatio,
     CalibrationOption,
+    DataFormat,
     DropRatio,
     JsonFlag,
     KeepRatio,
+    Match,
+    MediaFolders,
     Methods,
+    PromptTemplate,
     Ratios,
     Rule,
     Settings,
@@ -57,30 +60,11 @@ def run(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A benchmark's file, JSON or JSON lines."),
     ] = None,
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: told by the first row."),
-    ] = None,
-    media: Annotated[
-        list[Path] | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder of its media. May be repeated. Default: the file's own.",
-        ),
-    ] = None,
-    answers: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Answers of --data, by question_id."),
-    ] = None,
-    prompt_template: Annotated[
-        str | None,
-        typer.Option(help="Instead of the format's: '{question}', '{question}\\n{options}' ..."),
-    ] = None,
-    match: Annotated[
-        str | None,
-        typer.Option(help=f"Matching rule instead of the format's: {', '.join(RULES)}."),
-    ] = None,
+    form: DataFormat = None,
+    media: MediaFolders = None,
+    answers: AnswersFile = None,
+    prompt_template: PromptTemplate = None,
+    match: Match = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of an answer. Default: the format's.")
     ] = None,
@@ -170,6 +154,21 @@ def run(
     """
     if suite not in SUITES:
         raise ConfigError(f"Unknown suite {suite!r}. Known: {', '.join(SUITES)}.")
+    options: dict[str, Any] = {
+        "name": form,
+        "media": media or (),
+        "answers": answers,
+        "template": prompt_template,
+        "rule": match,
+        "max_new_tokens": max_new_tokens,
+    }
+    if data is None and (strict or frames or any(options.values())):
+        raise ConfigError(
+            "--format, --media, --answers, --prompt-template, --match, --max-new-tokens, --frames "
+            "and --strict are about a file: give `--data`."
+        )
+    if data is not None and (combinations or both or suite != TESTBED):
+        raise ConfigError("--suite, --combinations and --all are not about the file of `--data`.")
     folder = _folder(model, data)
     found = read_config(folder)
     ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
@@ -185,16 +184,8 @@ def run(
         plan = plan_testbed(held_out, questions, limit, seed)
     else:
         reading = {"fps": fps, "frames": frames, "sound": sound}
-        options: dict[str, Any] = {
-            "name": form,
-            "media": media or (),
-            "answers": answers,
-            "template": prompt_template,
-            "rule": match,
-            "max_new_tokens": max_new_tokens,
-            "limit": limit,
-        }
-        plan = plan_benchmark(data, options, reading, own_model(found) is not None, seed)
+        own = own_model(found) is not None
+        plan = plan_benchmark(data, {**options, "limit": limit}, reading, own, seed)
     _check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fastav_plugin.benchmarks.matching import RULES
+from fastav_plugin.benchmarks.registry import FORMATS
 from fastav_plugin.calibration_file import read_calibration
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
@@ -66,6 +68,32 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 ModelFolder = Annotated[
     Path,
     typer.Argument(exists=True, file_okay=False, help="Folder of a checkpoint.", metavar="DIR"),
+]
+
+# How a benchmark's file is read.
+DataFormat = Annotated[
+    str | None,
+    typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: told by the first row."),
+]
+MediaFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Folder of its media. May be repeated. Default: the file's own.",
+    ),
+]
+AnswersFile = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="Answers of --data, by question_id."),
+]
+PromptTemplate = Annotated[
+    str | None,
+    typer.Option(help="Instead of the format's: '{question}', '{question}\\n{options}' ..."),
+]
+Match = Annotated[
+    str | None,
+    typer.Option(help=f"Matching rule instead of the format's: {', '.join(RULES)}."),
 ]
 
 

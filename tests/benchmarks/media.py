@@ -22,6 +22,10 @@ _PICTURES = {
     "matching": ("COCO_val2014_000000000001", "000000000001"),
     "crowded": ("COCO_val2014_000000000002", "000000000002"),
 }
+MEDIA_NAMES = [
+    *(f"{name}.mp4" for names in _VIDEOS.values() for name in names),
+    *(f"{name}.jpg" for names in _PICTURES.values() for name in names),
+]
 
 
 def write_media(folder: Path) -> None:
