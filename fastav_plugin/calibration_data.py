@@ -74,7 +74,7 @@ class FileSource(Source):
 
     @override
     def media(self, index: int) -> Hashable:
-        return self.samples[index].files
+        return *self.samples[index].files, self.samples[index].sound
 
     @override
     def inputs(self, index: int) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class FileSource(Source):
     @property
     @override
     def digest(self) -> str:
-        told = [[s.question, *(_size(file) for file in s.files)] for s in self.samples]
+        told = [[s.question, s.sound, *(_size(file) for file in s.files)] for s in self.samples]
         return _digest([told, self._reading])
 
 
@@ -201,9 +201,10 @@ def _each_of_all(path: Path) -> list[Sample]:
     questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     kinds = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
     files = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in kinds]
+    about: list[dict[str, Any]] = [{kinds[file.suffix.lower()]: file} for file in files]
     return [
-        Sample(question, **{kinds[file.suffix.lower()]: file})
-        for file in files
+        Sample(question, **medium)
+        for medium in about
         for question in questions
         if question
     ]
