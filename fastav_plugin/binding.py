@@ -153,7 +153,7 @@ class Binding:
         Raises:
             ConfigError, HookError, UnsupportedError: with the setting at fault.
         """
-        check_config(self.override, self.parts.head.config, config, hooks)
+        check_config(self.override, self.parts.head.config, config, hooks, self.parts.layers)
         refuse_scores(self.override, self.parts.head, hooks, len(self.parts.layers))
 
     def adopt(self, state: State) -> None:

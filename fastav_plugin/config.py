@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fastav_plugin.calibration_file import read_calibration
 from fastav_plugin.errors import ConfigError
 
 CONFIG_NAME = "fastav_config.json"
@@ -57,7 +58,8 @@ class FastAVConfig:
         positions: "original" keeps each survivor's rotary position, "renumbered" counts the
             survivors of the entrance cut 0..n-1 as DivPrune was published.
         min_media_tokens: batch rows with fewer media tokens in their prompt are not cut.
-        calibration: path of a calibration file whose rule replaces `global_rule`.
+        calibration: path of a file that `fastav calibrate` wrote for this very model. What it
+            chose fills the fields that are not given here; what is given wins.
         hooks: explicit LayerHooks (a LayerHookList); replaces what `method` names.
 
     Raises:
@@ -73,11 +75,12 @@ class FastAVConfig:
     audio_keep_ratio: float | None = None
     positions: str = "original"
     min_media_tokens: int = 64
-    calibration: str | None = None
+    calibration: str | PathLike[str] | None = None
     hooks: Any = None
 
     #: Why the settings are what they are; no field, for it is no setting.
     _explanation: ClassVar[str] = ""
+    _given: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls, **values: Any) -> FastAVConfig:
         """Refuse unknown names with the nearest known one, before the dataclass would."""
@@ -88,9 +91,19 @@ class FastAVConfig:
                 raise ConfigError(
                     f"Unknown setting {key!r}. Did you mean {near[0]!r}? Known: {', '.join(known)}."
                 )
-        return super().__new__(cls)
+        config = super().__new__(cls)
+        given = frozenset(name for name, value in values.items() if value is not None)
+        object.__setattr__(config, "_given", given)
+        return config
 
     def __post_init__(self) -> None:
+        if self.calibration is not None:
+            if not isinstance(self.calibration, (str, PathLike)):
+                raise ConfigError(f"`calibration` must be a path, got {self.calibration!r}.")
+            object.__setattr__(self, "calibration", str(self.calibration))
+            for name, value in read_calibration(str(self.calibration)).settings.items():
+                if name not in self._given:
+                    object.__setattr__(self, name, value)
         if not isinstance(self.method, str) or not self.method:
             raise ConfigError(f"`method` must be a name such as 'fastav', got {self.method!r}.")
         _check_integer("global_layer", self.global_layer, minimum=1, optional=True)
@@ -103,10 +116,6 @@ class FastAVConfig:
             raise ConfigError(
                 f"`positions` must be 'original' or 'renumbered', got {self.positions!r}."
             )
-        if self.calibration is not None:
-            if not isinstance(self.calibration, (str, PathLike)):
-                raise ConfigError(f"`calibration` must be a path, got {self.calibration!r}.")
-            object.__setattr__(self, "calibration", str(self.calibration))
         if self.hooks is not None and not isinstance(self.hooks, (list, tuple)):
             raise ConfigError(
                 f"`hooks` must be a LayerHookList or a list of hooks, got {self.hooks!r}."
@@ -139,7 +148,7 @@ class FastAVConfig:
     def for_model(
         cls,
         model: Any,
-        method: str = "fastav",
+        method: str | None = None,
         *,
         target_flops: float | None = None,
         prompt: Any = None,
@@ -150,7 +159,7 @@ class FastAVConfig:
         Args:
             model: a PreTrainedModel, possibly wrapped by PEFT, torch.compile or accelerate, or a
                 PreTrainedConfig.
-            method: as in the class.
+            method: as in the class; None for the calibration's, or "fastav".
             target_flops: choose the method's ratios so that the prefill of `prompt` takes this
                 share of the dense FLOPs, in (0, 1]: at most, and as near as possible. It is an
                 aim and not only a cap, so a target above what the defaults take loosens them.
@@ -166,7 +175,7 @@ class FastAVConfig:
                 lowest that the method reaches.
             UnsupportedError: the model cannot be pruned; the message says why.
         """
-        config = cls.from_dict({"method": method, **overrides})
+        config = cls.from_dict(overrides if method is None else {"method": method, **overrides})
         if _resolver is None:
             raise ConfigError("Import FastAVConfig from fastav_plugin, which knows the models.")
         if target_flops is None and prompt is not None:
@@ -181,7 +190,10 @@ class FastAVConfig:
             for field in dataclasses.fields(self)
             if field.name == "method" or getattr(self, field.name) != field.default
         )
-        return f"FastAVConfig({given}). {self._explanation}".rstrip()
+        told = f"FastAVConfig({given})."
+        if self.calibration is not None:
+            told += f" {read_calibration(self.calibration).describe(self._fields())}"
+        return f"{told} {self._explanation}".rstrip()
 
     def explained(self, explanation: str) -> FastAVConfig:
         """The same config with a sentence for `describe()`, which no changed copy keeps."""
@@ -190,8 +202,16 @@ class FastAVConfig:
         return twin
 
     def replace(self, **changes: Any) -> FastAVConfig:
-        """A copy with some fields changed."""
-        return type(self).from_dict({**self._fields(), **changes})
+        """A copy with some fields changed.
+
+        Another `calibration` brings its own settings: of those, only what is among the changes
+        wins over it.
+        """
+        fields = self._fields()
+        if changes.get("calibration") not in (None, self.calibration):
+            for name in read_calibration(changes["calibration"]).settings:
+                fields.pop(name, None)
+        return type(self).from_dict({**fields, **changes})
 
     def _fields(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -217,16 +237,23 @@ class FastAVConfig:
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `fastav_config.json` into a directory, made if missing.
 
+        A calibration file is copied beside it, so that the directory can be moved.
+
         Raises:
             HookError: an explicit hook that is not registered, so could not be read back.
         """
-        text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        values = self.to_dict()
         Path(directory).mkdir(parents=True, exist_ok=True)
+        if self.calibration is not None:
+            values["calibration"] = read_calibration(self.calibration).copy_to(directory)
+        text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         (Path(directory) / CONFIG_NAME).write_text(text, encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> FastAVConfig:
         """Read `fastav_config.json` from a directory, or the JSON file itself.
+
+        A relative path of a calibration file counts from there.
 
         Raises:
             ConfigError: no such file, or not one JSON object of known keys.
@@ -239,6 +266,8 @@ class FastAVConfig:
             raise ConfigError(f"Cannot read the config file '{path}': {error}.") from error
         if not isinstance(values, dict):
             raise ConfigError(f"'{path}' must hold one JSON object, got {type(values).__name__}.")
+        if isinstance(values.get("calibration"), str):
+            values["calibration"] = str(path.parent / values["calibration"])
         try:
             return cls.from_dict(values)
         except TypeError as error:

@@ -1,60 +1,27 @@
-"""Accuracy against tokens: held-out questions about real files under several settings."""
+"""Accuracy against tokens: questions about real files under several settings."""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen2_5OmniProcessor
+from transformers.generation.streamers import BaseStreamer
 
-from fastav_plugin.attach import detach
+from fastav_plugin.attach import detach, unwrap
+from fastav_plugin.benchmarks.matching import judge
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.comparison import DENSE
 from fastav_plugin.config import CONFIG_NAME, FastAVConfig
-from fastav_plugin.decoding import REMEDY
-from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.evaluation_file import Answer, EvaluationFile, Record
-from fastav_plugin.testbed.model import prepare_inputs
-from fastav_plugin.testbed.tasks import TASKS, Item, held_out_items
-
-SUITES = ("testbed",)
-#: Held-out sets: clip seeds never trained on; and combinations of shape, colour and sound.
-CLIPS, COMBINATIONS = "clips", "combinations"
-QUESTIONS = 1002
-
-
-@dataclass(frozen=True)
-class Question:
-    """An item and the held-out set it comes from."""
-
-    held_out: str
-    item: Item
-
-
-def questions_of(
-    held_out: Sequence[str], count: int = QUESTIONS, limit: int | None = None
-) -> list[Question]:
-    """Draw the questions, the same ones each time, as many of every task.
-
-    Args:
-        held_out: `CLIPS`, `COMBINATIONS` or both.
-        count: of each set, rounded up to a multiple of the number of tasks. Fewer questions are
-            always among more.
-        limit: only the first so many of each set.
-    """
-    per_task = -(-count // len(TASKS))
-    return [
-        Question(name, item)
-        for name in held_out
-        for item in held_out_items(per_task, combinations=name == COMBINATIONS)[:limit]
-    ]
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation_file import EvaluationFile
+from fastav_plugin.evaluation_record import Answer, Question, Record, Source
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.sample_inputs import move_inputs
+from fastav_plugin.tokens import Modality
 
 
 def saved_overrides(directory: Path) -> dict[str, Any]:
@@ -68,109 +35,93 @@ def saved_overrides(directory: Path) -> dict[str, Any]:
 def answer_questions(
     model: Any,
     processor: Any,
-    questions: Sequence[Question],
+    source: Source,
     configs: Mapping[str, FastAVConfig],
     file: EvaluationFile,
     tick: Callable[[str], None] = lambda name: None,
+    leave_out: Callable[[Question, str], None] | None = None,
 ) -> list[Record]:
-    """Answer questions, dense and under each setting, each clip through a real file.
+    """Answer questions, dense and under each setting, with generate() of an unmodified model.
 
-    A clip is written and read once for all its questions, a question prepared once for all
-    settings. Every answer comes from generate() of an unmodified model.
+    A question is prepared once for all settings.
 
     Args:
         model: the model, in evaluation mode.
-        processor: its processor.
-        questions: those about one clip next to each other.
+        processor: its processor, for reading the answers' tokens.
+        source: questions and their inputs.
         configs: by name; dense is always there.
         file: what is answered already, and where answers go.
         tick: called after each question, answered now or before, with its task.
+        leave_out: called with a question whose media cannot be read, and the reason; None raises.
 
     Returns:
-        One record per question, in order.
+        One record per question that could be asked, in order.
 
     Raises:
-        UnsupportedError: PyAV is not installed, or not the processor of a Qwen2.5-Omni.
-        ConfigError: the file holds another question in the place of one of these.
+        ConfigError: the file holds another question in the place of one of these, or media that
+            cannot be read and nobody is told of.
     """
-    if not isinstance(processor, Qwen2_5OmniProcessor):
-        raise UnsupportedError(
-            "The testbed's prompts are made for a Qwen2_5OmniProcessor, got "
-            f"{type(processor).__name__}. Give a Qwen2.5-Omni checkpoint."
-        )
     records = []
-    for same_clip in _by_clip(questions):
-        media: tuple[Any, Any] | None = None
-        for question in same_clip:
-            asked = question.item.question
-            record = file.records.get((question.held_out, question.item.seed, asked.task))
-            if record is None:
-                media = _through_a_file(question.item) if media is None else media
-                inputs = prepare_inputs(processor, *media, asked.text).to(model.device)
-                answers = answer_one(model, processor, inputs, configs)
-                record = Record(
-                    question.held_out,
-                    question.item.seed,
-                    asked.task,
-                    asked.text,
-                    asked.answer,
-                    answers,
-                )
-                file.append(record)
-            elif (record.question, record.right) != (asked.text, asked.answer):
-                raise ConfigError(
-                    f"The file of answers holds {record.question!r} for clip {record.seed}, where "
-                    f"this version asks {asked.text!r}. Give another file."
-                )
-            records.append(record)
-            tick(asked.task)
+    for question in source.questions:
+        record = file.records.get(question.key)
+        if record is None:
+            try:
+                inputs = move_inputs(source.inputs(question), model)
+            except ConfigError as error:
+                if leave_out is None:
+                    raise
+                leave_out(question, str(error))
+                tick(question.task)
+                continue
+            answers = answer_one(model, processor, inputs, question, configs, source.max_new_tokens)
+            record = Record(question, answers)
+            file.append(record)
+        elif record.question != question:
+            raise ConfigError(
+                f"The file of answers holds {record.question.text!r} about {record.question.clip}, "
+                f"where {question.text!r} is asked now. Give another file."
+            )
+        records.append(record)
+        tick(question.task)
     return records
 
 
 def answer_one(
-    model: Any, processor: Any, inputs: Mapping[str, Any], configs: Mapping[str, FastAVConfig]
+    model: Any,
+    processor: Any,
+    inputs: Mapping[str, Any],
+    question: Question,
+    configs: Mapping[str, FastAVConfig],
+    max_new_tokens: int = 1,
 ) -> dict[str, Answer]:
-    """Answer one prompt with one token, dense and under each setting.
+    """Answer one prompt, dense and under each setting.
 
     Args:
         model: the model, in evaluation mode.
-        processor: a Qwen2_5OmniProcessor.
-        inputs: of generate(), batch size 1.
+        processor: decodes token ids.
+        inputs: of generate(), batch size 1, on the model's device.
+        question: how the answer is judged.
         configs: by name.
+        max_new_tokens: most tokens of an answer.
     """
-    dense_logits, cache, seconds = _generate(model, inputs, None)
-    layers = len(cache.layers)
-    ids = inputs["input_ids"]
-    visual = int((ids == processor.video_token_id).sum() + (ids == processor.image_token_id).sum())
-    audio = int((ids == processor.audio_token_id).sum())
-    answers = {
-        DENSE: Answer(
-            word=_word(processor, dense_logits),
-            kl=0.0,
-            tokens=[ids.shape[1]] * layers,
-            visual=[visual] * layers,
-            audio=[audio] * layers,
-            flops_ratio=1.0,
-            kv_bytes=sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers),
-            seconds=seconds,
-        )
-    }
-    for name, config in configs.items():
-        logits, cache, seconds = _generate(model, inputs, config)
-        report = cache.report()
-        counts = report.modality_per_layer
-        none = [0] * layers
-        pairs = zip(counts.get("image", none), counts.get("video", none), strict=True)
+    candidates: dict[str, FastAVConfig | None] = {DENSE: None, **configs}
+    dense_logits: Tensor | None = None
+    answers = {}
+    for name, config in candidates.items():
+        output, seconds = _generate(model, inputs, config, max_new_tokens)
+        logits = output.logits[0][0]
+        dense_logits = logits if dense_logits is None else dense_logits
+        ids = output.sequences[0, inputs["input_ids"].shape[1] :]
+        text = str(processor.decode(ids, skip_special_tokens=True)).strip()
+        read, score = judge(question.rule, text, question.right, question.choices)
         answers[name] = Answer(
-            word=_word(processor, logits),
-            kl=divergence(dense_logits, logits),
-            tokens=report.tokens_per_layer,
-            visual=[image + video for image, video in pairs],
-            audio=counts.get("audio", none),
-            flops_ratio=report.flops_ratio,
-            kv_bytes=report.kv_bytes,
+            text=text,
+            read=read,
+            score=score,
+            kl=0.0 if config is None else divergence(dense_logits, logits),
             seconds=seconds,
-            reason=report.reason,
+            new_tokens=len(ids),
+            **_cost(model, inputs, output.past_key_values),
         )
     return answers
 
@@ -181,50 +132,73 @@ def divergence(dense: Tensor, pruned: Tensor) -> float:
     return max(0.0, float((p.exp() * (p - q)).sum()))
 
 
-def _by_clip(questions: Sequence[Question]) -> Iterator[list[Question]]:
-    for _, group in groupby(questions, key=lambda q: (q.item.seed, q.item.difficulty)):
-        yield list(group)
+class _FirstToken(BaseStreamer):
+    """Notes when the first new token has reached the CPU, which waits for the device."""
 
+    def __init__(self) -> None:
+        self.puts, self.time = 0, 0.0
 
-def _through_a_file(item: Item) -> tuple[Any, Any]:
-    """Frames and samples of a clip as they come out of an mp4 file."""
-    try:
-        from fastav_plugin.testbed.media import read_clip, write_clip
+    def put(self, value: Tensor) -> None:
+        """Take the prompt, then one token after another."""
+        self.puts += 1
+        if self.puts == 2:
+            self.time = time.perf_counter()
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "clip.mp4"
-            write_clip(path, item.clip())
-            return read_clip(path)
-    except ImportError as error:
-        raise UnsupportedError(f"The evaluation writes and reads mp4 files. {REMEDY}") from error
+    def end(self) -> None:
+        """Nothing is left to show."""
 
 
 def _generate(
-    model: Any, inputs: Mapping[str, Any], config: FastAVConfig | None
-) -> tuple[Tensor, Any, float]:
-    """Logits [vocabulary] of the first token, the cache, and the time it took."""
+    model: Any, inputs: Mapping[str, Any], config: FastAVConfig | None, max_new_tokens: int
+) -> tuple[Any, float]:
+    """The output of generate() and the seconds until its first token."""
     detach(model)
     extra = {} if config is None else {"past_key_values": FastAVCache(config)}
-    start = _now(model)
-    output = model.generate(
-        **inputs,
-        **extra,
-        max_new_tokens=1,
-        do_sample=False,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    seconds = _now(model) - start
-    detach(model)
-    return output.logits[0][0], output.past_key_values, seconds
-
-
-def _word(processor: Any, logits: Tensor) -> str:
-    return str(processor.tokenizer.decode(logits.argmax())).strip().lower()
-
-
-def _now(model: Any) -> float:
-    """A clock that waits for the device."""
     if model.device.type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+    first, start = _FirstToken(), time.perf_counter()
+    head: Any = unwrap(model)
+    output = head.generate(
+        **inputs,
+        **extra,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        output_logits=True,
+        return_dict_in_generate=True,
+        streamer=first,
+    )
+    detach(model)
+    return output, first.time - start
+
+
+def _cost(model: Any, inputs: Mapping[str, Any], cache: Any) -> dict[str, Any]:
+    """Tokens by layer and kind, theoretical cost, and the bytes the prompt left in the cache."""
+    if isinstance(cache, FastAVCache):
+        report = cache.report()
+        by_kind, tokens = report.modality_per_layer, report.tokens_per_layer
+        ratio, reason = report.flops_ratio, report.reason
+    else:
+        head = unwrap(model)
+        mask = inputs.get("attention_mask")
+        found = find_override(head).token_map(head.config, inputs["input_ids"], mask, dict(inputs))
+        layers = len(cache.layers)
+        tokens = [int(found.valid.sum())] * layers
+        by_kind = {k.name.lower(): [int(found.mask(k).sum())] * layers for k in Modality}
+        ratio, reason = 1.0, None
+    none = [0] * len(tokens)
+    pairs = zip(by_kind.get("image", none), by_kind.get("video", none), strict=True)
+    return {
+        "tokens": tokens,
+        "visual": [image + video for image, video in pairs],
+        "audio": by_kind.get("audio", none),
+        "flops_ratio": ratio,
+        "kv_bytes": sum(map(_prompt_bytes, cache.layers, tokens)),
+        "reason": reason,
+    }
+
+
+def _prompt_bytes(layer: Any, tokens: int) -> int:
+    """Bytes of a layer without the rows that the answer added."""
+    rows = int(layer.keys.shape[-2])
+    return int(layer.keys.nbytes + layer.values.nbytes) * min(rows, tokens) // rows

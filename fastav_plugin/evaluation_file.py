@@ -4,70 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
+from fastav_plugin.calibration_file import CALIBRATION_NAME
 from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation_record import Answer, Question, Record
 
-_MODEL_FILES = (".json", ".safetensors", ".jinja")
-
-#: Which question of which clip: held-out set, clip seed, task.
-Key = tuple[str, int, str]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What one setting answered to one question, and what it cost.
-
-    Attributes:
-        word: the most likely first word.
-        kl: KL divergence of the first token's distribution from the dense one, in nats.
-        tokens: prompt tokens that each layer saw.
-        visual: image and video tokens among them.
-        audio: audio tokens among them.
-        flops_ratio: prefill multiply-accumulates of the decoder layers as a fraction of dense.
-        kv_bytes: bytes of keys and values held after the prefill.
-        seconds: generate() of one token: towers and prefill.
-        reason: why nothing was cut, or None.
-    """
-
-    word: str
-    kl: float
-    tokens: list[int]
-    visual: list[int]
-    audio: list[int]
-    flops_ratio: float
-    kv_bytes: int
-    seconds: float
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class Record:
-    """One question and the answer of every setting, dense first.
-
-    Attributes:
-        held_out: "clips" or "combinations".
-        seed: of the clip.
-        task: one of the testbed's tasks.
-        question: in words.
-        right: the one right word.
-        answers: by name of the setting.
-    """
-
-    held_out: str
-    seed: int
-    task: str
-    question: str
-    right: str
-    answers: dict[str, Answer]
-
-    @property
-    def key(self) -> Key:
-        """What this record is found by."""
-        return self.held_out, self.seed, self.task
+_MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
 
 
 class EvaluationFile:
@@ -85,7 +31,7 @@ class EvaluationFile:
     """
 
     def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
-        self.records: dict[Key, Record] = {}
+        self.records: dict[str, Record] = {}
         self._file: TextIO | None = None
         if path is None:
             return
@@ -110,7 +56,7 @@ class EvaluationFile:
 
     def append(self, record: Record) -> None:
         """Keep a record, and write it to the file."""
-        self.records[record.key] = record
+        self.records[record.question.key] = record
         self._write(asdict(record))
 
     def close(self) -> None:
@@ -129,7 +75,7 @@ def model_digest(directory: Path) -> str:
     """SHA-256 of a checkpoint's files; pruning settings saved next to them are left out."""
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):
-        if path.suffix in _MODEL_FILES and path.name != CONFIG_NAME:
+        if path.suffix in _MODEL_FILES and path.name not in (CONFIG_NAME, CALIBRATION_NAME):
             with path.open("rb") as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{path.name} {content}\n".encode())
@@ -170,16 +116,19 @@ def _check_header(path: Path, line: str, header: dict[str, Any]) -> None:
         )
 
 
-def _read(path: Path, lines: list[str]) -> dict[Key, Record]:
-    records: dict[Key, Record] = {}
+def _read(path: Path, lines: list[str]) -> dict[str, Record]:
+    records: dict[str, Record] = {}
     for number, line in enumerate(lines, start=2):
         try:
             values = json.loads(line)
-            answers = {name: Answer(**answer) for name, answer in values.pop("answers").items()}
-            record = Record(**values, answers=answers)
+            asked = values["question"]
+            lists = {name: tuple(asked[name]) for name in ("right", "choices")}
+            question = Question(**{**asked, **lists})
+            answers = {name: Answer(**answer) for name, answer in values["answers"].items()}
+            record = Record(question, answers)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"Line {number} of '{path}' is no answer of `fastav eval`. Remove the line."
             ) from error
-        records.setdefault(record.key, record)
+        records.setdefault(record.question.key, record)
     return records

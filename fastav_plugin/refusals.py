@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch._dynamo import eval_frame
 
+from fastav_plugin.calibration_file import Calibration, read_calibration, read_tensors
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.generate_call import left_out_cache
 from fastav_plugin.hooks.base import LayerHookList
+from fastav_plugin.model_identity import WeightSample, decoder_sizes, is_known, remember
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.state import state_of
 
@@ -23,14 +26,22 @@ LONG_ROPE = "original_max_position_embeddings"
 
 
 def check_config(
-    override: ModelOverride, model_config: Any, config: FastAVConfig, hooks: LayerHookList
+    override: ModelOverride,
+    model_config: Any,
+    config: FastAVConfig,
+    hooks: LayerHookList,
+    layers: Sequence[nn.Module] = (),
 ) -> None:
     """Refuse what a model's configuration alone shows to be impossible.
+
+    With its decoder layers, also a calibration of other weights.
 
     Raises:
         ConfigError, HookError: with the setting at fault.
     """
     text_config = override.text_config(model_config)
+    if config.calibration is not None:
+        _refuse_other_calibration(read_calibration(config.calibration), text_config, layers)
     places = hooks.places(text_config.num_hidden_layers)
     deepstack = override.deepstack_layers(model_config)
     early = sorted(place for place in places if 0 < place < deepstack)
@@ -44,6 +55,31 @@ def check_config(
         raise ConfigError(
             "positions='renumbered' needs one-dimensional rotary positions; this model's are "
             "multi-dimensional. Use positions='original'."
+        )
+
+
+def _refuse_other_calibration(
+    calibration: Calibration, text_config: Any, layers: Sequence[nn.Module]
+) -> None:
+    sizes, model = decoder_sizes(text_config), calibration.facts["model"]
+    reasons = [
+        f"its {name} is {model.get(name)!r}, this model's {value!r}"
+        for name, value in sizes.items()
+        if model.get(name, value) != value
+    ]
+    digest = str(model.get("digest"))
+    if not reasons and layers and not is_known(layers, digest):
+        values = read_tensors(calibration.path)["model.weights"]
+        there = WeightSample.from_facts(model["weights"], values)
+        reason = there.difference(WeightSample.of(layers))
+        if reason is None:
+            remember(layers, digest)
+        else:
+            reasons.append(f"{reason}; a fine-tune is another model")
+    if reasons:
+        raise ConfigError(
+            f"The calibration file '{calibration.path}' was made for another model: {reasons[0]}. "
+            "Calibrate this one with `fastav calibrate`, or give its settings as fields."
         )
 
 

@@ -248,11 +248,6 @@ def method_hooks(config: FastAVConfig) -> LayerHookList:
     Raises:
         ConfigError: unknown method.
     """
-    if config.calibration is not None:
-        raise ConfigError(
-            f"`calibration`={config.calibration!r}: this version cannot read calibration files. "
-            "Give the rule itself as `global_rule`."
-        )
     if config.hooks is not None:
         return LayerHookList.from_list(config.hooks)
     hooks = LayerHookList()

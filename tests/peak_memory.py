@@ -1,4 +1,4 @@
-"""Peak memory of one prefill: `python -m tests.peak_memory METHOD`, one number in bytes.
+"""Peak memory of one prefill: `python -m tests.peak_memory METHOD [TOKENS]`, in bytes.
 
 A process of its own each time: what is measured is the high-water mark of resident memory above
 what the model and the libraries take.
@@ -12,38 +12,45 @@ import torch
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap
+from fastav_plugin.rollout_profile import RolloutObserver
 
+#: The method that cuts nothing and reads the rollout, as a calibration does.
+OBSERVE = "observe"
 LAYERS, HEADS, SIZE, TOKENS = 16, 8, 64, 2048
 #: Keys and values of one layer that holds everything, in bytes.
 KV = 2 * TOKENS * HEADS * SIZE * 4
 
 
 def config_of(method: str) -> FastAVConfig:
+    if method == OBSERVE:
+        return FastAVConfig(hooks=[RolloutObserver()])
     return FastAVConfig(method=method, global_rule="first 64 tokens", visual_keep_ratio=0.25)
 
 
-def peak(method: str) -> int:
+def peak(method: str, length: int = TOKENS) -> int:
     """Bytes that one prefill takes at most, beyond what was resident before.
 
     Args:
-        method: of FastAVConfig, or "dense" for the stock cache.
+        method: of FastAVConfig, "dense" for the stock cache, or `OBSERVE`.
+        length: of the prompt.
     """
     config = LlamaConfig(
         vocab_size=64,
         hidden_size=HEADS * SIZE,
         intermediate_size=256,
-        num_hidden_layers=LAYERS,
+        # Few layers, so that what one of them needs is seen beside what all of them keep.
+        num_hidden_layers=4 if method == OBSERVE else LAYERS,
         num_attention_heads=HEADS,
         num_key_value_heads=HEADS,
-        max_position_embeddings=2 * TOKENS,
+        max_position_embeddings=2 * max(TOKENS, length),
     )
     model = LlamaForCausalLM(config).eval()  # type: ignore[no-untyped-call]
-    tokens = TokenMap.from_spans(TOKENS, video=[(14, TOKENS - 32)])
+    tokens = TokenMap.from_spans(length, video=[(14, length - 32)])
     with torch.no_grad():
         warm = torch.ones((1, 8), dtype=torch.int64)
         model(warm, past_key_values=DynamicCache(config=config))
         model(warm, past_key_values=FastAVCache(config_of("none")))
-        ids = torch.ones((1, TOKENS), dtype=torch.int64)
+        ids = torch.ones((1, length), dtype=torch.int64)
         cache = (
             DynamicCache(config=config)
             if method == "dense"
@@ -69,4 +76,4 @@ def _resident(name: str) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    print(peak(sys.argv[1]))
+    print(peak(sys.argv[1], *(int(count) for count in sys.argv[2:])))

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.peak_memory import KV, LAYERS
+from tests.peak_memory import KV, LAYERS, OBSERVE, TOKENS
 
 needs_procfs = pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="reads Linux's high-water mark"
@@ -17,10 +17,10 @@ needs_procfs = pytest.mark.skipif(
 
 
 @functools.cache
-def peak(method: str) -> int:
+def peak(method: str, tokens: int = TOKENS) -> int:
     # Every tensor in pages of its own, which go back at once: what is resident is what is held.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, "-W", "ignore", "-m", "tests.peak_memory", method]
+    command = [sys.executable, "-W", "ignore", "-m", "tests.peak_memory", method, str(tokens)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
@@ -40,3 +40,10 @@ def test_divprune_saves_as_long_as_its_distances_are_smaller() -> None:
 @needs_procfs
 def test_a_cache_that_cuts_nothing_costs_nothing() -> None:
     assert peak("none") == pytest.approx(peak("dense"), rel=0.02)
+
+
+@needs_procfs
+@pytest.mark.slow
+def test_observing_the_rollout_takes_memory_in_proportion_to_the_prompt() -> None:
+    """One n x n matrix of one head would be 64 MiB at 4096 tokens."""
+    assert peak(OBSERVE, 4096) < 4.4 * peak(OBSERVE, 1024)

@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli import bench, convert, demo, evaluate, generate, inspect, models, serve
+from fastav_plugin.cli import (
+    bench,
+    calibrate,
+    convert,
+    demo,
+    evaluate,
+    generate,
+    inspect,
+    models,
+    serve,
+)
 from fastav_plugin.cli.console import Group
 
 app = typer.Typer(
@@ -25,6 +35,7 @@ app.command("inspect")(inspect.run)
 app.command("models")(models.run)
 app.command("bench")(bench.run)
 app.command("eval")(evaluate.run)
+app.command("calibrate")(calibrate.run)
 app.command("convert")(convert.run)
 app.command("serve", cls=serve.ServeCommand)(serve.run)
 

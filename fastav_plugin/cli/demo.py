@@ -13,6 +13,7 @@ from fastav_plugin.cli.demo_tables import print_answers, print_costs, print_verd
 from fastav_plugin.cli.generate import load
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
+    CalibrationOption,
     DropRatio,
     JsonFlag,
     KeepRatio,
@@ -55,6 +56,7 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     repeats: Annotated[int, typer.Option(min=1, help="Timed prefills of each answer.")] = 2,
     threads: Threads = 1,
     json: JsonFlag = False,
@@ -69,9 +71,9 @@ def run(
     if question and video is None:
         raise ConfigError("`--question` is about a clip of your own. Give it: --video my.mp4")
     folder = find_model(model)
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
-    overrides = {**saved_overrides(folder), **ratios.overrides()}
-    names = [name for name in method or METHODS if name != "dense"]
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
+    overrides = ratios.over(saved_overrides(folder))
+    names = ratios.methods(method, METHODS)
     description = read_config(folder)
     configs = [FastAVConfig.for_model(description, method=name, **overrides) for name in names]
     if video is None:

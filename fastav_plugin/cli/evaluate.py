@@ -1,9 +1,8 @@
-"""fastav eval: accuracy of the testbed's model against tokens, dense and pruned."""
+"""fastav eval: accuracy against tokens, dense and pruned, on the testbed or a benchmark's file."""
 
 from __future__ import annotations
 
-import json as json_format
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,47 +10,76 @@ import torch
 import typer
 
 from fastav_plugin import __version__
+from fastav_plugin.benchmarks.rows import Fault
 from fastav_plugin.bootstrap import LEVEL, RESAMPLES
-from fastav_plugin.cli.console import print_json, progress
-from fastav_plugin.cli.evaluation_table import print_summary
-from fastav_plugin.cli.generate import load
+from fastav_plugin.cli.console import note, print_json, progress
+from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_testbed
+from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, make_settings
+from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import (
+    AnswersFile,
     AudioKeepRatio,
+    CalibrationOption,
+    DataFormat,
     DropRatio,
     JsonFlag,
     KeepRatio,
+    Match,
+    MediaFolders,
     Methods,
+    PromptTemplate,
     Ratios,
     Rule,
     Settings,
     Threads,
 )
-from fastav_plugin.comparison import DENSE
-from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluate import (
+from fastav_plugin.evaluate import answer_questions, saved_overrides
+from fastav_plugin.evaluation_file import EvaluationFile, model_digest
+from fastav_plugin.evaluation_record import Question
+from fastav_plugin.inspection import read_config
+from fastav_plugin.media import SOUND
+from fastav_plugin.model_overrides.own_models import own_model
+from fastav_plugin.testbed.model import MODEL_PATH
+from fastav_plugin.testbed_source import (
     CLIPS,
     COMBINATIONS,
     QUESTIONS,
-    SUITES,
-    answer_questions,
-    questions_of,
-    saved_overrides,
 )
-from fastav_plugin.evaluation_file import EvaluationFile, model_digest
-from fastav_plugin.evaluation_summary import summarise
-from fastav_plugin.inspection import read_config
-from fastav_plugin.testbed.model import MODEL_PATH
 
-DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
+SUITES = (TESTBED,)
+#: Exit status of a run that had to leave rows out.
+INCOMPLETE = 1
+#: Rows left out that are named one by one; `--json` names all.
+NAMED = 20
 
 
 def run(
-    suite: Annotated[str, typer.Option(help="testbed.")] = "testbed",
+    suite: Annotated[str, typer.Option(help="testbed; or give --data.")] = TESTBED,
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A benchmark's file, JSON or JSON lines."),
+    ] = None,
+    form: DataFormat = None,
+    media: MediaFolders = None,
+    answers: AnswersFile = None,
+    prompt_template: PromptTemplate = None,
+    match: Match = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer. Default: the format's.")
+    ] = None,
+    fps: Annotated[float, typer.Option(min=0.01, help="As in generate.")] = 2.0,
+    frames: Annotated[int | None, typer.Option(min=2, help="As in generate.")] = None,
+    sound: Annotated[str, typer.Option(help="As in generate.")] = "separate",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Ask nothing unless every row can be asked.")
+    ] = False,
     model: Annotated[
         Path | None,
         typer.Option(
-            exists=True, file_okay=False, help="Folder of a Qwen2.5-Omni. Default: the testbed's."
+            exists=True,
+            file_okay=False,
+            help="Folder of a checkpoint. Default: the testbed's, for the testbed.",
         ),
     ] = None,
     method: Methods = None,
@@ -69,8 +97,9 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     questions: Annotated[
-        int, typer.Option(min=1, help="Questions of each set, as many of every task.")
+        int, typer.Option(min=1, help="Testbed: questions of each set, as many of every task.")
     ] = QUESTIONS,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many of them.")
@@ -78,10 +107,13 @@ def run(
     combinations: Annotated[
         bool,
         typer.Option(
-            "--combinations", help="Clips of held-out shape-colour-sound combinations instead."
+            "--combinations",
+            help="Testbed: clips of held-out shape-colour-sound combinations instead.",
         ),
     ] = False,
-    both: Annotated[bool, typer.Option("--all", help="Both sets, reported separately.")] = False,
+    both: Annotated[
+        bool, typer.Option("--all", help="Testbed: both sets, reported separately.")
+    ] = False,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -95,109 +127,125 @@ def run(
     seed: Annotated[
         int, typer.Option(min=0, help="Of the confidence intervals. Questions are fixed.")
     ] = 0,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="auto, float32, bfloat16 or float16. Default: float32 for the testbed."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
     threads: Threads = 1,
     json: JsonFlag = False,
 ) -> None:
-    """Measure accuracy, agreement with dense, and cost over held-out questions.
+    """Measure accuracy, agreement with dense, and cost, on held-out questions or a benchmark.
 
-    Every clip is written as an mp4 file, read back and put through the processor; every answer is
-    the first token of an unmodified generate(). Settings come from the model folder's
+    Every answer comes from an unmodified greedy generate(). Settings come from the model folder's
     fastav_config.json, then from the options, then from --config. Intervals are 95 % bootstrap
     intervals over clips; one of no width means no error was seen, not that there is none. The
     prefill time includes the towers. One thread gives the same numbers on every run.
 
+    Malformed rows and missing media of --data are named with their line and left out; the exit
+    status is then 1.
+
     Example: fastav eval --suite testbed --questions 300 --method fastav --config
     'quarter={"method": "divprune", "visual_keep_ratio": 0.25, "audio_keep_ratio": 0.25}'
     --resume answers.jsonl
+
+    Example: fastav eval --data avqa-test.json --media videos --model ./Qwen2.5-Omni-7B
+    --method fastav --method divprune --resume answers.jsonl
     """
     if suite not in SUITES:
         raise ConfigError(f"Unknown suite {suite!r}. Known: {', '.join(SUITES)}.")
-    folder = _folder(model)
-    overrides = {
-        **saved_overrides(folder),
-        **Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides(),
+    options: dict[str, Any] = {
+        "name": form,
+        "media": media or (),
+        "answers": answers,
+        "template": prompt_template,
+        "rule": match,
+        "max_new_tokens": max_new_tokens,
     }
-    configs = make_settings(read_config(folder), method, config, overrides)
-    held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
-    asked = questions_of(held_out, questions, limit)
+    if data is None and (strict or frames or any(options.values())):
+        raise ConfigError(
+            "--format, --media, --answers, --prompt-template, --match, --max-new-tokens, --frames "
+            "and --strict are about a file: give `--data`."
+        )
+    if data is not None and (combinations or both or suite != TESTBED):
+        raise ConfigError("--suite, --combinations and --all are not about the file of `--data`.")
+    folder = _folder(model, data)
+    found = read_config(folder)
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
+    overrides = ratios.over(saved_overrides(folder))
+    names = method or (None if config else ratios.methods(None, DEFAULT_METHODS))
+    configs = make_settings(found, names, config, overrides)
+    dtype = dtype or ("float32" if data is None else "auto")
+    for name, value, allowed in (("sound", sound, SOUND), ("dtype", dtype, DTYPES)):
+        if value not in allowed:
+            raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
+    if data is None:
+        held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
+        plan = plan_testbed(held_out, questions, limit, seed)
+    else:
+        reading = {"fps": fps, "frames": frames, "sound": sound}
+        own = own_model(found) is not None
+        plan = plan_benchmark(data, {**options, "limit": limit}, reading, own, seed)
     _check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
+    _report_faults(plan.faults, strict, plan.total)
     facts = {
-        "suite": suite,
         "version": __version__,
         "model": model_digest(folder),
         "device": device,
+        "dtype": dtype,
         "settings": {name: value.to_dict() for name, value in configs.items()},
+        **plan.facts,
     }
-    with EvaluationFile(resume, facts) as file, progress("eval", len(asked)) as tick:
-        loaded, processor = load(folder, "float32", device)
-        records = answer_questions(loaded, processor, asked, configs, file, tick)
-    found = {
+    unreadable: list[Fault] = []
+
+    def leave_out(question: Question, reason: str) -> None:
+        unreadable.append(Fault(plan.places[question.key], reason))
+
+    with EvaluationFile(resume, facts) as file, progress("eval", plan.total) as tick:
+        loaded, processor = load(folder, dtype, device)
+        source = plan.source(processor)
+        records = answer_questions(
+            loaded, processor, source, configs, file, tick, None if strict else leave_out
+        )
+    _report_faults(unreadable, strict, len(records))
+    faults = [*plan.faults, *unreadable]
+    result = {
         **facts,
-        "dtype": "float32",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "seed": seed, "over": "clips"},
+        "left_out": [{"place": fault.place, "reason": fault.reason} for fault in faults],
+        "sets": plan.measure(records),
     }
-    sets = [_measured(name, records, seed) for name in held_out]
     if json:
-        print_json({**found, "sets": sets})
+        print_json(result)
+    else:
+        for part in result["sets"]:
+            plan.show(part)
+    if faults:
+        note(f"{len(faults)} rows were left out.")
+        raise typer.Exit(INCOMPLETE)
+
+
+def _report_faults(faults: Sequence[Fault], strict: bool, left: int) -> None:
+    """Name rows that cannot be asked; an error if that is all there is, or under --strict."""
+    if not faults and left:
         return
-    for part in sets:
-        print_summary(part)
+    if strict or not left:
+        first = f" The first: {faults[0]}" if faults else ""
+        what = f"{len(faults)} rows cannot be asked." if left else "No row can be asked."
+        raise ConfigError(f"{what}{first}")
+    for fault in faults[:NAMED]:
+        note(f"Left out, {fault}")
+    if len(faults) > NAMED:
+        note(f"... and {len(faults) - NAMED} more; --json names all.")
 
 
-def make_settings(
-    model: Any,
-    methods: Sequence[str] | None = None,
-    named: Sequence[str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> dict[str, FastAVConfig]:
-    """The settings to compare, by name; without any, the three methods.
-
-    Args:
-        model: the model or its configuration.
-        methods: methods under the common overrides, named after themselves.
-        named: NAME=JSON, or NAME=FILE with JSON.
-        overrides: fields of FastAVConfig for all of them.
-
-    Raises:
-        ConfigError: a name twice, or "dense", or no JSON object.
-    """
-    wanted: list[tuple[str, dict[str, Any]]] = []
-    for method in methods or (() if named else DEFAULT_METHODS):
-        if method != DENSE:
-            wanted.append((method, {"method": method}))
-    for text in named or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"`--config` takes NAME=JSON, got {text!r}.")
-        wanted.append((name.strip(), _fields(value.strip())))
-    names = [name for name, _ in wanted]
-    for name in names:
-        if name == DENSE or names.count(name) > 1:
-            raise ConfigError(
-                f"Two settings are named {name!r}. Give every `--config` a name of its own."
-            )
-    return {
-        name: FastAVConfig.for_model(model, **{**(overrides or {}), **fields})
-        for name, fields in wanted
-    }
-
-
-def _fields(text: str) -> dict[str, Any]:
-    if not text.startswith("{"):
-        return FastAVConfig.from_pretrained(text).to_dict()
-    try:
-        found = json_format.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"`--config` holds no JSON object: {error}. Got {text!r}.") from error
-    return dict(found)
-
-
-def _folder(model: Path | None) -> Path:
+def _folder(model: Path | None, data: Path | None) -> Path:
+    if model is None and data is not None:
+        raise ConfigError("`--data` needs the folder of a checkpoint: give `--model`.")
     if model is None and not (MODEL_PATH / "config.json").exists():
         raise ConfigError(
             "The testbed's model is not part of this installation. Train one with "
@@ -212,13 +260,3 @@ def _check_device(name: str) -> None:
     except (RuntimeError, AssertionError) as error:
         first = str(error).split("\n")[0]
         raise ConfigError(f"`--device` {name!r} cannot be used here: {first}") from error
-
-
-def _measured(held_out: str, records: Sequence[Any], seed: int) -> dict[str, Any]:
-    own = [record for record in records if record.held_out == held_out]
-    return {
-        "held_out": held_out,
-        "questions": len(own),
-        "clips": len({record.seed for record in own}),
-        "rows": summarise(own, seed=seed),
-    }

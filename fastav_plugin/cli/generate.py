@@ -13,6 +13,7 @@ from fastav_plugin.attach import unwrap
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
+    CalibrationOption,
     DropRatio,
     JsonFlag,
     KeepRatio,
@@ -30,6 +31,7 @@ from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.inspection import model_class, read_config
 from fastav_plugin.media import SOUND, prepare_files, prepare_prompt, read_media
 from fastav_plugin.model_overrides.own_models import own_model
+from fastav_plugin.sample_inputs import move_inputs
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
@@ -52,6 +54,7 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     target_flops: TargetFlops = None,
     sound: Annotated[
         str,
@@ -82,7 +85,7 @@ def run(
     Example: fastav generate --model ./Qwen2.5-Omni-7B --video clip.mp4
     --question "What is heard?" --method fastav --method fastav+divprune
     """
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
     _check(sound, dtype)
     config = read_config(model)
     configs = make_configs(config, method, ratios, ("fastav",))
@@ -103,7 +106,7 @@ def run(
         tick("model loaded")
         outcomes = compare(
             loaded,
-            {name: _move(value, loaded) for name, value in inputs.items()},
+            move_inputs(inputs, loaded),
             configs,
             decode=lambda ids: str(processor.decode(ids, skip_special_tokens=True)),
             max_new_tokens=max_new_tokens,
@@ -157,10 +160,3 @@ def _check(sound: str, dtype: str) -> None:
     for name, value, allowed in (("sound", sound, SOUND), ("dtype", dtype, DTYPES)):
         if value not in allowed:
             raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
-
-
-def _move(value: Any, model: Any) -> Any:
-    """Tensors to the model's device, and floats to its dtype."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)

@@ -10,6 +10,7 @@ import typer
 from fastav_plugin.cli.console import flops, note, percent, print_json, print_table
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
+    CalibrationOption,
     DropRatio,
     JsonFlag,
     KeepRatio,
@@ -40,6 +41,7 @@ def run(
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     target_flops: TargetFlops = None,
     json: JsonFlag = False,
 ) -> None:
@@ -49,11 +51,13 @@ def run(
 
     Example: fastav inspect ./Qwen2.5-Omni-7B --text 50 --video 676 --audio 1496
     """
-    overrides = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides()
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
     prompt = PromptSize(text, image, video, audio, frames)
-    methods = [name for name in (method or DEFAULT_METHODS) if name != "dense"]
+    methods = ratios.methods(method, DEFAULT_METHODS)
     try:
-        found = inspect_model(model, methods, overrides, prompt, target_flops=target_flops)
+        found = inspect_model(
+            model, methods, ratios.overrides(), prompt, target_flops=target_flops
+        )
     except UnsupportedError as error:
         if json:
             print_json({"model": str(model), "supported": False, "reason": str(error)})

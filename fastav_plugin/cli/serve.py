@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from fastav_plugin.cli.console import percent, size
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
+    CalibrationOption,
     DropRatio,
     KeepRatio,
     Ratios,
@@ -78,13 +79,17 @@ def run(
         ),
     ] = None,
     method: Annotated[
-        str, typer.Option("--method", "-m", help="A method, or several joined by '+'.")
-    ] = "fastav",
+        str | None,
+        typer.Option(
+            "--method", "-m", help="A method, or several joined by '+'. Default: fastav."
+        ),
+    ] = None,
     rule: Rule = None,
     drop_ratio: DropRatio = None,
     keep_ratio: KeepRatio = None,
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
+    calibration: CalibrationOption = None,
     threads: Threads = None,
 ) -> None:
     """Start transformers' OpenAI-compatible server with pruning in each model it loads.
@@ -93,7 +98,10 @@ def run(
 
     Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000
     """
-    overrides = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides()
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
+    overrides = ratios.overrides()
+    if method is None:
+        (method,) = ratios.methods(None, ("fastav",))
     hooks = method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
     check_server()
     _check_folder(model)

@@ -13,8 +13,10 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("demo", "demo_picture"),
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
+    + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
     + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
-    + ("bench_picture", "bench_parts", "conversion"),
+    + ("bench_picture", "bench_parts", "conversion")
+    + ("calibration_data", "calibration_plan", "fidelity", "rollout_profile"),
     ("testbed",),
     ("",),
     ("attach", "probe"),
@@ -29,9 +31,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("hooks", "layer_call"),
     ("kv_layer", "model_overrides", "prompt_rollout"),
     # `generate_call` reads frames of transformers and knows nothing of this package.
-    ("tokens", "scoring", "rollout", "diversity", "report", "calibration_file", "generate_call")
+    ("tokens", "scoring", "rollout", "diversity", "report", "model_identity", "generate_call")
     + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
-    ("config", "flops", "decoding", "growing", "tiny_copy", "products"),
+    ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy", "products"),
     ("errors",),
 )
 

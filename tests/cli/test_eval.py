@@ -11,6 +11,7 @@ from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
 from fastav_plugin.cli import evaluate
+from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, make_settings
 from fastav_plugin.testbed.tasks import TASKS
 
 Invoke = Callable[..., Result]
@@ -56,7 +57,7 @@ def test_the_tables_and_the_saved_settings(
     )
     assert result.exit_code == 0, result.output
     assert "Held-out combinations: 2 questions about" in result.stdout
-    for name in ("dense", *evaluate.DEFAULT_METHODS, "chance"):
+    for name in ("dense", *DEFAULT_METHODS, "chance"):
         assert f" {name} " in result.stdout
     assert "25.0 %" in result.stdout  # the model's own visual share
     assert "50.0 %" in result.stdout
@@ -113,7 +114,7 @@ def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
 
     FastAVConfig(method="divprune", audio_keep_ratio=0.25).save_pretrained(tmp_path)
     config = read_config(checkpoint)
-    found = evaluate.make_settings(config, named=[f"a={tmp_path}", f"b={QUARTER}"])
+    found = make_settings(config, named=[f"a={tmp_path}", f"b={QUARTER}"])
     assert found["a"].audio_keep_ratio == 0.25
     assert found["b"].visual_keep_ratio == 0.25
-    assert list(evaluate.make_settings(config)) == list(evaluate.DEFAULT_METHODS)
+    assert list(make_settings(config)) == list(DEFAULT_METHODS)

@@ -13,16 +13,9 @@ import pytest
 import torch
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, UnsupportedError
-from fastav_plugin.evaluate import (
-    CLIPS,
-    COMBINATIONS,
-    Question,
-    answer_questions,
-    divergence,
-    questions_of,
-    saved_overrides,
-)
-from fastav_plugin.evaluation_file import EvaluationFile, Record
+from fastav_plugin.evaluate import answer_questions, divergence, saved_overrides
+from fastav_plugin.evaluation_file import EvaluationFile
+from fastav_plugin.evaluation_record import Record
 from fastav_plugin.evaluation_summary import summarise
 from fastav_plugin.testbed.evaluate import answer_items
 from fastav_plugin.testbed.media import read_clip, write_clip
@@ -33,6 +26,7 @@ from fastav_plugin.testbed.model import (
     prepare_inputs,
 )
 from fastav_plugin.testbed.tasks import TASKS
+from fastav_plugin.testbed_source import CLIPS, COMBINATIONS, TestbedSource, items_of
 
 RULE = {"video": "first 64 tokens", "audio": "first 50 tokens"}
 
@@ -58,15 +52,15 @@ def configs(model: Any) -> dict[str, FastAVConfig]:
 
 
 @pytest.fixture(scope="module")
-def questions() -> list[Question]:
-    return questions_of([CLIPS], 6, 4)
+def source(processor: Any) -> TestbedSource:
+    return TestbedSource(processor, items_of([CLIPS], 6, 4))
 
 
 @pytest.fixture(scope="module")
 def records(
-    model: Any, processor: Any, configs: dict[str, FastAVConfig], questions: list[Question]
+    model: Any, processor: Any, configs: dict[str, FastAVConfig], source: TestbedSource
 ) -> list[Record]:
-    return answer_questions(model, processor, questions, configs, EvaluationFile(None, {}))
+    return answer_questions(model, processor, source, configs, EvaluationFile(None, {}))
 
 
 def timeless(records: list[Record]) -> list[dict[str, Any]]:
@@ -78,26 +72,26 @@ def timeless(records: list[Record]) -> list[dict[str, Any]]:
 
 
 def test_questions_are_balanced_and_fewer_are_among_more() -> None:
-    many, few = (
-        {(q.held_out, q.item) for q in questions_of([CLIPS], count)} for count in (1002, 300)
-    )
+    many, few = (set(items_of([CLIPS], count)) for count in (1002, 300))
     assert len(many) == 1002
     assert few < many
     assert Counter(item.question.task for _, item in few) == dict.fromkeys(TASKS, 50)
-    assert len(questions_of([CLIPS], 1)) == len(TASKS)
+    assert len(items_of([CLIPS], 1)) == len(TASKS)
 
 
 def test_the_sets_are_disjoint() -> None:
-    found = questions_of([CLIPS, COMBINATIONS], 60, 20)
-    assert [q.held_out for q in found] == [CLIPS] * 20 + [COMBINATIONS] * 20
-    assert all(q.item.difficulty.held_out == (q.held_out == COMBINATIONS) for q in found)
+    found = items_of([CLIPS, COMBINATIONS], 60, 20)
+    assert [part for part, _ in found] == [CLIPS] * 20 + [COMBINATIONS] * 20
+    assert all(item.difficulty.held_out == (part == COMBINATIONS) for part, item in found)
 
 
 def test_dense_answers_are_those_of_a_direct_call(
-    model: Any, processor: Any, questions: list[Question], records: list[Record]
+    model: Any, processor: Any, source: TestbedSource, records: list[Record]
 ) -> None:
-    direct = answer_items(model, processor, [question.item for question in questions])
-    assert [record.answers["dense"].word for record in records] == [word for _, word in direct]
+    direct = answer_items(model, processor, [item for _, item in items_of([CLIPS], 6, 4)])
+    special = set(processor.tokenizer.all_special_tokens)
+    expected = ["" if word in special else word for _, word in direct]
+    assert [record.answers["dense"].text for record in records] == expected
 
 
 def test_what_cuts_nothing_equals_dense(records: list[Record]) -> None:
@@ -105,7 +99,17 @@ def test_what_cuts_nothing_equals_dense(records: list[Record]) -> None:
         dense = record.answers["dense"]
         for name in ("nothing", "all"):
             answer = record.answers[name]
-            same = ("word", "kl", "tokens", "visual", "audio", "flops_ratio", "kv_bytes")
+            same = (
+                "text",
+                "read",
+                "score",
+                "kl",
+                "tokens",
+                "visual",
+                "audio",
+                "flops_ratio",
+                "kv_bytes",
+            )
             assert [getattr(answer, n) for n in same] == [getattr(dense, n) for n in same]
 
 
@@ -130,10 +134,10 @@ def test_the_divergence_is_that_of_the_public_path(
     records: list[Record],
     tmp_path: Path,
 ) -> None:
-    question = questions_of([CLIPS], 6, 1)[0]
-    write_clip(tmp_path / "clip.mp4", question.item.clip())
+    [(_, item)] = items_of([CLIPS], 6, 1)
+    write_clip(tmp_path / "clip.mp4", item.clip())
     frames, waveform = read_clip(tmp_path / "clip.mp4")
-    inputs = prepare_inputs(processor, frames, waveform, question.item.question.text)
+    inputs = prepare_inputs(processor, frames, waveform, item.question.text)
     shared = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True}
     dense = model.generate(**inputs, **shared).logits[0][0].softmax(-1)
     cache = FastAVCache(configs["half"])
@@ -146,7 +150,7 @@ def test_a_stopped_run_goes_on_and_counts_nothing_twice(
     model: Any,
     processor: Any,
     configs: dict[str, FastAVConfig],
-    questions: list[Question],
+    source: TestbedSource,
     records: list[Record],
     tmp_path: Path,
 ) -> None:
@@ -159,37 +163,39 @@ def test_a_stopped_run_goes_on_and_counts_nothing_twice(
 
     header = {"suite": "testbed"}
     with EvaluationFile(path, header) as file, pytest.raises(KeyboardInterrupt):
-        answer_questions(model, processor, questions, configs, file, stop)
+        answer_questions(model, processor, source, configs, file, stop)
     ticks.clear()
     with EvaluationFile(path, header) as file:
         assert len(file.records) == 2
-        found = answer_questions(model, processor, questions, configs, file, ticks.append)
-    assert len(ticks) == len(questions)
-    assert len(path.read_text().splitlines()) == 1 + len(questions)
+        found = answer_questions(model, processor, source, configs, file, ticks.append)
+    assert len(ticks) == len(source.questions)
+    assert len(path.read_text().splitlines()) == 1 + len(source.questions)
     assert timeless(found) == timeless(records)
 
 
 def test_another_question_in_the_place_of_one_is_refused(
-    model: Any, processor: Any, questions: list[Question], records: list[Record]
+    model: Any, processor: Any, source: TestbedSource, records: list[Record]
 ) -> None:
     file = EvaluationFile(None, {})
-    file.append(dataclasses.replace(records[0], question="Is the moon visible?"))
+    asked = dataclasses.replace(records[0].question, text="Is the moon visible?")
+    file.append(Record(asked, records[0].answers))
     with pytest.raises(ConfigError, match="moon"):
-        answer_questions(model, processor, questions, {}, file)
+        answer_questions(model, processor, source, {}, file)
 
 
-def test_other_processors_are_refused(model: Any, questions: list[Question]) -> None:
+def test_other_processors_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="Qwen2_5OmniProcessor, got str"):
-        answer_questions(model, "text", questions, {}, EvaluationFile(None, {}))
+        TestbedSource("text", [])
 
 
 def test_a_missing_extra_is_named(
-    model: Any, processor: Any, questions: list[Question], monkeypatch: pytest.MonkeyPatch
+    model: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    source = TestbedSource(processor, items_of([CLIPS], 6, 1))
     monkeypatch.delitem(sys.modules, "fastav_plugin.testbed.media", raising=False)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UnsupportedError, match=r"fastav-plugin\[media\]"):
-        answer_questions(model, processor, questions, {}, EvaluationFile(None, {}))
+        answer_questions(model, processor, source, {}, EvaluationFile(None, {}))
 
 
 def test_the_model_is_left_as_it_was(model: Any, records: list[Record]) -> None:
@@ -201,10 +207,10 @@ def test_the_summary(records: list[Record]) -> None:
     rows = {row["setting"]: row for row in summarise(records, seed=1)}
     assert list(rows) == ["dense", "nothing", "all", "half", "cut"]
     for name, row in rows.items():
-        words = [record.answers[name].word == record.right for record in records]
+        words = [record.answers[name].text == record.question.right[0] for record in records]
         assert row["accuracy"]["mean"] == sum(words) / len(words)
         assert sum(task["questions"] for task in row["tasks"].values()) == len(records)
-        dense = [record.answers["dense"].word == record.right for record in records]
+        dense = [record.answers["dense"].text == record.question.right[0] for record in records]
         change = (sum(words) - sum(dense)) / len(words)
         assert row["accuracy_change"]["mean"] == pytest.approx(change)
         assert len(row["tokens_per_layer"]) == 8
@@ -244,8 +250,8 @@ def test_the_settings_shipped_with_the_model_cut_something(processor: Any) -> No
         method: FastAVConfig.for_model(model, method=method, **overrides)
         for method in ("fastav", "divprune", "fastav+divprune")
     }
-    question = questions_of([CLIPS], 6, 1)
-    [record] = answer_questions(model, processor, question, configs, EvaluationFile(None, {}))
+    source = TestbedSource(processor, items_of([CLIPS], 6, 1))
+    [record] = answer_questions(model, processor, source, configs, EvaluationFile(None, {}))
     for name in configs:
         assert record.answers[name].reason is None
         assert record.answers[name].flops_ratio < 0.9

@@ -5,14 +5,18 @@ from pathlib import Path
 import pytest
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation_file import Answer, EvaluationFile, Record, model_digest
+from fastav_plugin.evaluation_file import EvaluationFile, model_digest
+from fastav_plugin.evaluation_record import Answer, Question, Record
 
 HEADER = {"suite": "testbed", "model": "abc", "settings": {"fastav": {"method": "fastav"}}}
 
 
 def record(seed: int, task: str = "visible", word: str = "yes") -> Record:
-    answer = Answer(word, 0.125, [9, 5], [4, 2], [3, 1], 0.5, 640, 0.25, "short prompt")
-    return Record("clips", seed, task, "Is the ring visible?", "no", {"dense": answer})
+    answer = Answer(word, word, 0.0, 0.125, [9], [4], [3], 0.5, 640, 0.25, 2, "short prompt")
+    question = Question(
+        "clips", f"{seed}/{task}", str(seed), task, "Is it?", ("no",), "choice", ("no", "yes"), 0.5
+    )
+    return Record(question, {"dense": answer})
 
 
 def written(path: Path, *records: Record) -> Path:
@@ -42,7 +46,7 @@ def test_nothing_is_written_without_a_path() -> None:
     file = EvaluationFile(None, HEADER)
     file.append(record(1))
     file.close()
-    assert file.records == {record(1).key: record(1)}
+    assert file.records == {record(1).question.key: record(1)}
 
 
 @pytest.mark.parametrize("kept", [1, 40, -2])
@@ -52,7 +56,7 @@ def test_half_a_line_at_the_end_is_thrown_away(tmp_path: Path, kept: int) -> Non
     line = whole.splitlines(keepends=True)[1]
     path.write_bytes(whole + line[:kept])
     with EvaluationFile(path, HEADER) as file:
-        assert list(file.records) == [record(1).key]
+        assert list(file.records) == [record(1).question.key]
         file.append(record(2))
     assert read(path) == [record(1), record(2)]
 

@@ -1,0 +1,273 @@
+"""Calibration: from the rollout of some prompts to the cheapest setting that stays near dense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastav_plugin import __version__
+from fastav_plugin.attach import detach
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.calibration_data import Source, draw
+from fastav_plugin.calibration_file import (
+    Calibration,
+    read_calibration,
+    read_tensors,
+    write_calibration,
+)
+from fastav_plugin.calibration_plan import CalibrationPlan
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.fidelity import Candidate, FidelitySearch
+from fastav_plugin.model_identity import WeightSample, decoder_sizes, model_digest
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.rollout_profile import RolloutObserver, RolloutProfile, positional_rules
+from fastav_plugin.sample_inputs import move_inputs
+
+Tick = Callable[[str], None]
+
+
+def steps(plan: CalibrationPlan, source: Source) -> int:
+    """Pieces of work that `calibrate` reports."""
+    rules, fidelity, _ = draw(source, plan.samples, plan.seed)
+    return len(rules) + len(fidelity)
+
+
+def calibrate(
+    model: Any,
+    source: Source,
+    plan: CalibrationPlan,
+    output: Path,
+    tick: Tick = lambda name: None,
+) -> Calibration:
+    """Measure rollout and fidelity, and write the calibration file.
+
+    After every prompt all that was found so far is in `<output>.partial`, from which a run that was
+    killed goes on; the file is the same, byte for byte.
+
+    Args:
+        model: in evaluation mode.
+        source: questions about media, not those the model is tested with.
+        plan: what to do.
+        output: the file to write.
+        tick: called after each prompt, now or in an earlier run.
+
+    Returns:
+        The calibration that was written.
+
+    Raises:
+        ConfigError: no setting stays within `max_kl`, or `<output>.partial` is of another
+            calibration.
+        UnsupportedError: a model whose attention cannot be read.
+    """
+    detach(model)
+    run = _Run(model, source, plan, output)
+    run.observe(tick)
+    run.search(tick)
+    return run.finish()
+
+
+class _Run:
+    """One calibration on its way."""
+
+    def __init__(self, model: Any, source: Source, plan: CalibrationPlan, output: Path) -> None:
+        self._model, self._source = model, source
+        self._plan, self._output = plan, output
+        self._partial = output.with_name(f"{output.name}.partial")
+        self._rules, self._fidelity, disjoint = draw(source, plan.samples, plan.seed)
+        override = find_override(model)
+        layers = override.parts(model).layers
+        sizes = decoder_sizes(override.text_config(model.config))
+        self._num_layers = len(layers)
+        self._first_place = max(1, override.deepstack_layers(model.config))
+        weights = WeightSample.of(layers)
+        self._weights = weights.values
+        told = {"digest": model_digest(sizes, weights), "weights": weights.to_facts()}
+        self._facts: dict[str, Any] = {
+            "plugin_version": __version__,
+            "model": {**sizes, **told},
+            **plan.observed(),
+            "samples": {
+                "rule": len(self._rules),
+                "fidelity": len(self._fidelity),
+                "disjoint": disjoint,
+                "data": source.digest,
+            },
+        }
+        self._profile = RolloutProfile()
+        self._answers: list[dict[int, Any]] = []
+        if self._partial.exists():
+            self._continue()
+
+    def _continue(self) -> None:
+        before = read_calibration(self._partial).facts
+        other = [name for name, value in self._facts.items() if before.get(name) != _plain(value)]
+        if other:
+            raise ConfigError(
+                f"'{self._partial}' is of another calibration: {', '.join(other)} differ. Remove "
+                "it, or give another `--output`."
+            )
+        tensors = read_tensors(self._partial)
+        sums = {name: tensor for name, tensor in tensors.items() if name != "model.weights"}
+        self._profile = RolloutProfile(sums)
+        # The rollout serves any search; answers serve the same one only.
+        if before["searched"] == _plain(self._plan.searched()):
+            self._answers = [
+                {int(index): tuple(found) for index, found in answers.items()}
+                for answers in before["answers"]
+            ]
+
+    def _save(self) -> None:
+        facts = {
+            **self._facts,
+            "method": self._plan.method,
+            "candidates": [],
+            "searched": self._plan.searched(),
+            "answers": self._answers,
+        }
+        tensors = {"model.weights": self._weights, **self._profile.to_tensors()}
+        write_calibration(self._partial, facts, tensors)
+
+    def observe(self, tick: Tick) -> None:
+        """The rollout of every prompt of the first half."""
+        for number, index in enumerate(self._rules):
+            if number >= self._profile.prompts:
+                observer = RolloutObserver(self._plan.alpha)
+                config = FastAVConfig(hooks=[observer], min_media_tokens=1)
+                inputs = move_inputs(self._source.inputs(index), self._model)
+                try:
+                    with torch.no_grad():
+                        self._model.generate(
+                            **inputs,
+                            past_key_values=FastAVCache(config),
+                            max_new_tokens=1,
+                            do_sample=False,
+                        )
+                finally:
+                    detach(self._model)
+                if observer.observed is None:
+                    raise ConfigError(
+                        f"Sample {index} holds no media tokens. Calibrate on prompts with media."
+                    )
+                self._profile.add(observer.observed)
+                self._save()
+            tick("rollout")
+
+    def search(self, tick: Tick) -> None:
+        """Every candidate on the prompts of the second half."""
+        plan = self._plan
+        self._layers = self._places()
+        candidates = self._candidates()
+        self._search = search = FidelitySearch(
+            candidates, len(self._fidelity), plan.max_kl, full=plan.full
+        )
+        search.answers = self._answers
+        base = {"method": plan.method, **plan.overrides}
+        left = len(self._fidelity)
+        for _ in self._answers[:left]:
+            tick("settings")
+            left -= 1
+        while (step := search.next_step()) is not None:
+            number, indexes = step
+            inputs = move_inputs(self._source.inputs(self._fidelity[number]), self._model)
+            search.try_on(indexes, self._model, inputs, base, plan.tokens)
+            self._save()
+            # How many groups there will be is not known before: the last steps are for the end.
+            if left > 1:
+                tick(f"{len(indexes)} of {len(candidates)} settings")
+                left -= 1
+        for _ in range(left):
+            tick("settings")
+
+    def _places(self) -> list[int]:
+        last = self._num_layers - 1
+        if self._plan.layers is not None:
+            wrong = [
+                layer for layer in self._plan.layers if not self._first_place <= layer <= last
+            ]
+            if wrong or not self._plan.layers:
+                raise ConfigError(
+                    f"`layers` must lie in [{self._first_place}, {last}] for this model, got "
+                    f"{list(self._plan.layers)}."
+                )
+            return sorted(set(self._plan.layers))
+        eighths = [round(self._num_layers * share / 8) for share in (3, 4, 5)]
+        stable = self._profile.stable_from(self._plan.read, self._plan.stable)
+        places = {*eighths, *([] if stable is None else [stable])}
+        return sorted({min(last, max(self._first_place, place)) for place in places})
+
+    def _candidates(self) -> list[Candidate]:
+        found: dict[tuple[Any, ...], Candidate] = {}
+        for layer in self._layers:
+            everything = dict.fromkeys(self._profile.modalities, "all")
+            rules = [("all", everything)]
+            for threshold in self._plan.thresholds:
+                made = positional_rules(self._profile, self._plan.read, layer, threshold)
+                rules += [(f"{name} {threshold:g}", rule) for name, rule in made.items()]
+            for origin, rule in rules:
+                for ratio in self._plan.drop_ratios:
+                    key = (layer, tuple(sorted(rule.items())), ratio)
+                    found.setdefault(key, Candidate(layer, rule, ratio, origin))
+        return list(found.values())
+
+    def finish(self) -> Calibration:
+        """Choose, and write the file in place of the partial one."""
+        plan, search = self._plan, self._search
+        rows = [self._row(index) for index in range(len(search.candidates))]
+        chosen = search.cheapest()
+        if chosen is None:
+            best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl"]))
+            raise ConfigError(
+                f"No setting has a mean KL of at most {plan.max_kl:g}. The nearest was layer "
+                f"{best['global_layer']}, rule {best['global_rule']}, drop ratio "
+                f"{best['fine_drop_ratio']:g}, with {best['kl']:.4g} over {best['prompts']} "
+                f"samples at {100 * best['flops_ratio']:.1f} % of the dense FLOPs. Allow more with "
+                "`--max-kl`, or try other `--layers`, `--thresholds` or `--drop-ratios`; the "
+                "rollout need not be measured again."
+            )
+        middle = min(self._layers, key=lambda layer: (abs(layer - self._num_layers // 2), layer))
+        facts = {
+            **self._facts,
+            "method": plan.method,
+            "searched": plan.searched(),
+            "profile": {
+                "read": plan.read,
+                "stable_from": self._profile.stable_from(plan.read, plan.stable),
+                "change": self._profile.change(plan.read),
+                "layer": middle,
+                "rules": {
+                    f"{threshold:g}": positional_rules(self._profile, plan.read, middle, threshold)
+                    for threshold in plan.thresholds
+                },
+            },
+            "candidates": rows,
+            "chosen": rows[chosen],
+            "settings": {
+                "method": plan.method,
+                **plan.overrides,
+                **search.candidates[chosen].fields(),
+            },
+        }
+        tensors = {"model.weights": self._weights, **self._profile.results()}
+        write_calibration(self._output, facts, tensors)
+        self._partial.unlink(missing_ok=True)
+        return read_calibration(self._output)
+
+    def _row(self, index: int) -> dict[str, Any]:
+        candidate, tally = self._search.candidates[index], self._search.tally(index)
+        whole = tally.prompts == len(self._fidelity)
+        return {
+            **candidate.fields(),
+            "origin": candidate.origin,
+            **vars(tally),
+            "complete": whole,
+        }
+
+
+def _plain(value: Any) -> Any:
+    """As it would come back out of JSON."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,218 @@
+"""Prompts to calibrate on: questions about the user's files, or about clips made for it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from fastav_plugin.benchmarks.sample import ENDINGS, Sample, read_samples
+from fastav_plugin.decoding import REMEDY
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.sample_inputs import SampleInputs
+from fastav_plugin.testbed.tasks import training_questions
+from fastav_plugin.testbed.world import FIRST_TRAINING_SEED, sample_clip
+
+#: Names of a file of questions in a folder of clips.
+QUESTION_FILES = ("questions.jsonl", "questions.json", "questions.txt")
+#: Seeds that one `seed` of the generated clips may use.
+_SEEDS = 100_000
+
+
+class Source(ABC):
+    """Questions about media, by number."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def media(self, index: int) -> Hashable:
+        """Equal for questions about the same media."""
+
+    @abstractmethod
+    def inputs(self, index: int) -> dict[str, Any]:
+        """The inputs of generate() for one of them, batch size 1, on the CPU.
+
+        Raises:
+            ConfigError: a file that cannot be read.
+        """
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """A name for the questions and their files."""
+
+
+class FileSource(Source):
+    """Questions about files.
+
+    Args:
+        samples: at least one.
+        prepare: makes the inputs of one.
+        reading: what `prepare` was made with, plain JSON data.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], prepare: SampleInputs, reading: Mapping[str, Any]
+    ) -> None:
+        self.samples = list(samples)
+        self._prepare = prepare
+        self._reading = dict(reading)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @override
+    def media(self, index: int) -> Hashable:
+        return *self.samples[index].files, self.samples[index].sound
+
+    @override
+    def inputs(self, index: int) -> dict[str, Any]:
+        return self._prepare(self.samples[index])
+
+    @property
+    @override
+    def digest(self) -> str:
+        told = [[s.question, s.sound, *(_size(file) for file in s.files)] for s in self.samples]
+        return _digest([told, self._reading])
+
+
+class GeneratedSource(Source):
+    """Questions about clips of the testbed's world, of the kind that its model was trained on.
+
+    Every clip is written as an mp4 file and read back. None is among those that `fastav eval`
+    asks about.
+
+    Args:
+        prepare: makes the inputs of a sample.
+        count: how many clips, with one question each.
+        seed: which ones.
+    """
+
+    def __init__(self, prepare: SampleInputs, count: int, seed: int = 0) -> None:
+        if not 0 < count <= _SEEDS:
+            raise ConfigError(f"The number of clips must lie in [1, {_SEEDS}], got {count}.")
+        self._prepare = prepare
+        self._count = count
+        self._first = FIRST_TRAINING_SEED + seed * _SEEDS
+
+    def __len__(self) -> int:
+        return self._count
+
+    @override
+    def media(self, index: int) -> Hashable:
+        return index
+
+    @override
+    def inputs(self, index: int) -> dict[str, Any]:
+        clip = sample_clip(self._first + index)
+        (asked,) = training_questions(clip, np.random.default_rng((clip.seed, 7)), 1)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            try:
+                from fastav_plugin.testbed.media import write_clip
+
+                write_clip(path, clip)
+            except ImportError as error:
+                raise UnsupportedError(f"Making clips needs PyAV. {REMEDY}") from error
+            return self._prepare(Sample(asked.text, video=path))
+
+    @property
+    @override
+    def digest(self) -> str:
+        return _digest(["generated", self._first, self._count])
+
+
+def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[str]]:
+    """Questions in a JSON file, or in a folder of clips.
+
+    Args:
+        path: a JSON list or JSON lines of `{"video", "image", "audio", "question"}`; or a folder
+            with such a file, `questions.jsonl` or `questions.json`, or with `questions.txt`,
+            whose every line is asked about every clip of the folder.
+        media: folders that relative names are looked for in; without any, the file's own.
+
+    Returns:
+        The samples, and what was wrong with rows that are none.
+
+    Raises:
+        ConfigError: no such file, or no sample in it.
+    """
+    if path.is_dir():
+        found = next((path / name for name in QUESTION_FILES if (path / name).is_file()), None)
+        if found is None:
+            raise ConfigError(
+                f"The folder '{path}' holds none of {', '.join(QUESTION_FILES)}. Write your "
+                "questions into one of them, or give a JSONL file."
+            )
+        path = found
+    if path.suffix == ".txt":
+        samples, faults = _each_of_all(path), []
+    else:
+        samples, wrong = read_samples(path, media)
+        faults = [str(fault) for fault in wrong]
+    if not samples:
+        first = f" The first fault: {faults[0]}" if faults else ""
+        raise ConfigError(f"'{path}' holds no question about media.{first}")
+    return samples, faults
+
+
+def draw(source: Source, count: int, seed: int) -> tuple[list[int], list[int], bool]:
+    """Draw samples, and split them: one half makes the rules, the other tells what they cost.
+
+    Samples about the same media stay together.
+
+    Args:
+        source: where from.
+        count: how many, at most.
+        seed: of the draw.
+
+    Returns:
+        Numbers of the samples for the rules and of those for the fidelity, ascending, and whether
+        the two are disjoint; with one medium alone they cannot be, and are the same.
+    """
+    chosen = sorted(random.Random(seed).sample(range(len(source)), min(count, len(source))))
+    groups: dict[Hashable, list[int]] = {}
+    for index in chosen:
+        groups.setdefault(source.media(index), []).append(index)
+    if len(groups) < 2:
+        return chosen, chosen, False
+    order = list(groups.values())
+    random.Random(seed + 1).shuffle(order)
+    rules: list[int] = []
+    while order and len(rules) + len(order[-1]) <= len(chosen) / 2:
+        rules += order.pop()
+    if not rules:
+        rules = order.pop()
+    return sorted(rules), sorted(itertools.chain(*order)), True
+
+
+def _each_of_all(path: Path) -> list[Sample]:
+    questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    kinds = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
+    files = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in kinds]
+    about: list[dict[str, Any]] = [{kinds[file.suffix.lower()]: file} for file in files]
+    return [
+        Sample(question, **medium)
+        for medium in about
+        for question in questions
+        if question
+    ]
+
+
+def _size(file: Path | None) -> tuple[str, int] | None:
+    return None if file is None else (file.name, file.stat().st_size)
+
+
+def _digest(told: Any) -> str:
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

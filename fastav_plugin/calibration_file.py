@@ -1,0 +1,159 @@
+"""A calibration in one .safetensors file: what was measured on which model, and what it chose."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from fastav_plugin.errors import ConfigError
+
+#: Name of the file beside a model's `fastav_config.json`.
+CALIBRATION_NAME = "fastav_calibration.safetensors"
+
+#: The one entry of the file's metadata: JSON. One, because safetensors writes entries in an order
+#: of its own, and the same calibration is to have the same bytes.
+_ENTRY = "fastav_calibration"
+_FORMAT = 1
+_NEEDED = {"format": int, "plugin_version": str, "method": str, "alpha": float}
+_NEEDED |= {"model": dict, "samples": dict, "candidates": list}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration file says; its tensors are read by `read_tensors`.
+
+    Attributes:
+        path: of the file.
+        facts: the metadata, plain JSON data: "model" (sizes of the decoder and a digest of its
+            weights), "method", "alpha", "samples", "plugin_version", "profile", "candidates",
+            "chosen" and "settings".
+    """
+
+    path: str
+    facts: Mapping[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The fields of FastAVConfig that the calibration chose.
+
+        Raises:
+            ConfigError: the calibration was not finished.
+        """
+        settings = self.facts.get("settings")
+        if not isinstance(settings, dict) or not settings:
+            raise ConfigError(
+                f"The calibration file '{self.path}' holds no setting: it was not finished. Go on "
+                "with the `fastav calibrate` that began it."
+            )
+        return dict(settings)
+
+    def describe(self, fields: Mapping[str, Any]) -> str:
+        """A sentence or two: what of a config comes from here, and what was measured with it.
+
+        Args:
+            fields: the config's, by name.
+        """
+        model, chosen, settings = self.facts["model"], self.facts["chosen"], self.settings
+        same = [name for name, value in settings.items() if fields.get(name) == value]
+        others = [name for name in settings if name not in same]
+        told = (
+            f"{', '.join(same) or 'Nothing'} from the calibration '{Path(self.path).name}' of a "
+            f"{model['model_type']} with {model['num_hidden_layers']} layers, which measured a "
+            f"mean KL of {chosen['kl']:.4g}, {100 * chosen['agreement']:.1f} % agreement with "
+            f"dense and {100 * chosen['flops_ratio']:.1f} % of the dense FLOPs on "
+            f"{self.facts['samples']['fidelity']} samples."
+        )
+        if others:
+            told += f" It did not measure them with {', '.join(others)} as given here."
+        return told
+
+    def copy_to(self, directory: str | Path) -> str:
+        """Copy the file into a directory, unless it lies there; returns its name there."""
+        beside = Path(directory) / CALIBRATION_NAME
+        if not beside.exists() or not beside.samefile(self.path):
+            shutil.copyfile(self.path, beside)
+        return CALIBRATION_NAME
+
+
+def read_calibration(path: str | os.PathLike[str]) -> Calibration:
+    """Read what a calibration file says, without its tensors.
+
+    Raises:
+        ConfigError: no such file, or none of ours.
+    """
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise ConfigError(
+            f"Cannot read the calibration file '{path}': {error.strerror or error}."
+        ) from error
+    return _read(str(path), state.st_mtime_ns, state.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _read(path: str, _modified: int, _size: int) -> Calibration:
+    try:
+        with safe_open(path, framework="pt") as file:
+            entry = (file.metadata() or {}).get(_ENTRY)
+        facts = None if entry is None else json.loads(entry)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(f"Cannot read the calibration file '{path}': {error}.") from error
+    if not isinstance(facts, dict):
+        raise ConfigError(
+            f"'{path}' is no calibration file. Make one with `fastav calibrate --output {path}`."
+        )
+    if facts.get("format") != _FORMAT:
+        raise ConfigError(
+            f"The calibration file '{path}' has the format {facts.get('format')!r}, this version "
+            f"reads {_FORMAT}. Calibrate again."
+        )
+    wrong = [name for name, kind in _NEEDED.items() if not isinstance(facts.get(name), kind)]
+    if wrong:
+        raise ConfigError(
+            f"The calibration file '{path}' is damaged: {', '.join(wrong)} missing or of a wrong "
+            "type. Calibrate again."
+        )
+    return Calibration(path, facts)
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a calibration file, by name.
+
+    Raises:
+        ConfigError: no such file, or a damaged one.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"Cannot read the calibration file '{path}': {error}.") from error
+
+
+def write_calibration(
+    path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> None:
+    """Write a calibration file: wholly, or not at all if the process dies meanwhile.
+
+    Args:
+        path: the file; an existing one is replaced.
+        facts: plain JSON data.
+        tensors: by name.
+    """
+    text = json.dumps({**facts, "format": _FORMAT}, sort_keys=True, ensure_ascii=False)
+    content = save({name: tensors[name].contiguous() for name in tensors}, {_ENTRY: text})
+    target = Path(path)
+    beside = target.with_name(f"{target.name}.writing")
+    with beside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(target)

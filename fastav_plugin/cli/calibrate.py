@@ -1,0 +1,170 @@
+"""fastav calibrate: find the cheapest setting that stays near dense, on the user's own media."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+
+from fastav_plugin.calibration import calibrate, steps
+from fastav_plugin.calibration_data import FileSource, GeneratedSource, Source, read_data
+from fastav_plugin.calibration_plan import CalibrationPlan
+from fastav_plugin.cli.calibration_table import print_calibration
+from fastav_plugin.cli.console import note, print_json, progress
+from fastav_plugin.cli.generate import DTYPES, load
+from fastav_plugin.cli.options import JsonFlag, Ratios, Settings, Threads
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.media import SOUND
+from fastav_plugin.model_overrides.own_models import own_model
+from fastav_plugin.rollout_profile import READ
+from fastav_plugin.sample_inputs import SampleInputs
+from fastav_plugin.testbed.model import MODEL_PATH
+
+_DEFAULT = CalibrationPlan()
+
+
+def run(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", dir_okay=False, metavar="FILE.safetensors", help="File to write."
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of a checkpoint. Default: the testbed's."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            help='JSONL of {"video", "audio", "image", "question"}, or a folder of clips with '
+            "questions.jsonl, or with questions.txt: each line asked about each clip. Default, for "
+            "the testbed's model alone: clips made for it.",
+        ),
+    ] = None,
+    media: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, file_okay=False, help="Where relative names of --data lie."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="fastav, or fastav+divprune.")
+    ] = _DEFAULT.method,
+    settings: Settings = None,
+    max_kl: Annotated[
+        float, typer.Option(min=0, help="Highest mean KL(dense || pruned), in nats.")
+    ] = _DEFAULT.max_kl,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Samples drawn: half make rules, half measure them.")
+    ] = _DEFAULT.samples,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = _DEFAULT.seed,
+    tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of the dense answer to compare.")
+    ] = _DEFAULT.tokens,
+    alpha: Annotated[
+        float, typer.Option(help="The rollout's weight of attention, in (0, 1].")
+    ] = _DEFAULT.alpha,
+    read: Annotated[
+        str, typer.Option(help=f"What makes rules: {' or '.join(READ)} of the rollout.")
+    ] = _DEFAULT.read,
+    threshold: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of the rollout's mass a rule keeps. May be repeated. Default: "
+            f"{', '.join(f'{value:g}' for value in _DEFAULT.thresholds)}."
+        ),
+    ] = None,
+    layer: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Layer of the global cut. May be repeated. Default: 3/8, 4/8 and 5/8 of the depth "
+            "and the layer from which on the profile is stable."
+        ),
+    ] = None,
+    drop_ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="FastAV's P. May be repeated. Default: "
+            f"{', '.join(f'{value:g}' for value in _DEFAULT.drop_ratios)}."
+        ),
+    ] = None,
+    stable: Annotated[
+        float,
+        typer.Option(help="Total variation distance below which a layer changes nothing."),
+    ] = _DEFAULT.stable,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Measure every setting on every sample, which takes several times as long.",
+        ),
+    ] = False,
+    fps: Annotated[float, typer.Option(min=0.01, help="Video frames per second.")] = 2.0,
+    frames: Annotated[int | None, typer.Option(min=2, help="At most this many frames.")] = None,
+    sound: Annotated[str, typer.Option(help="A video's own sound: as in generate.")] = "separate",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
+    threads: Threads = 1,
+    json: JsonFlag = False,
+) -> None:
+    """Find layer, rule and drop ratio for a model on your own media, and what they cost.
+
+    Half of the samples are run dense once for their attention rollout, which makes rules; the
+    other half measure every setting against dense. The cheapest whose mean KL is at most --max-kl
+    goes into the file, for FastAVConfig(calibration=FILE) and for --calibration. A run that was
+    killed goes on where it stopped when it is started again. Calibrate on other media than you
+    test with.
+
+    Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
+    --output qwen.safetensors
+    """
+    for name, value, allowed in (("sound", sound, SOUND), ("dtype", dtype, DTYPES)):
+        if value not in allowed:
+            raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
+    plan = CalibrationPlan(
+        method=method,
+        samples=samples,
+        seed=seed,
+        alpha=alpha,
+        read=read,
+        thresholds=tuple(threshold or _DEFAULT.thresholds),
+        layers=None if layer is None else tuple(layer),
+        drop_ratios=tuple(drop_ratio or _DEFAULT.drop_ratios),
+        stable=stable,
+        max_kl=max_kl,
+        tokens=tokens,
+        full=full,
+        overrides=Ratios(settings=settings or ()).overrides(),
+    )
+    if model is None and not (MODEL_PATH / "config.json").exists():
+        raise ConfigError("The testbed's model is not part of this installation. Give `--model`.")
+    if data is None and model is not None:
+        raise ConfigError("Give questions about your media with `--data` to calibrate a model.")
+    found, faults = ([], []) if data is None else read_data(data, media or ())
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loaded, processor = load(model or MODEL_PATH, dtype, device)
+    reading: dict[str, Any] = {"fps": fps, "frames": frames, "sound": sound}
+    prepare = SampleInputs(processor, own=own_model(loaded.config) is not None, **reading)
+    source: Source = (
+        GeneratedSource(prepare, samples, seed)
+        if data is None
+        else FileSource(found, prepare, reading)
+    )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with progress("calibrate", steps(plan, source)) as tick:
+        calibration = calibrate(loaded, source, plan, output, tick)
+    if json:
+        facts = {name: value for name, value in calibration.facts.items() if name != "searched"}
+        facts["model"] = {k: v for k, v in facts["model"].items() if k != "weights"}
+        print_json({"file": str(output), "faults": faults, **facts})
+        return
+    print_calibration(calibration)
+    for fault in faults:
+        note(f"Left out: {fault}")
+    if faults:
+        note(f"{len(faults)} rows of the data could not be used.")

@@ -1,0 +1,87 @@
+"""What `fastav eval` asks: the testbed's questions, or those of a benchmark's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fastav_plugin.benchmarks.benchmark import read_benchmark
+from fastav_plugin.benchmarks.rows import Fault
+from fastav_plugin.cli.evaluation_table import print_summary, print_task
+from fastav_plugin.evaluation_record import Record, Source
+from fastav_plugin.evaluation_summary import summarise, summarise_tasks
+from fastav_plugin.sample_inputs import BenchmarkSource, SampleInputs
+from fastav_plugin.testbed_source import TestbedSource, items_of
+
+TESTBED = "testbed"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked, and how the answers are summed up.
+
+    Attributes:
+        facts: what the answers depend on besides model and settings.
+        total: number of questions.
+        source: makes the questions, given the processor.
+        measure: parts of the result as plain JSON data.
+        show: prints one part.
+        faults: rows that are left out.
+        places: where in its file a question stands, by its key.
+    """
+
+    facts: dict[str, Any]
+    total: int
+    source: Callable[[Any], Source]
+    measure: Callable[[Sequence[Record]], list[dict[str, Any]]]
+    show: Callable[[dict[str, Any]], None]
+    faults: Sequence[Fault] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+
+
+def plan_testbed(held_out: Sequence[str], count: int, limit: int | None, seed: int) -> Plan:
+    """The testbed's held-out questions."""
+    items = items_of(held_out, count, limit)
+
+    def measure(records: Sequence[Record]) -> list[dict[str, Any]]:
+        parts = []
+        for name in held_out:
+            own = [record for record in records if record.question.part == name]
+            clips = len({record.question.clip for record in own})
+            rows = summarise(own, seed=seed)
+            parts.append({"held_out": name, "questions": len(own), "clips": clips, "rows": rows})
+        return parts
+
+    return Plan(
+        {"suite": TESTBED},
+        len(items),
+        lambda processor: TestbedSource(processor, items),
+        measure,
+        print_summary,
+    )
+
+
+def plan_benchmark(
+    data: Path, options: dict[str, Any], reading: dict[str, Any], own: bool, seed: int
+) -> Plan:
+    """The questions of a benchmark's file.
+
+    Args:
+        data: the file.
+        options: of `read_benchmark`.
+        reading: how media are read, as `SampleInputs` takes it.
+        own: whether the model is one of this package's.
+        seed: of the confidence intervals.
+    """
+    benchmark = read_benchmark(data, **options)
+    return Plan(
+        {"suite": benchmark.form.name, **benchmark.facts(), **reading},
+        len(benchmark.questions),
+        lambda processor: BenchmarkSource(benchmark, SampleInputs(processor, own=own, **reading)),
+        lambda records: summarise_tasks(records, seed=seed),
+        print_task,
+        benchmark.faults,
+        benchmark.places,
+    )

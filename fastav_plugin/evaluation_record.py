@@ -1,0 +1,103 @@
+"""What an evaluation asks, and what every setting answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question of an evaluation and how its answers are judged.
+
+    Attributes:
+        part: which set it belongs to; parts are reported separately.
+        key: what it is found by, unique over all parts.
+        clip: what it is about; intervals are drawn over clips.
+        task: its kind; every task has a figure of its own.
+        text: the whole text of the prompt, without its media.
+        right: the right answer, or each of several; for a caption its references.
+        rule: name of the matching rule.
+        choices: the options of a multiple-choice question.
+        chance: share of right answers that guessing gives, or None.
+    """
+
+    part: str
+    key: str
+    clip: str
+    task: str
+    text: str
+    right: tuple[str, ...]
+    rule: str = "exact"
+    choices: tuple[str, ...] = ()
+    chance: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one setting answered to one question, and what it cost.
+
+    Attributes:
+        text: the whole answer.
+        read: what the matching rule understood; "" where it understood nothing.
+        score: 1.0 right, 0.0 wrong; None for a metric over the whole set.
+        kl: KL divergence of the first token's distribution from the dense one, in nats.
+        tokens: prompt tokens that each layer saw.
+        visual: image and video tokens among them.
+        audio: audio tokens among them.
+        flops_ratio: prefill multiply-accumulates of the decoder layers as a fraction of dense.
+        kv_bytes: bytes of keys and values held after the prefill.
+        seconds: generate() until the first token: towers and prefill.
+        new_tokens: length of the answer.
+        reason: why nothing was cut, or None.
+    """
+
+    text: str
+    read: str
+    score: float | None
+    kl: float
+    tokens: list[int]
+    visual: list[int]
+    audio: list[int]
+    flops_ratio: float
+    kv_bytes: int
+    seconds: float
+    new_tokens: int = 1
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """One question and the answer of every setting, dense first.
+
+    Attributes:
+        question: what was asked.
+        answers: by name of the setting.
+    """
+
+    question: Question
+    answers: dict[str, Answer]
+
+
+class Source(Protocol):
+    """Questions about real files, and the inputs of generate() for each.
+
+    Attributes:
+        questions: those about one clip next to each other.
+        max_new_tokens: most tokens of an answer.
+    """
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """What is asked, in order."""
+        ...
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Most tokens of an answer."""
+        ...
+
+    def inputs(self, question: Question) -> Mapping[str, Any]:
+        """Inputs of generate() for one question, batch size 1, on any device."""
+        ...

@@ -1,0 +1,230 @@
+"""How far each of many settings is from dense, over many prompts, and which is the cheapest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from fastav_plugin.attach import detach
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.evaluate import divergence
+
+#: What is known of one setting on one prompt: KL, agreement, share of FLOPs, mean tokens per
+#: layer, and whether anything was cut.
+Answer = tuple[float, float, float, float, bool]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting to try.
+
+    Attributes:
+        layer: of the global cut.
+        rule: of the global cut, for each modality.
+        drop_ratio: FastAV's P.
+        origin: how the rule was found: its family and the threshold on the mass.
+    """
+
+    layer: int
+    rule: dict[str, str]
+    drop_ratio: float
+    origin: str
+
+    def fields(self) -> dict[str, Any]:
+        """Its fields of FastAVConfig."""
+        return {
+            "global_layer": self.layer,
+            "global_rule": dict(self.rule),
+            "fine_drop_ratio": self.drop_ratio,
+        }
+
+
+@dataclass
+class Tally:
+    """Means of one candidate over the prompts it was tried on.
+
+    Attributes:
+        prompts: how many.
+        kl: mean KL(dense || pruned) in nats.
+        agreement: share of tokens on which both are of one mind.
+        flops_ratio: mean prefill FLOPs as a share of dense.
+        tokens: mean tokens per layer.
+        uncut: prompts of which nothing was cut.
+    """
+
+    prompts: int
+    kl: float
+    agreement: float
+    flops_ratio: float
+    tokens: float
+    uncut: int
+
+
+class FidelitySearch:
+    """Tries candidates on prompt after prompt, until the cheapest within a limit is found.
+
+    First every candidate is tried on a few prompts. Then groups of candidates, those of the fewest
+    FLOPs first, are tried on all the others, until a group holds one that stays within the limit.
+    KL is never negative, so a candidate whose sum has passed `max_kl` times all prompts can only
+    fail, and is tried no more.
+
+    Args:
+        candidates: settings, in a fixed order.
+        prompts: how many there are.
+        max_kl: highest mean KL allowed, in nats.
+        full: tries every candidate on every prompt.
+
+    Attributes:
+        answers: what was found in each step so far; give it those of an earlier run to go on.
+    """
+
+    #: Prompts that every candidate is tried on, and how many candidates are tried on together.
+    SCREENING, GROUP = 8, 16
+
+    def __init__(
+        self, candidates: Sequence[Candidate], prompts: int, max_kl: float, *, full: bool = False
+    ) -> None:
+        self.candidates = list(candidates)
+        self.answers: list[dict[int, Answer]] = []
+        self.max_kl = max_kl
+        self._prompts = prompts
+        self._full = full
+        self._screening = prompts if full else min(self.SCREENING, prompts)
+
+    def next_step(self) -> tuple[int, list[int]] | None:
+        """The prompt to try next, by number, and the candidates to try on it; None at the end.
+
+        It follows from the answers alone, so a run that was stopped takes the same steps.
+        """
+        everyone = range(len(self.candidates))
+        if len(self.answers) < self._screening:
+            standing = [index for index in everyone if self._stands(index)]
+            return (len(self.answers), standing) if standing else None
+        screened = [index for index in everyone if self._stands(index, self._screening)]
+        screened.sort(key=self._screened_flops)
+        while screened:
+            # Settings of equal cost are compared by their KL, so they go together.
+            last = self._screened_flops(screened[: self.GROUP][-1])
+            group = [index for index in screened if self._screened_flops(index) <= last]
+            screened = screened[len(group) :]
+            standing = [index for index in group if self._stands(index)]
+            if standing:
+                # Those still standing were tried together, on the same prompts.
+                tried = len(self._own(standing[0]))
+                return (tried, standing) if tried < self._prompts else None
+        return None
+
+    def _own(self, index: int, stop: int | None = None) -> list[Answer]:
+        return [answers[index] for answers in self.answers[:stop] if index in answers]
+
+    def _stands(self, index: int, stop: int | None = None) -> bool:
+        """Whether a candidate may still pass, after the first steps or all so far."""
+        return self._full or self._within(index, stop)
+
+    def _within(self, index: int, stop: int | None = None) -> bool:
+        total = sum(answer[0] for answer in self._own(index, stop))
+        return total <= self.max_kl * self._prompts
+
+    def _screened_flops(self, index: int) -> float:
+        own = self._own(index, self._screening)
+        return sum(answer[2] for answer in own) / len(own)
+
+    def try_on(
+        self,
+        indexes: Sequence[int],
+        model: Any,
+        inputs: Mapping[str, Any],
+        base: Mapping[str, Any],
+        tokens: int,
+    ) -> None:
+        """Measure some candidates on one prompt.
+
+        Args:
+            indexes: of the candidates.
+            model: in evaluation mode.
+            inputs: of generate(), batch size 1.
+            base: other fields of FastAVConfig.
+            tokens: how many tokens of the dense answer to compare.
+        """
+        dense, ids, _ = _generate(model, inputs, None, tokens)
+        found: dict[int, Answer] = {}
+        for index in indexes:
+            config = FastAVConfig(**{**base, **self.candidates[index].fields()})
+            pruned, _, cache = _generate(model, inputs, config, tokens, ids)
+            report = cache.report()
+            counts = report.tokens_per_layer
+            found[index] = (
+                divergence(dense, pruned) / len(dense),
+                float((dense.argmax(dim=1) == pruned.argmax(dim=1)).double().mean()),
+                report.flops_ratio,
+                sum(counts) / len(counts),
+                report.reason is None,
+            )
+        self.answers.append(found)
+
+    def tally(self, index: int) -> Tally:
+        """What is known of one candidate."""
+        own = self._own(index)
+        kl, agreement, flops, tokens, cut = (sum(column) for column in zip(*own, strict=True))
+        count = len(own)
+        return Tally(
+            count, kl / count, agreement / count, flops / count, tokens / count, count - int(cut)
+        )
+
+    def cheapest(self) -> int | None:
+        """The candidate of the fewest FLOPs with a mean KL of at most `max_kl`; None without one.
+
+        Among equals that of the lower KL, then the first.
+        """
+        everyone = range(len(self.candidates))
+        passed = [i for i in everyone if len(self._own(i)) == self._prompts and self._within(i)]
+        tallies = {index: self.tally(index) for index in passed}
+        return min(passed, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None)
+
+
+class _Forced(LogitsProcessor):
+    """Lets generate() say the dense answer, whatever it would say by itself."""
+
+    def __init__(self, ids: Tensor, prompt: int) -> None:
+        self._ids = ids
+        self._prompt = prompt
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        wanted = self._ids[input_ids.shape[1] - self._prompt]
+        return torch.full_like(scores, float("-inf")).index_fill_(1, wanted[None], 0.0)
+
+
+def _generate(
+    model: Any,
+    inputs: Mapping[str, Any],
+    config: FastAVConfig | None,
+    tokens: int,
+    forced: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Any]:
+    """Logits [N, vocabulary] on the CPU, token ids [N], and the cache."""
+    detach(model)
+    extra: dict[str, Any] = {}
+    if config is not None:
+        extra["past_key_values"] = FastAVCache(config)
+    prompt = inputs["input_ids"].shape[1]
+    if forced is not None and tokens > 1:
+        extra["logits_processor"] = LogitsProcessorList([_Forced(forced, prompt)])
+    try:
+        output = model.generate(
+            **inputs,
+            **extra,
+            max_new_tokens=tokens,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    finally:
+        detach(model)
+    logits = torch.stack([step[0] for step in output.logits]).cpu()
+    return logits, output.sequences[0, prompt:], output.past_key_values

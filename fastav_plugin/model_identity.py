@@ -1,0 +1,126 @@
+"""What tells one model from another: the sizes of its decoder and a sample of its weights.
+
+The same weights are the same model in any precision and on any device; quantized matrices cannot
+be compared, the norms between them can. Other weights are another model, a fine-tune and an
+adapter included: what was measured on the one was not measured on the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_SIZES = (
+    *("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "vocab_size"),
+)
+#: Values taken of each parameter, evenly spaced.
+_TAKEN = 4
+#: What PEFT calls the layer under an adapter.
+_ADAPTED = "base_layer"
+
+
+def decoder_sizes(text_config: Any) -> dict[str, Any]:
+    """Type and sizes of a decoder, as plain JSON data; sizes it does not name are left out."""
+    sizes = {name: getattr(text_config, name, None) for name in _SIZES}
+    found = {name: value for name, value in sizes.items() if isinstance(value, int)}
+    return {"model_type": str(text_config.model_type), **found}
+
+
+@dataclass(frozen=True)
+class WeightSample:
+    """A few values of every floating-point parameter of the decoder layers.
+
+    Attributes:
+        names: of the parameters, each with the number of its layer.
+        shapes: of the parameters.
+        values: float64 [n, 4].
+        dtypes: of the parameters, such as "bfloat16".
+    """
+
+    names: list[str]
+    shapes: list[list[int]]
+    values: Tensor
+    dtypes: list[str]
+
+    @classmethod
+    def of(cls, layers: Sequence[nn.Module]) -> WeightSample:
+        """Take the sample of a model's decoder layers; weights that are not there are left out."""
+        names, shapes, dtypes, taken = [], [], [], []
+        for index, layer in enumerate(layers):
+            for name, parameter in layer.named_parameters():
+                data = parameter.data
+                # Quantized and distributed tensors have classes of their own.
+                if not data.is_floating_point() or type(data) is not Tensor or data.is_meta:
+                    continue
+                if data.numel() == 0:
+                    continue
+                places = torch.linspace(0, data.numel() - 1, _TAKEN, dtype=torch.float64).long()
+                names.append(f"{index}.{name}")
+                shapes.append(list(data.shape))
+                dtypes.append(str(data.dtype).removeprefix("torch."))
+                taken.append(data.reshape(-1)[places.to(data.device)].double())
+        values = [torch.empty((0, _TAKEN), dtype=torch.float64)]
+        if taken:
+            first = taken[0].device
+            values = [torch.stack([value.to(first) for value in taken]).cpu()]
+        return cls(names, shapes, torch.cat(values), dtypes)
+
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter lies on some layer."""
+        return any(_ADAPTED in name for name in self.names)
+
+    def to_facts(self) -> dict[str, Any]:
+        """All but the values, as plain JSON data."""
+        return {"names": self.names, "shapes": self.shapes, "dtypes": self.dtypes}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any], values: Tensor) -> WeightSample:
+        """Inverse of `to_facts`."""
+        return cls(facts["names"], facts["shapes"], values, facts["dtypes"])
+
+    def difference(self, other: WeightSample) -> str | None:
+        """Why another sample is of another model; None where nothing says so."""
+        if self.adapted != other.adapted:
+            return f"an adapter lies on {'it' if other.adapted else 'that one'} alone"
+        at = {name: index for index, name in enumerate(self.names)}
+        for there, name in enumerate(other.names):
+            here = at.get(name)
+            if here is None or self.shapes[here] != other.shapes[there]:
+                continue
+            dtypes = {self.dtypes[here], other.dtypes[there]}
+            rounding = 0.0
+            if len(dtypes) > 1:
+                rounding = 2 * max(torch.finfo(getattr(torch, name)).eps for name in dtypes)
+            pair = self.values[here], other.values[there]
+            if not torch.allclose(*pair, rtol=rounding, atol=rounding * 1e-3, equal_nan=True):
+                return f"the weights of layer {name.replace('.', ': ', 1)} differ"
+        return None
+
+
+def model_digest(sizes: Mapping[str, Any], weights: WeightSample) -> str:
+    """A name of 64 hexadecimal digits for a model in one precision."""
+    told = json.dumps([sizes, weights.to_facts(), weights.values.tolist()], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+#: First decoder layers of models, and what they were found to be the same model as.
+_known: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
+
+
+def is_known(layers: Sequence[nn.Module], digest: str) -> bool:
+    """Whether `remember` was called for these layers: their weights need no second reading."""
+    return digest in _known.get(layers[0], ())
+
+
+def remember(layers: Sequence[nn.Module], digest: str) -> None:
+    """Take note that these layers are the model of a digest."""
+    _known.setdefault(layers[0], set()).add(digest)

@@ -1,0 +1,272 @@
+"""Where attention rollout finds its mass among the media, layer by layer, over many prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from fastav_plugin.config import MEDIA
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.hooks.base import LayerHook, LayerView
+from fastav_plugin.tokens import Modality
+
+#: What is read of the rollout matrix R: its last row, which makes the next token, and its column
+#: sums, what each row gives to all.
+READ = ("last_row", "column_sums")
+#: Shares of the media rows at which the concentration curves are taken.
+SHARES = tuple(step / 20 for step in range(1, 21))
+
+_POSITION, _FRAME = "position", "frame"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The rollout of one dense prefill.
+
+    Attributes:
+        rollout: float32 [2, L - 1, T], in the order of `READ`; entry l - 1 is of the layers
+            0..l-1, as a cut on entering layer l would see it.
+        modality: uint8 [T], values of `Modality`.
+        frame: int64 [T], -1 where unknown.
+        offset: int64 [T], positions from the first real token on.
+    """
+
+    rollout: Tensor
+    modality: Tensor
+    frame: Tensor
+    offset: Tensor
+
+
+class RolloutObserver(LayerHook):
+    """Keeps all rows, and the rollout through every depth of the model.
+
+    Args:
+        alpha: weight of attention against the residual path, in [0, 1].
+    """
+
+    needs_rollout = True
+
+    def __init__(self, alpha: float = 0.5) -> None:
+        self.alpha = alpha
+        self.observed: Observed | None = None
+
+    @override
+    def layers(self, num_layers: int) -> frozenset[int]:
+        if num_layers < 2:
+            raise UnsupportedError("A model of one layer has no place for a global cut.")
+        return frozenset({num_layers - 1})
+
+    @override
+    def __call__(self, view: LayerView) -> Tensor | None:
+        assert view.rollout is not None
+        real = view.alive[0]
+        read = torch.stack(view.rollout.by_depth(self.alpha))[:, :, 0, real]
+        self.observed = Observed(
+            rollout=read.cpu(),
+            modality=view.modality[0, real].cpu(),
+            frame=view.frame[0, real].cpu(),
+            offset=(view.positions[0, real] - view.start[0]).cpu(),
+        )
+        return None
+
+
+class RolloutProfile:
+    """Mean rollout over media rows, their positions and their frames, of many prompts.
+
+    Every prompt counts alike: its masses are made to sum to one over the rows in question before
+    the mean is taken, and rows that a shorter prompt does not have count as 0.
+
+    Args:
+        sums: what `to_tensors` gave; None to begin.
+    """
+
+    def __init__(self, sums: Mapping[str, Tensor] | None = None) -> None:
+        self._sums = dict(sums or {})
+
+    def add(self, seen: Observed) -> None:
+        """Count one prompt in.
+
+        Raises:
+            UnsupportedError: it holds no media.
+        """
+        mass = seen.rollout.double()
+        media = seen.modality > int(Modality.TEXT)
+        if not bool(media.any()):
+            raise UnsupportedError("A prompt without media tokens says nothing about media.")
+        for name in MEDIA:
+            rows = seen.modality == int(Modality[name.upper()])
+            if bool(rows.any()):
+                self._count(name, mass[:, :, rows])
+                if bool((rows & (seen.frame < 0)).any()):
+                    self._count(f"unframed.{name}", mass[:, :, :1])
+        framed = media & (seen.frame >= 0)
+        if bool(framed.any()):
+            _, ranks = torch.unique(seen.frame[framed], return_inverse=True)
+            self._count(_FRAME, _gathered(mass[:, :, framed], ranks))
+        self._count(_POSITION, _gathered(mass[:, :, media], seen.offset[media]))
+        kinds = torch.stack(
+            [mass[:, :, seen.modality == int(kind)].sum(dim=2) for kind in list(Modality)[1:]], 2
+        )
+        self._count("modality", kinds)
+        self._curves(mass[:, :, media])
+
+    def _count(self, name: str, mass: Tensor) -> None:
+        """Add one prompt's shares [2, L - 1, n]."""
+        shares = mass / mass.sum(dim=2, keepdim=True).clamp(min=1e-300)
+        self._add(f"sum.{name}", shares)
+        self._add(f"count.{name}", torch.ones(1, dtype=torch.float64))
+
+    def _curves(self, mass: Tensor) -> None:
+        ends = [max(0, -(-int(mass.shape[2]) * step // 20) - 1) for step in range(1, 21)]
+        shares = mass / mass.sum(dim=2, keepdim=True).clamp(min=1e-300)
+        self._add("sum.curve.first", shares.cumsum(dim=2)[:, :, ends])
+        top = shares.sort(dim=2, descending=True).values
+        self._add("sum.curve.top", top.cumsum(dim=2)[:, :, ends])
+
+    def _add(self, name: str, more: Tensor) -> None:
+        have = self._sums.get(name, more.new_zeros((*more.shape[:-1], 0)))
+        width = max(have.shape[-1], more.shape[-1])
+        self._sums[name] = _wide(have, width) + _wide(more, width)
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts were counted in."""
+        return int(self._sums.get("count.modality", torch.zeros(1)).item())
+
+    @property
+    def depths(self) -> int:
+        """L - 1."""
+        return int(self._sums["sum.modality"].shape[1])
+
+    @property
+    def modalities(self) -> list[str]:
+        """Those of some prompt."""
+        return [name for name in MEDIA if f"sum.{name}" in self._sums]
+
+    @property
+    def framed(self) -> list[str]:
+        """Modalities of whose every row the frame was known."""
+        return [name for name in self.modalities if f"sum.unframed.{name}" not in self._sums]
+
+    def mean(self, name: str, read: str, layer: int) -> Tensor:
+        """Mean share of each row, position or frame on entering a layer: float64 [n].
+
+        Args:
+            name: a modality (by order), "position" (all media, by offset), "frame" (all media
+                whose frame is known, by rank), or "modality" (text, image, video, audio).
+            read: one of `READ`.
+            layer: 1..L-1.
+        """
+        sums = self._sums[f"sum.{name}"][READ.index(read), layer - 1]
+        return sums / self._sums[f"count.{name}"]
+
+    def change(self, read: str) -> list[float]:
+        """How far the profile moves by each layer: entry l - 1 from entering l to entering l + 1.
+
+        The total variation distance of the two mean profiles by order, of the modality that moves
+        most.
+        """
+        return [
+            max(
+                float((self.mean(name, read, layer) - self.mean(name, read, layer + 1)).abs().sum())
+                / 2
+                for name in self.modalities
+            )
+            for layer in range(1, self.depths)
+        ]
+
+    def stable_from(self, read: str, threshold: float) -> int | None:
+        """The first layer from which on no layer moves the profile by `threshold` or more.
+
+        Returns:
+            1..L-2, or None where the last layer still does.
+        """
+        changes = self.change(read)
+        still = [layer for layer, moved in enumerate(changes, 1) if moved >= threshold]
+        found = max(still, default=0) + 1
+        return found if found <= len(changes) else None
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The sums so far, from which a stopped calibration goes on."""
+        return dict(self._sums)
+
+    def results(self) -> dict[str, Tensor]:
+        """Means for the file, float32 [L - 1, n] each: `profile.<read>.<name>` and curves."""
+        found: dict[str, Tensor] = {}
+        names = [*self.modalities, _POSITION, "modality"]
+        names += [_FRAME] if f"sum.{_FRAME}" in self._sums else []
+        for index, read in enumerate(READ):
+            for name in names:
+                mean = self._sums[f"sum.{name}"][index] / self._sums[f"count.{name}"]
+                found[f"profile.{read}.{name}"] = mean.float()
+            for curve in ("first", "top"):
+                mean = self._sums[f"sum.curve.{curve}"][index] / self.prompts
+                found[f"curve.{read}.{curve}"] = mean.float()
+        return found
+
+
+def smallest_prefix(shares: Tensor, threshold: float) -> int:
+    """The smallest n whose first n entries hold at least `threshold` of the sum; at least 1.
+
+    Args:
+        shares: float64 [n], not negative.
+        threshold: in [0, 1].
+    """
+    sums = shares.cumsum(dim=0)
+    # What rounding takes off the last sum must not push the prefix past the end.
+    reached = sums >= threshold * sums[-1] * (1 - 1e-12)
+    return int(reached.long().argmax()) + 1
+
+
+def positional_rules(
+    profile: RolloutProfile, read: str, layer: int, threshold: float
+) -> dict[str, dict[str, Any]]:
+    """Positional rules for a cut on entering a layer that keep a share of the rollout's mass.
+
+    Each keeps the smallest prefix whose mean share reaches the threshold: "tokens" of every
+    modality by itself; "below" of all media by position; "frames" of the media with frames, the
+    others by tokens; "all of M" leaves modality M alone and cuts the others by tokens. A prefix
+    that every prompt lies within is "all".
+
+    Args:
+        profile: of at least one prompt.
+        read: one of `READ`.
+        layer: 1..L-1.
+        threshold: in (0, 1].
+
+    Returns:
+        By name, what `FastAVConfig.global_rule` takes for each modality.
+    """
+    tokens: dict[str, Any] = {}
+    for name in profile.modalities:
+        tokens[name] = _first(profile.mean(name, read, layer), threshold, "tokens")
+    below = profile.mean(_POSITION, read, layer)
+    end = smallest_prefix(below, threshold)
+    rule = "all" if end >= len(below) else f"below {end}"
+    found = {"tokens": tokens, "below": dict.fromkeys(tokens, rule)}
+    if profile.framed:
+        frames = _first(profile.mean(_FRAME, read, layer), threshold, "frames")
+        found["frames"] = {**tokens, **dict.fromkeys(profile.framed, frames)}
+    if len(tokens) > 1:
+        found |= {f"all of {name}": {**tokens, name: "all"} for name in tokens}
+    return found
+
+
+def _first(shares: Tensor, threshold: float, unit: str) -> str:
+    count = smallest_prefix(shares, threshold)
+    return "all" if count >= len(shares) else f"first {count} {unit}"
+
+
+def _gathered(mass: Tensor, places: Tensor) -> Tensor:
+    """Sum [2, L - 1, n] into the places of its rows."""
+    wide = mass.new_zeros((*mass.shape[:2], int(places.max()) + 1))
+    return wide.index_add_(2, places, mass)
+
+
+def _wide(values: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(values, (0, width - values.shape[-1]))

@@ -1,0 +1,62 @@
+"""Short prompts of real media for the testbed's model, and a calibration small enough to test."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from fastav_plugin.calibration_data import Source
+from fastav_plugin.calibration_plan import CalibrationPlan
+from fastav_plugin.testbed.model import prepare_inputs
+
+QUESTIONS = ("Which sound is heard?", "Is the circle visible?")
+
+
+class NoisySource(Source):
+    """Frames and sounds of noise: 8 to 24 video tokens and 25 of audio.
+
+    Args:
+        processor: the testbed's.
+        count: of questions, two about each clip.
+    """
+
+    def __init__(self, processor: Any, count: int = 4) -> None:
+        self._processor = processor
+        self._count = count
+        self.asked: list[int] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    @override
+    def media(self, index: int) -> Hashable:
+        return index // 2
+
+    @override
+    def inputs(self, index: int) -> dict[str, Any]:
+        self.asked.append(index)
+        rng = np.random.default_rng(index // 2)
+        frames = rng.integers(0, 255, (2 + 2 * (index // 2 % 3), 56, 112, 3), dtype=np.uint8)
+        sound = rng.standard_normal(16_000, dtype=np.float32) / np.float32(8)
+        return dict(prepare_inputs(self._processor, frames, sound, QUESTIONS[index % 2]))
+
+    @property
+    @override
+    def digest(self) -> str:
+        return f"noise {self._count}"
+
+
+def small_plan(**changes: Any) -> CalibrationPlan:
+    """A plan of few settings, all of which pass."""
+    values: dict[str, Any] = {
+        "samples": 4,
+        "thresholds": (0.4,),
+        "layers": (3, 5),
+        "drop_ratios": (0.2,),
+        "max_kl": 10.0,
+        "overrides": {"min_media_tokens": 1},
+    }
+    return CalibrationPlan(**{**values, **changes})

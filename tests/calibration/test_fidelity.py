@@ -1,0 +1,70 @@
+"""The order in which settings are tried, against measuring all of them."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastav_plugin.fidelity import Candidate, FidelitySearch
+
+PROMPTS = 12
+Row = st.tuples(
+    st.sampled_from((0.1, 0.2, 0.3, 0.5)),
+    st.lists(st.floats(0, 2), min_size=PROMPTS, max_size=PROMPTS),
+)
+
+
+class Known(FidelitySearch):
+    """A search among settings whose costs and KLs are known."""
+
+    SCREENING, GROUP = 3, 4
+
+    def go(self, rows: list[tuple[float, list[float]]], most: int = 10_000) -> int:
+        """Take steps; returns how often a setting was tried."""
+        tried = 0
+        for _ in range(most):
+            step = self.next_step()
+            if step is None:
+                break
+            prompt, indexes = step
+            assert all(len(self._own(index)) == prompt for index in indexes)
+            found = {i: (rows[i][1][prompt], 1.0, rows[i][0], 5.0, True) for i in indexes}
+            self.answers.append(found)
+            tried += len(indexes)
+        return tried
+
+
+def make(count: int, limit: float, *, full: bool = False) -> Known:
+    candidates = [Candidate(1, {"video": "all"}, 0.1, "all") for _ in range(count)]
+    return Known(candidates, PROMPTS, limit, full=full)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(Row, min_size=1, max_size=15), st.floats(0, 1.5), st.integers(0, 20))
+def test_it_finds_what_measuring_all_finds(
+    rows: list[tuple[float, list[float]]], limit: float, stopped: int
+) -> None:
+    every, search, resumed = make(len(rows), limit, full=True), make(len(rows), limit), None
+    assert every.go(rows) == len(rows) * PROMPTS
+    tried = search.go(rows)
+    assert tried <= len(rows) * PROMPTS
+    assert search.cheapest() == every.cheapest()
+    first = make(len(rows), limit)
+    first.go(rows, stopped)
+    resumed = make(len(rows), limit)
+    resumed.answers = first.answers
+    resumed.go(rows)
+    assert resumed.answers == search.answers
+
+
+def test_where_all_pass_few_are_measured_to_the_end() -> None:
+    rows = [(cost / 100, [0.0] * PROMPTS) for cost in range(1, 41)]
+    search = make(40, 1.0)
+    assert search.go(rows) == 40 * 3 + 4 * 9
+    assert search.cheapest() == 0
+
+
+def test_where_none_can_pass_it_ends_early() -> None:
+    search = make(5, 0.01)
+    assert search.go([(0.5, [1.0] * PROMPTS)] * 5) == 5
+    assert search.cheapest() is None
