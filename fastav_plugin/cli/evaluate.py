@@ -167,8 +167,8 @@ def run(
             "--format, --media, --answers, --prompt-template, --match, --max-new-tokens, --frames "
             "and --strict are about a file: give `--data`."
         )
-    if data is not None and (combinations or both or suite != TESTBED):
-        raise ConfigError("--suite, --combinations and --all are not about the file of `--data`.")
+    if data is not None and suite == TESTBED and (combinations or both):
+        raise ConfigError("--combinations and --all are not about the file of `--data`.")
     folder = _folder(model, data)
     found = read_config(folder)
     ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)

@@ -197,6 +197,11 @@ def test_tables(invoke: Invoke, media: Path) -> None:
     for word in ("AV Matching: 1 questions", "prec.", "F1", "of dense", "all: 3 questions"):
         assert word in result.stdout
     assert "none: nothing was cut in 1 questions." in result.stderr
+    result = invoke(*command(media, "coco_captions.json"))
+    assert result.exit_code == 0, result.output
+    assert "captions: 2 questions about 2 clips" in result.stdout
+    assert "CIDEr-D  of its dense" in result.stdout
+    assert "right" not in result.stdout
 
 
 def test_more_of_a_file_goes_on_from_less(
