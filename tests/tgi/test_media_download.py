@@ -15,84 +15,9 @@ from typing import Any
 
 import pytest
 
-from fastav_plugin.model_overrides.tgi.media_download import download, is_public
+from fastav_plugin.model_overrides.tgi.media_download import download
 from fastav_plugin.model_overrides.tgi.media_policy import MediaError, MediaPolicy
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by path; keeps what it was asked."""
-
-    asked: list[tuple[str, str]] = []
-
-    def do_GET(self) -> None:
-        self.asked.append((self.path, self.headers["Host"]))
-        name, _, value = self.path[1:].partition("/")
-        try:
-            getattr(self, f"answer_{name}", self.answer_missing)(value)
-        except OSError:
-            pass  # the client has had enough
-
-    def answer(
-        self, body: bytes, status: int = 200, *, length: int | None = -1, **headers: str
-    ) -> None:
-        """Send a body; `length` is what the header says: -1 the truth, None nothing."""
-        self.send_response(status)
-        if length is not None:
-            self.send_header("Content-Length", str(len(body) if length < 0 else length))
-        for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def answer_missing(self, value: str) -> None:
-        self.answer(b"no", 404)
-
-    def answer_bytes(self, value: str) -> None:
-        self.answer(b"x" * int(value))
-
-    def answer_unsized(self, value: str) -> None:
-        self.answer(b"x" * int(value), length=None)
-
-    def answer_redirect(self, value: str) -> None:
-        self.answer(b"", 302, Location=value)
-
-    def answer_count(self, value: str) -> None:
-        self.answer(b"", 307, Location=f"/count/{int(value) - 1}" if value != "0" else "/bytes/3")
-
-    def answer_short(self, value: str) -> None:
-        self.answer(b"xxx", length=9)
-
-    def answer_zipped(self, value: str) -> None:
-        self.answer(b"xxx", Content_Encoding="gzip")
-
-    def answer_endless(self, value: str) -> None:
-        self.answer(b"", length=None)
-        while True:
-            self.wfile.write(b"x" * 65536)
-
-    def answer_drip(self, value: str) -> None:
-        """A byte at a time: no single read ever waits long."""
-        self.answer(b"", length=None)
-        while True:
-            self.wfile.write(b"x")
-            time.sleep(0.02)
-
-    def answer_headers(self, value: str) -> None:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
-        while True:
-            self.wfile.write(b"x")
-            time.sleep(0.02)
-
-    def answer_junk(self, value: str) -> None:
-        self.wfile.write(b"this is not http\r\n\r\n")
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-class Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, *_: Any) -> None:
-        pass  # a client that went away in the middle is what some tests are about
+from tests.tgi.media_server import Handler, Server
 
 
 @pytest.fixture
@@ -247,59 +172,6 @@ def test_the_next_address_when_one_does_not_answer(
     names["media.test"] = ["127.0.0.1"]
     with pytest.raises(MediaError, match="no connection to 'media.test'"):
         download(f"http://media.test:{port}/bytes/1", policy)
-
-
-@pytest.mark.parametrize(
-    ("url", "why"),
-    [
-        ("http://b.org/", "'b.org:80' is not among"),
-        ("http://a.org:8080/", "'a.org:8080' is not among"),
-        ("https://a.org.evil.org/", "not among"),
-        ("http://a.org@evil.org/", "user name"),
-        ("http://evil.org#a.org", "not among"),
-        ("http://[::1]/", "not among"),
-        ("http://[::1/", "malformed"),
-        ("http://a.org:99999/", "malformed"),
-        ("http:///path", "must be http"),
-        ("http://" + "a" * 70 + ".org/", "malformed"),
-        ("http://a.org/a b", "percent-encoded"),
-        ("http://a.org/\u00e9", "percent-encoded"),
-    ],
-)
-def test_addresses(url: str, why: str) -> None:
-    with pytest.raises(MediaError, match=why):
-        download(url, MediaPolicy(allowed_hosts=frozenset({"a.org"})))
-
-
-def test_no_host_is_allowed_by_default() -> None:
-    with pytest.raises(MediaError, match="not among"):
-        download("https://huggingface.co/picture.png", MediaPolicy())
-
-
-def test_a_name_without_an_address() -> None:
-    policy = MediaPolicy(allowed_hosts=frozenset({"nothing.invalid"}))
-    with pytest.raises(MediaError, match="has no address"):
-        download("http://NOTHING.invalid./", policy)
-
-
-@pytest.mark.parametrize(
-    "address",
-    """0.0.0.0 0.1.2.3 10.1.2.3 100.64.0.1 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1
-    192.0.0.1 192.0.2.1 192.168.1.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 239.1.1.1
-    240.0.0.1 255.255.255.255 :: ::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254
-    ::7f00:1 fe80::1 fe80::1%eth0 fc00::1 fd12::1 fec0::1 ff02::1 2001:db8::1 2001::1
-    2002:7f00:1:: 2002:a00:1:: 64:ff9b::a00:1 64:ff9b:1::a00:1 100::1 4000::1""".split(),
-)
-def test_addresses_that_are_not_public(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize(
-    "address",
-    "8.8.8.8 1.1.1.1 172.32.0.1 2606:4700::1111 ::ffff:8.8.8.8 64:ff9b::808:808".split(),
-)
-def test_public_addresses(address: str) -> None:
-    assert is_public(address)
 
 
 @pytest.fixture
