@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
-from tests.tgi_real.groups import GROUPS, Setting
+from tests.tgi_real.groups import GROUPS
 from tests.tgi_real.report import Report
+from tests.tgi_real.setting import Setting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

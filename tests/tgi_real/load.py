@@ -59,7 +59,7 @@ def draw(files: Files, seed: int, *, count: int = REQUESTS, step: int = 0) -> Lo
 def _ask(drawn: random.Random, files: Files) -> Ask:
     texts = [words(drawn.randint(2, 40), drawn.randrange(12)) for _ in range(2)]
     pictures = [Medium("image", p) for p in drawn.choices(files.pictures, k=drawn.randint(0, 2))]
-    pieces = (texts[0], *pictures, texts[1])
+    pieces: tuple[str | Medium, ...] = (texts[0], *pictures, texts[1])
     return Ask(pieces, drawn.randint(2, 24), chunks=drawn.random() < 0.5)
 
 

@@ -65,6 +65,8 @@ class Router:
     Attributes:
         calls: how often each procedure was called.
         joined: decodes that put two batches together.
+        again: requests that were sent a second time, because their prefill failed with another's.
+        steps: so far.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class Router:
         self.answers: dict[int, Answer] = {}
         self.arrivals: dict[int, Arrival] = {}
         self.calls: dict[str, int] = {}
-        self.joined = 0
+        self.joined = self.again = self.steps = 0
 
     def run(self, arrivals: Sequence[Arrival]) -> list[Answer]:
         """Serve all requests to their end.
@@ -95,10 +97,9 @@ class Router:
         again: deque[int] = deque()
         running: set[int] = set()
         cached: Any = None
-        step = 0
         while waiting or again or running:
             batches = [cached] if cached is not None else []
-            new = self._take(waiting, again, step, self.batch_size - len(running))
+            new = self._take(waiting, again, self.steps, self.batch_size - len(running))
             if new:
                 batch, failed = self._prefill(new)
                 again.extend(failed)
@@ -109,7 +110,7 @@ class Router:
                 cached = self._decode(batches, running)
                 running = {number for number in running if not self._over(number)}
             self.watch(len(running))
-            step += 1
+            self.steps += 1
         return [self.answers[number] for number in self.arrivals]
 
     def _take(self, waiting: deque[int], again: deque[int], step: int, room: int) -> list[int]:
@@ -141,6 +142,7 @@ class Router:
             if len(new) == 1:
                 self.answers[new[0]].error = str(error)
                 return None, []
+            self.again += len(new)
             return None, new
         return self._receive(found), []
 

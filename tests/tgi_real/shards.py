@@ -8,7 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -133,6 +134,7 @@ class Shards:
         """End every process of the server; their exit statuses."""
         for channel in self.channels:
             channel.close()
+        family = self._family()
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -141,13 +143,15 @@ class Shards:
             try:
                 statuses.append(process.wait(timeout=15))
             except subprocess.TimeoutExpired:
-                statuses.append(-signal.SIGKILL)
-            # Children that outlive their parent would keep a core busy for ever.
+                statuses.append(int(-signal.SIGKILL))
+                process.kill()
+                process.wait(timeout=15)
+        # Children that outlive their parent would keep a core busy for ever.
+        for process in family:
             try:
-                os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            process.wait(timeout=15)
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
         self.folder.cleanup()
         return statuses
 
@@ -163,14 +167,24 @@ class Shards:
         except grpc.RpcError as error:
             for call in calls:
                 call.exception()
-            raise ShardError(f"{name}: {error.code().name}: {error.details()}") from error  # type: ignore[attr-defined]
+            raise ShardError(f"{name}: {error.code().name}: {error.details()}") from error
+
+    @contextmanager
+    def another(self) -> Iterator[Any]:
+        """A client of its own for the first shard, gone at the end."""
+        with grpc.insecure_channel(self.addresses()[0]) as channel:
+            yield generate_pb2_grpc.TextGenerationServiceStub(channel)
 
     def resident(self) -> int:
         """Bytes in memory of all processes of the server."""
-        found = 0
+        return sum(process.memory_info().rss for process in self._family())
+
+    def _family(self) -> list[Any]:
+        found: list[Any] = []
         for process in self.processes:
-            whole = psutil.Process(process.pid)
-            found += sum(p.memory_info().rss for p in (whole, *whole.children(recursive=True)))
+            if process.poll() is None:
+                whole = psutil.Process(process.pid)
+                found += [whole, *whole.children(recursive=True)]
         return found
 
     def info(self) -> Any:
