@@ -25,7 +25,10 @@ def clips(processor: Any, media: list[Medium]) -> dict[str, Any]:
     given = pictures(processor, media)
     videos = [_frames(m) for m in media if m.kind == "video"]
     if videos:
-        options = {"do_sample_frames": False, "fps": FPS}
+        # The class of Qwen2.5-Omni's processor has a size that goes before the checkpoint's own.
+        size = processor.video_processor.size
+        edges = {name: getattr(size, name) for name in ("shortest_edge", "longest_edge")}
+        options = {"do_sample_frames": False, "fps": FPS, "size": edges}
         given |= {"videos": videos, "videos_kwargs": options}
     sounds = [read_waveform(m.path) for m in media if m.kind == "audio"]
     return given | ({"audio": sounds} if sounds else {})
