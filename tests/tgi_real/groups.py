@@ -15,6 +15,9 @@ from tests.tgi_real.under_load import GROUPS as UNDER_LOAD
 
 METHODS = ("fastav", "divprune", "fastav+divprune", "none")
 
+#: Whether one rank answers a request that the others were not sent.
+SHARING = {True: "each rank has a model of its own", False: "the ranks work on one model"}
+
 
 def differences(answers: Sequence[Answer], wanted: Sequence[list[int]]) -> str:
     """The requests whose tokens are not the wanted ones."""
@@ -53,6 +56,7 @@ def control(setting: Setting) -> None:
     wanted = [setting.alone("opt", None, ask) for ask in asks]
     with setting.server("opt", None) as shards:
         ask_all(setting, shards, asks, wanted)
+        setting.report.check("is healthy at the end", shards.healthy())
 
 
 def served(setting: Setting, name: str, method: str, count: int = 1, **more: str) -> None:
@@ -66,6 +70,10 @@ def served(setting: Setting, name: str, method: str, count: int = 1, **more: str
     with setting.server(name, method, count, **more) as shards:
         ask_all(setting, shards, asks, wanted)
         faults(setting, shards, asks[0], wanted[0])
+        setting.report.check("is healthy at the end", shards.healthy())
+        if count > 1:
+            apart = shards.answers_alone(asks[0].message(1))
+            setting.report.check(SHARING[apart], apart == ("replicate" in more.values()))
 
 
 def faults(setting: Setting, shards: Shards, good: Ask, wanted: list[int]) -> None:

@@ -39,31 +39,38 @@ def options(setting: Setting) -> list[str]:
     ]
 
 
-def launched(setting: Setting, command: list[str], path: str, **more: str) -> None:
-    """Start two shards through a launcher, ask them, and end it."""
-    check = setting.report.check
-    own = ["--model-id", str(setting.checkpoint(NAME)), "--num-shard", "2", "--json-output"]
-    environment = {"PATH": path, "FASTAV_TGI_SHARDING": "tensor", **more}
+def launched(
+    setting: Setting,
+    command: list[str],
+    path: str,
+    *,
+    shards: int = 1,
+    more: dict[str, str] | None = None,
+) -> None:
+    """Start shards through a launcher, ask them, and end it."""
+    check, count = setting.report.check, shards
+    own = ["--model-id", str(setting.checkpoint(NAME)), "--num-shard", str(count)]
+    environment = {"PATH": path, "FASTAV_TGI_SHARDING": "tensor", **(more or {})}
     asks = CASES[NAME].asked(setting.files)[:4]
     wanted = [setting.alone(NAME, METHOD, ask) for ask in asks]
-    with Shards([*command, *own], 2, environment, direct=False) as shards:
-        setting.greet(shards)
-        answers = Router(shards).run([Arrival(ask, number) for number, ask in enumerate(asks)])
+    with Shards([*command, *own], count, environment, direct=False) as server:
+        setting.greet(server)
+        answers = Router(server).run([Arrival(ask, number) for number, ask in enumerate(asks)])
         tokens = [answer.tokens for answer in answers]
         check("tokens equal generate()", tokens == wanted, "" if tokens == wanted else str(answers))
-        log = shards.log.read_text()
+        log = server.log.read_text()
         ours = [line for line in log.splitlines() if "fastav" in line]
         check(
             "the plugin's lines are in TGI's log", bool(ours), ours[0][:150] if ours else log[-900:]
         )
-        statuses = shards.stop()
+        statuses = server.stop()
         check("SIGTERM ends it with TGI's status", statuses == [0], str(statuses))
 
 
 def wrapper(setting: Setting) -> None:
     """fastav-tgi-launcher with two tensor-parallel shards."""
     with stand_in() as path:
-        launched(setting, ["fastav-tgi-launcher", *options(setting)], path)
+        launched(setting, ["fastav-tgi-launcher", *options(setting)], path, shards=2)
 
 
 def literal(setting: Setting) -> None:
@@ -79,7 +86,7 @@ def variable(setting: Setting) -> None:
         whole = f"{SHIMS}{os.pathsep}{path}"
         more = setting.environment(NAME, METHOD)
         more = {name: value for name, value in more.items() if name.startswith("FASTAV")}
-        launched(setting, [str(SHIMS / "text-generation-launcher")], whole, **more)
+        launched(setting, [str(SHIMS / "text-generation-launcher")], whole, more=more)
 
 
 def wrong(setting: Setting) -> None:
@@ -93,7 +100,6 @@ def wrong(setting: Setting) -> None:
             "divprune",
         ),
         "--quantize": ([*options(setting), "--quantize", "gptq"], "quantize"),
-        "--speculate": ([*options(setting), "--speculate", "2"], "speculate"),
     }
     with stand_in() as path, tempfile.TemporaryDirectory(prefix="tgi-") as folder:
         for name, (given, words) in attempts.items():
@@ -107,7 +113,8 @@ def wrong(setting: Setting) -> None:
                 check=False,
             )
             said = ended.stdout + ended.stderr
-            line = next((line for line in said.splitlines() if words in line), said[-300:])
+            lines = [line for line in said.replace("\\n", "\n").splitlines() if words in line]
+            line = lines[-1] if lines else said[-300:]
             failed = ended.returncode not in (0, -signal.SIGKILL) and words in said
             setting.report.check(f"{name} fails", failed, f"{ended.returncode}: {line[:200]}")
 

@@ -23,6 +23,8 @@ from tests.tgi_real.requests import warmup_message
 
 #: Seconds that a start and a call may take.
 START, CALL = 120.0, 120.0
+#: Seconds in which a shard that needs no other has answered.
+ALONE = 10.0
 
 
 class ShardError(Exception):
@@ -194,6 +196,20 @@ class Shards:
         """The router's first calls: an empty cache, then its warm-up."""
         self.call("ClearCache", pb.ClearCacheRequest())
         return self.call("Warmup", warmup_message())[0]
+
+    def answers_alone(self, request: Any) -> bool:
+        """Whether the first shard answers while the others know nothing; the last call there is.
+
+        One of several ranks that share a model waits for the others, and from then on for ever.
+        """
+        message = pb.PrefillRequest(batch=pb.Batch(id=2**40, requests=[request], size=1))
+        try:
+            self.stubs[0].Prefill(message, timeout=ALONE)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise ShardError(f"Prefill: {error.details()}") from error
+            return False
+        return True
 
     def healthy(self) -> bool:
         """Whether all answer."""

@@ -6,28 +6,50 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 from text_generation_server.pb import generate_pb2 as pb
 
-from tests.tgi_real.load import draw, wrong
+from tests.tgi_real.load import Load, draw, wrong
 from tests.tgi_real.requests import Ask
-from tests.tgi_real.router import Router
+from tests.tgi_real.router import Answer, Router
 from tests.tgi_real.setting import ROOT, Setting
-from tests.tgi_real.shards import Shards
+from tests.tgi_real.shards import ShardError, Shards
 
 MIB = 2**20
 #: What a process may be larger by after the load: pools of the allocator, not requests.
 SLACK = 32 * MIB
 
 
-def abandon(shards: Shards, ask: Ask, batch_id: int) -> None:
-    """Send a request and be gone before its answer; the router then clears its batch."""
+def abandon(shards: Shards, ask: Ask, batch_id: int) -> bool:
+    """Send a request and be gone before its answer; the router then clears its batch.
+
+    Returns:
+        whether the shard was at work on it.
+    """
     with shards.another() as stub:
         message = pb.Batch(id=batch_id, requests=[ask.message(batch_id)], size=1)
-        stub.Prefill.future(pb.PrefillRequest(batch=message)).cancel()
+        call = stub.Prefill.future(pb.PrefillRequest(batch=message))
+        time.sleep(0.01)
+        call.cancel()
+    try:
+        kept = pb.FilterBatchRequest(batch_id=batch_id, request_ids=[batch_id])
+        shards.call("FilterBatch", kept)
+        begun = True
+    except ShardError:
+        begun = False
     shards.call("ClearCache", pb.ClearCacheRequest(id=batch_id))
+    return begun
+
+
+def alone_of(setting: Setting, drawn: Load, name: str, method: str) -> list[list[int]]:
+    """What each request gets alone; nothing for those that name a damaged picture."""
+    return [
+        [] if number in drawn.corrupt else setting.alone(name, method, arrival.ask)
+        for number, arrival in enumerate(drawn.arrivals)
+    ]
 
 
 def load(setting: Setting) -> None:
@@ -35,31 +57,29 @@ def load(setting: Setting) -> None:
     name, method, check = "llava", "fastav+divprune", setting.report.check
     files = setting.files
     drawn = draw(files, setting.seed)
-    alone: list[list[int]] = []
-    for number, arrival in enumerate(drawn.arrivals):
-        damaged = number in drawn.corrupt
-        alone.append([] if damaged else setting.alone(name, method, arrival.ask))
+    alone = alone_of(setting, drawn, name, method)
     most = 0
     with setting.server(name, method) as shards:
         Router(shards).run(draw(files, setting.seed + 1, count=24).arrivals)
-        before, gone = shards.resident(), 0
+        before, gone, begun = shards.resident(), 0, 0
 
         def watch(running: int) -> None:
-            nonlocal most, gone
+            nonlocal most, gone, begun
             most = max(most, running)
             if router.steps % 9 == 4:
                 gone += 1
-                abandon(shards, drawn.arrivals[0].ask, 10**6 + gone)
+                begun += abandon(shards, drawn.arrivals[0].ask, 10**6 + gone)
 
         for turn in ("first", "second"):
-            most = gone = 0
+            most = gone = begun = 0
             router = Router(shards, watch=watch)
             answers = router.run(drawn.arrivals)
             found = wrong(drawn, answers, alone)
             tokens = sum(len(answer.tokens) for answer in answers)
             seen = (
                 f"{len(answers)} requests, {tokens} tokens, up to {most} at once, "
-                f"{len(drawn.corrupt)} damaged, {len(drawn.leaving())} left, {gone} disconnected, "
+                f"{len(drawn.corrupt)} damaged, {len(drawn.leaving())} left, {gone} disconnected "
+                f"({begun} in the middle of a prefill), "
                 f"{router.again} sent again, "
                 + ", ".join(f"{count} {call}" for call, count in router.calls.items())
             )
@@ -71,6 +91,7 @@ def load(setting: Setting) -> None:
             after = shards.resident()
             seen = f"{before / MIB:.1f} MiB before, {after / MIB:.1f} MiB after"
             check(f"{turn} time: the process is as large as before", after < before + SLACK, seen)
+        check("is healthy at the end", shards.healthy())
 
 
 def load_memory(setting: Setting) -> None:
@@ -94,7 +115,11 @@ def load_memory(setting: Setting) -> None:
     check("no keys or values stay", found["after"] == found["before"] < found["peak"], bytes_seen)
     check("no batch stays in TGI's cache", found["batches"] == 0, str(found["batches"]))
     check("nothing would have ended the shard", not found["fatal"], str(found["fatal"]))
-    check("only the damaged fail", not found["wrong"], str(found["wrong"]))
+    drawn = draw(files, setting.seed)
+    answers = [Answer(**answer) for answer in found["answers"]]
+    alone = alone_of(setting, drawn, name, method)
+    mistakes = wrong(drawn, answers, alone)
+    check("all others get what they get alone", not mistakes, "; ".join(mistakes))
 
 
 GROUPS: dict[str, Callable[[Setting], None]] = {"load": load, "load memory": load_memory}
