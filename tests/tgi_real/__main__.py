@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
 from tests.tgi_real.groups import GROUPS
 from tests.tgi_real.report import Report
@@ -34,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A server of ours must not outlive a driver that is told to stop.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     torch.set_num_threads(1)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     report = Report()
     setting = Setting(report, given.folder, given.seed)
     for name, group in GROUPS.items():
