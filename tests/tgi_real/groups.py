@@ -110,8 +110,7 @@ GROUPS: dict[str, Callable[[Setting], None]] = {
     **{f"llava {method}": _model("llava", method) for method in METHODS[1:]},
     **{
         f"{name} {how}": _model(name, "fastav+divprune", 2, FASTAV_TGI_SHARDING=how)
-        for name in ("llava", "qwen2_5_vl")
-        for how in ("replicate", "tensor")
+        for name, how in (("llava", "replicate"), ("llava", "tensor"), ("qwen2_5_vl", "tensor"))
     },
     **LAUNCHING,
     **UNDER_LOAD,
