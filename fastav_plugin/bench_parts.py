@@ -148,8 +148,9 @@ def explicit_rollout(row: Tensor, queries: Sequence[Tensor], keys: Sequence[Tens
 
 def upcast_scores(query: Tensor, keys: Tensor) -> Tensor:
     """Last-query scores through a float32 copy of all keys: float32 [B, T]."""
-    keys = keys.float().repeat_interleave(query.shape[1] // keys.shape[1], dim=1)
-    logits = (keys @ query.float()[..., None])[..., 0] * query.shape[-1] ** -0.5
+    batch, groups, _, size = keys.shape
+    grouped = query.float().view(batch, groups, -1, size)
+    logits = (grouped @ keys.float().transpose(2, 3)).flatten(1, 2) * size**-0.5
     scores: Tensor = logits.softmax(dim=-1).mean(dim=1)
     return scores
 
