@@ -36,6 +36,10 @@ def print_calibration(calibration: Calibration) -> None:
             else f"The profile is stable from layer {stable} on."
         )
     )
+    note(
+        f"What happens to fewer than about {percent(min(1.0, 3 / samples['fidelity']))} of prompts "
+        "may not be among them: take more samples to be surer."
+    )
     fields = ", ".join(f"{name}={value!r}" for name, value in calibration.settings.items())
     note(f"Chosen: {fields}")
     note(f"Use it: FastAVConfig(calibration={calibration.path!r}), or --calibration.")

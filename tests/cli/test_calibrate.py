@@ -81,6 +81,7 @@ def test_the_table(
     for text in ("on entering", "layer 7", "Rules for a cut on entering layer 4", "agreement"):
         assert text in result.stdout
     assert "2 of the same (too few to split) measured them" in result.stderr
+    assert "fewer than about 100.0 % of prompts" in " ".join(result.stderr.split())
     assert f"FastAVConfig(calibration='{output}')" in " ".join(result.stderr.split())
 
 
