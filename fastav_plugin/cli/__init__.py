@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli import bench, convert, demo, evaluate, generate, inspect, models, serve
+from fastav_plugin.cli import (
+    bench,
+    convert,
+    demo,
+    evaluate,
+    generate,
+    inspect,
+    models,
+    serve,
+    visualize,
+)
 from fastav_plugin.cli.console import Group
 
 app = typer.Typer(
@@ -26,6 +36,7 @@ app.command("models")(models.run)
 app.command("bench")(bench.run)
 app.command("eval")(evaluate.run)
 app.command("convert")(convert.run)
+app.add_typer(visualize.app, name="visualize")
 app.command("serve", cls=serve.ServeCommand)(serve.run)
 
 

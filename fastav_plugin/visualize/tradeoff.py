@@ -1,0 +1,139 @@
+"""A picture of accuracy against FLOPs, from what `fastav eval --json` printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.visualize.page import (
+    FAINT,
+    INK,
+    MARKERS,
+    PAPER,
+    SERIES,
+    WIDTH,
+    Page,
+    check_drawing,
+    plain,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DENSE = "dense"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting: what it costs and how often it is right.
+
+    Attributes:
+        name: of the setting.
+        flops: fraction of dense.
+        accuracy: mean, low and high end of its interval, as fractions.
+    """
+
+    name: str
+    flops: float
+    accuracy: tuple[float, float, float]
+
+
+def read_points(path: Path) -> dict[str, list[Point]]:
+    """The settings of each set of questions or table in a file.
+
+    Args:
+        path: JSON that `fastav eval --json` printed.
+
+    Raises:
+        ConfigError: another kind of file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        parts = found.get("tables") or found["sets"]
+        return {
+            str(part.get("title") or f"held-out {part['held_out']}"): [
+                _point(row) for row in part["rows"]
+            ]
+            for part in parts
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"'{path}' is not what `fastav eval --json` prints: {type(error).__name__} {error}."
+        ) from error
+
+
+def _point(row: dict[str, Any]) -> Point:
+    accuracy = row["accuracy"]
+    mean, low, high = (float(accuracy[name]) for name in ("mean", "low", "high"))
+    return Point(str(row["setting"]), float(row["flops_ratio"]), (mean, low, high))
+
+
+def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, about: str) -> None:
+    """Draw each setting as a point with its interval; dense is a line across.
+
+    Args:
+        path: PNG or SVG to write.
+        points: settings with names of their own.
+        title: first line.
+        about: second line: what was asked.
+
+    Raises:
+        UnsupportedError: matplotlib is not installed.
+        ConfigError: neither PNG nor SVG, or no point.
+    """
+    check_drawing(path)
+    pruned = [point for point in points if point.name != DENSE]
+    if not pruned:
+        raise ConfigError("Accuracy against FLOPs needs at least one setting beside dense.")
+    names_wide = 0.55 + 0.072 * max(len(_label(point)) for point in pruned)
+    left, head, foot = 0.78, 0.82, 0.6
+    tall = max(3.2, 0.25 * len(pruned) + 0.3)
+    page = Page(WIDTH, head + tall + foot)
+    page.heading(title, about)
+    axes = page.axes(left, head, WIDTH - left - names_wide - 0.3, tall)
+    plain(axes, grid="both")
+    for point in points:
+        if point.name == DENSE:
+            mean = 100 * point.accuracy[0]
+            axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
+            axes.text(1, mean, f"dense {mean:.1f} %", size=8, color=INK, va="center", bbox=box)
+    for number, point in enumerate(pruned):
+        _draw(axes, point, number)
+    axes.set_xlim(0, max(1.03 * 100 * point.flops for point in pruned))
+    axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
+    axes.set_ylabel("right answers, %, with 95 % interval", size=9, color=FAINT)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.01),
+        frameon=False,
+        fontsize=8.5,
+        handletextpad=0.4,
+        borderaxespad=0,
+        labelcolor=INK,
+    )
+    page.save(path)
+
+
+def _draw(axes: Axes, point: Point, number: int) -> None:
+    mean, low, high = (100 * value for value in point.accuracy)
+    axes.errorbar(
+        [100 * point.flops],
+        [mean],
+        yerr=[[max(0, mean - low)], [max(0, high - mean)]],
+        fmt=MARKERS[number % len(MARKERS)],
+        color=SERIES[number % len(SERIES)],
+        markersize=6.5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        elinewidth=1.1,
+        label=_label(point),
+    )
+
+
+def _label(point: Point) -> str:
+    return f"{point.name}  {100 * point.accuracy[0]:.1f} % at {100 * point.flops:.0f} %"
