@@ -12,9 +12,10 @@ import typer
 from fastav_plugin import __version__
 from fastav_plugin.benchmarks.rows import Fault
 from fastav_plugin.bootstrap import LEVEL, RESAMPLES
+from fastav_plugin.cli import papers
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_testbed
-from fastav_plugin.cli.evaluation_settings import make_settings
+from fastav_plugin.cli.evaluation_settings import check_device, make_settings
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import (
     AnswersFile,
@@ -32,6 +33,7 @@ from fastav_plugin.cli.options import (
     Settings,
     Threads,
 )
+from fastav_plugin.cli.papers import PAPERS
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluate import answer_questions, saved_overrides
 from fastav_plugin.evaluation_file import EvaluationFile, model_digest
@@ -39,6 +41,7 @@ from fastav_plugin.evaluation_record import Question
 from fastav_plugin.inspection import read_config
 from fastav_plugin.media import SOUND
 from fastav_plugin.model_overrides.own_models import own_model
+from fastav_plugin.papers.tables import KEYS
 from fastav_plugin.testbed.model import MODEL_PATH
 from fastav_plugin.testbed_source import (
     CLIPS,
@@ -46,7 +49,7 @@ from fastav_plugin.testbed_source import (
     QUESTIONS,
 )
 
-SUITES = (TESTBED,)
+SUITES = (TESTBED, PAPERS)
 #: Exit status of a run that had to leave rows out.
 INCOMPLETE = 1
 #: Rows left out that are named one by one; `--json` names all.
@@ -54,7 +57,7 @@ NAMED = 20
 
 
 def run(
-    suite: Annotated[str, typer.Option(help="testbed; or give --data.")] = TESTBED,
+    suite: Annotated[str, typer.Option(help="testbed or papers; or give --data.")] = TESTBED,
     data: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A benchmark's file, JSON or JSON lines."),
@@ -97,8 +100,13 @@ def run(
     audio_keep_ratio: AudioKeepRatio = None,
     settings: Settings = None,
     questions: Annotated[
-        int, typer.Option(min=1, help="Testbed: questions of each set, as many of every task.")
-    ] = QUESTIONS,
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Testbed: questions of each set, as many of every task. Default: {QUESTIONS}, "
+            f"for papers {papers.QUESTIONS}.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many of them.")
     ] = None,
@@ -121,6 +129,13 @@ def run(
             dir_okay=False,
             help="Write every answer to this file, and go on from those it already holds.",
         ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Papers: {', '.join(KEYS)}. May be repeated. Default: all."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Papers: the tables, for a README.")
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the confidence intervals. Questions are fixed.")
@@ -146,6 +161,8 @@ def run(
     Example: fastav eval --suite testbed --questions 300 --method fastav --config
     'quarter={"method": "divprune", "visual_keep_ratio": 0.25, "audio_keep_ratio": 0.25}'
     --resume answers.jsonl
+
+    Example: fastav eval --suite papers --resume papers.jsonl --markdown papers.md
 
     Example: fastav eval --data avqa-test.json --media videos --model ./Qwen2.5-Omni-7B
     --method fastav --method divprune --resume answers.jsonl
@@ -173,6 +190,24 @@ def run(
         **saved_overrides(folder),
         **Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ()).overrides(),
     }
+    if suite == PAPERS:
+        papers.check_options(data, method, config, combinations, both)
+        check_device(device)
+        torch.set_num_threads(threads or torch.get_num_threads())
+        papers.run(
+            folder,
+            overrides,
+            questions=questions,
+            limit=limit,
+            tables=table or (),
+            resume=resume,
+            markdown=markdown,
+            seed=seed,
+            device=device,
+            dtype=dtype or "float32",
+            json=json,
+        )
+        return
     configs = make_settings(found, method, config, overrides)
     dtype = dtype or ("float32" if data is None else "auto")
     for name, value, allowed in (("sound", sound, SOUND), ("dtype", dtype, DTYPES)):
@@ -180,12 +215,12 @@ def run(
             raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
     if data is None:
         held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
-        plan = plan_testbed(held_out, questions, limit, seed)
+        plan = plan_testbed(held_out, questions or QUESTIONS, limit, seed)
     else:
         reading = {"fps": fps, "frames": frames, "sound": sound}
         own = own_model(found) is not None
         plan = plan_benchmark(data, {**options, "limit": limit}, reading, own, seed)
-    _check_device(device)
+    check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     _report_faults(plan.faults, strict, plan.total)
@@ -251,11 +286,3 @@ def _folder(model: Path | None, data: Path | None) -> Path:
             "`python -m fastav_plugin.testbed.train --output runs` and give `--model runs/model`."
         )
     return model or MODEL_PATH
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).split("\n")[0]
-        raise ConfigError(f"`--device` {name!r} cannot be used here: {first}") from error

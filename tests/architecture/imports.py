@@ -14,8 +14,9 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
     + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
-    + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
-    + ("bench_picture", "bench_parts", "conversion"),
+    + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan")
+    + ("bench_peers", "bench_picture", "bench_parts", "conversion")
+    + ("attention_profile", "papers", "towers"),
     ("testbed",),
     ("",),
     ("attach", "probe"),
