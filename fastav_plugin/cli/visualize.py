@@ -187,23 +187,34 @@ def tradeoff(
     ],
     output: Output = Path("tradeoff.png"),
     table: Annotated[
-        int, typer.Option(min=1, help="Which table or set of questions of the file.")
-    ] = 1,
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Which table or set of questions of the file: 1, 2 ... May be repeated, for one "
+            "line through the settings of each. Default: 1.",
+        ),
+    ] = None,
     title: Title = None,
 ) -> None:
     """Draw accuracy against FLOPs from an evaluation's JSON.
 
-    Example: fastav visualize tradeoff papers.json --table 1 --output tradeoff.png
+    Example: fastav visualize tradeoff papers.json --table 7 --table 8 --output tradeoff.png
     """
-    from fastav_plugin.visualize.tradeoff import draw_tradeoff, read_points
+    from fastav_plugin.visualize.tradeoff import draw_curves, draw_tradeoff, read_points
 
     check_drawing(output)
     found = list(read_points(answers).items())
-    if table > len(found):
+    wanted = table or [1]
+    if max(wanted) > len(found):
         names = "; ".join(f"{number}: {name}" for number, (name, _) in enumerate(found, 1))
-        raise ConfigError(f"'{answers}' holds {names}; got `--table` {table}.")
-    about, points = found[table - 1]
-    draw_tradeoff(output, points, title=title or "Accuracy against FLOPs", about=about)
+        raise ConfigError(f"'{answers}' holds {names}; got `--table` {max(wanted)}.")
+    chosen = [found[number - 1] for number in wanted]
+    title = title or "Accuracy against FLOPs"
+    if len(chosen) == 1:
+        draw_tradeoff(output, chosen[0][1], title=title, about=chosen[0][0])
+    else:
+        about = "One line per table, through its settings; bands are the intervals."
+        draw_curves(output, dict(chosen), title=title, about=about)
     note(f"Written: {output}")
 
 

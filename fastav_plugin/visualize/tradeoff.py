@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from fastav_plugin.visualize.page import (
     FAINT,
     INK,
     MARKERS,
-    PAPER,
     SERIES,
     WIDTH,
     Page,
@@ -96,17 +95,11 @@ def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, abou
     page.heading(title, about)
     axes = page.axes(left, head, WIDTH - left - names_wide - 0.3, tall)
     plain(axes, grid="both")
-    for point in points:
-        if point.name == DENSE:
-            mean = 100 * point.accuracy[0]
-            axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
-            box = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}
-            axes.text(1, mean, f"dense {mean:.1f} %", size=8, color=INK, va="center", bbox=box)
+    _dense_line(axes, points)
     for number, point in enumerate(pruned):
         _draw(axes, point, number)
     axes.set_xlim(0, max(1.03 * 100 * point.flops for point in pruned))
-    axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
-    axes.set_ylabel("right answers, %, with 95 % interval", size=9, color=FAINT)
+    _label_axes(axes)
     axes.legend(
         loc="upper left",
         bbox_to_anchor=(1.02, 1.01),
@@ -117,6 +110,70 @@ def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, abou
         labelcolor=INK,
     )
     page.save(path)
+
+
+def draw_curves(
+    path: str | Path, tables: Mapping[str, Sequence[Point]], *, title: str, about: str
+) -> None:
+    """Draw each table as a line through its settings, in the order of their FLOPs.
+
+    Args:
+        path: PNG or SVG to write.
+        tables: settings of each table by its title; dense is a line across.
+        title: first line.
+        about: second line: what was asked.
+
+    Raises:
+        UnsupportedError: matplotlib is not installed.
+        ConfigError: neither PNG nor SVG.
+    """
+    check_drawing(path)
+    left, head, tall, line = 0.78, 0.82, 3.6, 0.24
+    page = Page(WIDTH, head + tall + 0.7 + line * len(tables))
+    page.heading(title, about)
+    axes = page.axes(left, head, WIDTH - left - 0.3, tall)
+    plain(axes, grid="both")
+    for number, (name, points) in enumerate(tables.items()):
+        _dense_line(axes, points)
+        pruned = sorted((p for p in points if p.name != DENSE), key=lambda point: point.flops)
+        flops = [100 * point.flops for point in pruned]
+        mean, low, high = ([100 * p.accuracy[i] for p in pruned] for i in range(3))
+        colour = SERIES[number % len(SERIES)]
+        axes.fill_between(flops, low, high, color=colour, alpha=0.14, linewidth=0)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(flops, mean, marker=marker, color=colour, markersize=5.5, label=name)
+    _label_axes(axes)
+    axes.set_xlim(0, 102)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.01, -0.6 / tall),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+    )
+    page.save(path)
+
+
+def _dense_line(axes: Axes, points: Sequence[Point]) -> None:
+    for point in points:
+        if point.name == DENSE and not axes.texts:
+            mean = 100 * point.accuracy[0]
+            axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"dense {mean:.1f} %",
+                (1, mean),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="right",
+                size=8,
+                color=INK,
+            )
+
+
+def _label_axes(axes: Axes) -> None:
+    axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
+    axes.set_ylabel("right answers, %, with 95 % interval", size=9, color=FAINT)
 
 
 def _draw(axes: Axes, point: Point, number: int) -> None:

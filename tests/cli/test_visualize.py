@@ -60,8 +60,17 @@ def test_accuracy_against_flops(invoke: Invoke, fail: Fail, tmp_path: Path) -> N
     path = tmp_path / "made.svg"
     assert invoke("visualize", "tradeoff", found, "-o", path).exit_code == 0
     assert b"<svg" in path.read_bytes()
-    assert "holds 1: held-out clips; got `--table` 2" in fail(
-        "visualize", "tradeoff", found, "--table", 2
+    found.write_text(
+        json.dumps({"tables": [{"title": title, "rows": rows} for title in ("Layer", "P")]})
+    )
+    both = tmp_path / "both.svg"
+    assert (
+        invoke("visualize", "tradeoff", found, "--table", 1, "--table", 2, "-o", both).exit_code
+        == 0
+    )
+    assert both.read_bytes() != path.read_bytes()
+    assert "holds 1: Layer; 2: P; got `--table` 3" in fail(
+        "visualize", "tradeoff", found, "--table", 3
     )
 
 
