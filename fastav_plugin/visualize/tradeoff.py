@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DENSE = "dense"
+_ACCURACY = "accuracy"
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,28 @@ def read_points(path: Path) -> dict[str, list[Point]]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         parts = found.get("tables") or found["sets"]
-        return {
-            str(part.get("title") or f"held-out {part['held_out']}"): [
-                _point(row) for row in part["rows"]
-            ]
+        points = {
+            _title(part): [_point(row) for row in part["rows"] if _ACCURACY in row]
             for part in parts
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"'{path}' is not what `fastav eval --json` prints: {type(error).__name__} {error}."
         ) from error
+    judged = {title: own for title, own in points.items() if own}
+    if not judged:
+        raise ConfigError(f"'{path}' holds no accuracy, as questions with right answers have.")
+    return judged
+
+
+def _title(part: dict[str, Any]) -> str:
+    if "title" in part:
+        return str(part["title"])
+    return f"held-out {part['held_out']}" if "held_out" in part else str(part["task"])
 
 
 def _point(row: dict[str, Any]) -> Point:
-    accuracy = row["accuracy"]
+    accuracy = row[_ACCURACY]
     mean, low, high = (float(accuracy[name]) for name in ("mean", "low", "high"))
     return Point(str(row["setting"]), float(row["flops_ratio"]), (mean, low, high))
 

@@ -56,7 +56,12 @@ def test_points_of_both_kinds_of_evaluation(tmp_path: Path) -> None:
     assert read_points(path) == {"held-out clips": expected}
     path.write_text(json.dumps({"tables": [{"title": "Table 4", "rows": rows}]}))
     assert read_points(path) == {"Table 4": expected}
-    for text in ("[]", "{}", "no", '{"sets": [{"rows": [{}], "held_out": "clips"}]}'):
+    path.write_text(json.dumps({"sets": [{"task": "count", "rows": rows}]}))
+    assert read_points(path) == {"count": expected}
+    path.write_text(json.dumps({"sets": [{"task": "captions", "rows": [{"cider_d": {}}]}]}))
+    with pytest.raises(ConfigError, match="holds no accuracy"):
+        read_points(path)
+    for text in ("[]", "{}", "no", '{"sets": [{"rows": [{"accuracy": 1}], "held_out": "clips"}]}'):
         path.write_text(text)
         with pytest.raises(ConfigError, match="not what `fastav eval --json` prints"):
             read_points(path)
