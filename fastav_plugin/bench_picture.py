@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastav_plugin.visualize import check_drawing
+from fastav_plugin.visualize.page import check_drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,7 +19,7 @@ from fastav_plugin.own_clip import KNOWLEDGE, check_questions, read_start
 from fastav_plugin.testbed.model import prepare_inputs
 from fastav_plugin.testbed.samples import SAMPLES
 from fastav_plugin.testbed.world import SAMPLE_RATE
-from fastav_plugin.visualize import check_drawing
+from fastav_plugin.visualize.page import check_drawing
 
 NOTICE = (
     "A small model that lives in a synthetic world: it shows what pruning does to answers, not "

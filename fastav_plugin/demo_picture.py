@@ -5,12 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastav_plugin.comparison import Outcome
+from fastav_plugin.config import FastAVConfig
 from fastav_plugin.report import PruningReport
-from fastav_plugin.tokens import Modality
-from fastav_plugin.visualize import Stage, draw_pruning, make_stage
+from fastav_plugin.visualize.clip import (
+    Stage,
+    draw_pruning,
+    drop_stages,
+    make_stage,
+    whole_stage,
+)
 
 Grid = tuple[int, int, int]
 
@@ -46,11 +50,25 @@ def draw_outcome(
         make_stages(outcome.report, cut, grid),
         seconds=seconds,
         title=title,
-        subtitle=(
-            f"{outcome.method}: {100 * outcome.flops_ratio:.0f} % of the dense prefill's FLOPs. "
-            "Colour: tokens that go on. Grey: tokens dropped."
-        ),
+        subtitle=subtitle(outcome.method, outcome.flops_ratio),
     )
+
+
+def subtitle(method: str, flops_ratio: float) -> str:
+    """The second line of a picture."""
+    return (
+        f"{method}: {100 * flops_ratio:.0f} % of the dense prefill's FLOPs. "
+        "Colour: tokens that go on. Grey: tokens dropped."
+    )
+
+
+def stages_of(report: PruningReport, config: FastAVConfig, grid: Grid) -> list[Stage]:
+    """The stages of any method: those of FastAV and DivPrune by name, others by layer."""
+    if config.hooks is None and set(config.method.split("+")) <= {"fastav", "divprune"}:
+        layers = len(report.tokens_per_layer)
+        cut = layers // 2 if config.global_layer is None else config.global_layer
+        return make_stages(report, cut, grid)
+    return drop_stages(report, grid)
 
 
 def make_stages(report: PruningReport, cut: int, grid: Grid) -> list[Stage]:
@@ -73,17 +91,9 @@ def make_stages(report: PruningReport, cut: int, grid: Grid) -> list[Stage]:
     counts = report.tokens_per_layer
     if counts[cut] < counts[cut - 1]:
         del named[2]
-    sounds = int(report.token_map.mask(Modality.AUDIO)[0].sum())
-    whole = Stage(
-        "Prompt", "all that a dense layer sees", np.ones(grid, bool), np.ones(sounds, bool)
-    )
-    stages = [whole]
+    stages = [whole_stage(report, grid)]
     for layer, name, about in named:
         stage = make_stage(report, layer, name, about, grid)
-        if _alive(stage) < _alive(stages[-1]):
+        if stage.alive < stages[-1].alive:
             stages.append(stage)
     return stages
-
-
-def _alive(stage: Stage) -> int:
-    return int(stage.video.sum() + stage.audio.sum())

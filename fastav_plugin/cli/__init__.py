@@ -18,6 +18,7 @@ from fastav_plugin.cli import (
     inspect,
     models,
     serve,
+    visualize,
 )
 from fastav_plugin.cli.console import Group
 
@@ -37,6 +38,7 @@ app.command("bench")(bench.run)
 app.command("eval")(evaluate.run)
 app.command("calibrate")(calibrate.run)
 app.command("convert")(convert.run)
+app.add_typer(visualize.app, name="visualize")
 app.command("serve", cls=serve.ServeCommand)(serve.run)
 
 

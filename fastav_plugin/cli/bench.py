@@ -29,7 +29,7 @@ from fastav_plugin.cli.options import (
     Threads,
 )
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.visualize import check_drawing
+from fastav_plugin.visualize.page import check_drawing
 
 Count = Annotated[int | None, typer.Option(min=0, help="Tokens. Default: the shape's.")]
 

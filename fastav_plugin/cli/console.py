@@ -112,11 +112,12 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def progress(title: str, total: int) -> Iterator[Tick]:
+def progress(title: str, total: int | None) -> Iterator[Tick]:
     """Show a progress bar on stderr while the block runs; gone when it ends.
 
     Yields:
-        What to call with a short description after each of `total` steps.
+        What to call with a short description after each of `total` steps; None if their number is
+        not known before.
     """
     console = Console(stderr=True)
     bar = Progress(

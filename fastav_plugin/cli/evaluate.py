@@ -12,9 +12,14 @@ import typer
 from fastav_plugin import __version__
 from fastav_plugin.benchmarks.rows import Fault
 from fastav_plugin.bootstrap import LEVEL, RESAMPLES
+from fastav_plugin.cli import papers
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_testbed
-from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, make_settings
+from fastav_plugin.cli.evaluation_settings import (
+    DEFAULT_METHODS,
+    check_device,
+    make_settings,
+)
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import (
     AnswersFile,
@@ -33,6 +38,7 @@ from fastav_plugin.cli.options import (
     Settings,
     Threads,
 )
+from fastav_plugin.cli.papers import PAPERS
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluate import answer_questions, saved_overrides
 from fastav_plugin.evaluation_file import EvaluationFile, model_digest
@@ -40,6 +46,7 @@ from fastav_plugin.evaluation_record import Question
 from fastav_plugin.inspection import read_config
 from fastav_plugin.media import SOUND
 from fastav_plugin.model_overrides.own_models import own_model
+from fastav_plugin.papers.tables import KEYS
 from fastav_plugin.testbed.model import MODEL_PATH
 from fastav_plugin.testbed_source import (
     CLIPS,
@@ -47,7 +54,7 @@ from fastav_plugin.testbed_source import (
     QUESTIONS,
 )
 
-SUITES = (TESTBED,)
+SUITES = (TESTBED, PAPERS)
 #: Exit status of a run that had to leave rows out.
 INCOMPLETE = 1
 #: Rows left out that are named one by one; `--json` names all.
@@ -55,7 +62,7 @@ NAMED = 20
 
 
 def run(
-    suite: Annotated[str, typer.Option(help="testbed; or give --data.")] = TESTBED,
+    suite: Annotated[str, typer.Option(help="testbed or papers; or give --data.")] = TESTBED,
     data: Annotated[
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="A benchmark's file, JSON or JSON lines."),
@@ -99,8 +106,13 @@ def run(
     settings: Settings = None,
     calibration: CalibrationOption = None,
     questions: Annotated[
-        int, typer.Option(min=1, help="Testbed: questions of each set, as many of every task.")
-    ] = QUESTIONS,
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Testbed: questions of each set, as many of every task. Default: {QUESTIONS}, "
+            f"for papers {papers.QUESTIONS}.",
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only the first so many of them.")
     ] = None,
@@ -123,6 +135,13 @@ def run(
             dir_okay=False,
             help="Write every answer to this file, and go on from those it already holds.",
         ),
+    ] = None,
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Papers: {', '.join(KEYS)}. May be repeated. Default: all."),
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Papers: the tables, for a README.")
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the confidence intervals. Questions are fixed.")
@@ -149,6 +168,8 @@ def run(
     'quarter={"method": "divprune", "visual_keep_ratio": 0.25, "audio_keep_ratio": 0.25}'
     --resume answers.jsonl
 
+    Example: fastav eval --suite papers --resume papers.jsonl --markdown papers.md
+
     Example: fastav eval --data avqa-test.json --media videos --model ./Qwen2.5-Omni-7B
     --method fastav --method divprune --resume answers.jsonl
     """
@@ -173,6 +194,24 @@ def run(
     found = read_config(folder)
     ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
     overrides = ratios.over(saved_overrides(folder))
+    if suite == PAPERS:
+        papers.check_options(data, method, config, combinations, both)
+        check_device(device)
+        torch.set_num_threads(threads or torch.get_num_threads())
+        papers.run(
+            folder,
+            overrides,
+            questions=questions,
+            limit=limit,
+            tables=table or (),
+            resume=resume,
+            markdown=markdown,
+            seed=seed,
+            device=device,
+            dtype=dtype or "float32",
+            json=json,
+        )
+        return
     names = method or (None if config else ratios.methods(None, DEFAULT_METHODS))
     configs = make_settings(found, names, config, overrides)
     dtype = dtype or ("float32" if data is None else "auto")
@@ -181,12 +220,12 @@ def run(
             raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
     if data is None:
         held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
-        plan = plan_testbed(held_out, questions, limit, seed)
+        plan = plan_testbed(held_out, questions or QUESTIONS, limit, seed)
     else:
         reading = {"fps": fps, "frames": frames, "sound": sound}
         own = own_model(found) is not None
         plan = plan_benchmark(data, {**options, "limit": limit}, reading, own, seed)
-    _check_device(device)
+    check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     _report_faults(plan.faults, strict, plan.total)
@@ -252,11 +291,3 @@ def _folder(model: Path | None, data: Path | None) -> Path:
             "`python -m fastav_plugin.testbed.train --output runs` and give `--model runs/model`."
         )
     return model or MODEL_PATH
-
-
-def _check_device(name: str) -> None:
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).split("\n")[0]
-        raise ConfigError(f"`--device` {name!r} cannot be used here: {first}") from error

@@ -90,7 +90,11 @@ def ask(task: str, clip: Clip, rng: np.random.Generator) -> Question | None:
 
 
 def held_out_items(
-    per_task: int = 167, *, combinations: bool = False, difficulty: Difficulty | None = None
+    per_task: int = 167,
+    *,
+    combinations: bool = False,
+    difficulty: Difficulty | None = None,
+    first_seed: int = 0,
 ) -> list[Item]:
     """Questions about clips never trained on, at most one per task and clip.
 
@@ -98,12 +102,13 @@ def held_out_items(
         per_task: number of questions of each task; the default makes 1,002 in all.
         combinations: take clips that hold a held-out shape-colour-sound combination.
         difficulty: the full difficulty when None.
+        first_seed: of the clips; far from 0, other clips than those that figures are reported on.
     """
     base = difficulty or Difficulty()
     chosen = replace(base, held_out=combinations)
     items: list[Item] = []
     open_tasks = dict.fromkeys(TASKS, per_task)
-    seed = 0
+    seed = first_seed
     while any(open_tasks.values()):
         clip, rng = sample_clip(seed, chosen), np.random.default_rng((seed, 4))
         for task in TASKS:

@@ -15,7 +15,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
     + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
     + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
-    + ("bench_picture", "bench_parts", "conversion")
+    + ("bench_picture", "bench_parts", "conversion", "attention_profile", "papers", "towers")
     + ("calibration_data", "calibration_plan", "fidelity", "rollout_profile"),
     ("testbed",),
     ("",),

@@ -68,3 +68,15 @@ def test_inspect_and_models(official: Path) -> None:
     rows = {row["model_type"]: row for row in json.loads(listed.stdout)["families"]}
     rule = rows["videollama2_qwen2"]["default_rule"]
     assert rule == {"video": "all", "audio": "first 10 tokens"}
+
+
+def test_its_layers_are_drawn(official: Path, heard: Path, tmp_path: Path) -> None:
+    scene = ("--model", official, "--video", heard, *QUESTION[:2])
+    path = tmp_path / "layers.png"
+    options = ("-m", "fastav", "--rule", "audio=first 10 tokens", "--output", path)
+    result = invoke("visualize", "layers", *scene, *options)
+    assert result.exit_code == 0, result.output
+    assert path.read_bytes().startswith(b"\x89PNG")
+    refused = invoke("visualize", "pruning", *scene, "--output", path)
+    assert refused.exit_code == 2
+    assert "`fastav visualize layers` draws any prompt" in refused.stderr

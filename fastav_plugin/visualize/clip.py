@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,13 @@ import numpy.typing as npt
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality
+from fastav_plugin.visualize.page import DROPPED, FAINT, KEPT, Page, check_drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-_PAPER, _INK, _FAINT = "#ffffff", "#1d2433", "#8a93a6"
-_KEPT, _DROPPED = "#2563c9", "#d5d9e2"
 _MOST_FRAMES = 12
+_MOST_STAGES = 5
 _ZOOM = 4
 
 
@@ -40,19 +39,53 @@ class Stage:
     video: npt.NDArray[np.bool_]
     audio: npt.NDArray[np.bool_]
 
+    @property
+    def alive(self) -> int:
+        """Media tokens."""
+        return int(self.video.sum() + self.audio.sum())
 
-def check_drawing() -> None:
-    """Do nothing where pictures can be drawn.
+
+def video_grid(processor: Any, inputs: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Frames, rows and columns of the tokens of a prompt's one video.
 
     Raises:
-        UnsupportedError: matplotlib is not installed.
+        UnsupportedError: a prompt without exactly one video, or one whose tokens lie in no grid.
     """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
+    sizes = inputs.get("video_grid_thw")
+    if sizes is None or len(sizes) != 1:
         raise UnsupportedError(
-            "Drawing needs matplotlib. Install it with: pip install 'fastav-plugin[viz]'"
-        ) from error
+            "Frames are drawn of prompts with one video whose processor says how its tokens lie "
+            "(`video_grid_thw`), such as Qwen's. `fastav visualize layers` draws any prompt."
+        )
+    merge = processor.video_processor.merge_size
+    time, height, width = sizes[0].tolist()
+    return time, height // merge, width // merge
+
+
+def whole_stage(report: PruningReport, grid: tuple[int, int, int]) -> Stage:
+    """The prompt before anything is dropped."""
+    sounds = int(report.token_map.mask(Modality.AUDIO)[0].sum())
+    return Stage(
+        "Prompt", "all that a dense layer sees", np.ones(grid, bool), np.ones(sounds, bool)
+    )
+
+
+def drop_stages(report: PruningReport, grid: tuple[int, int, int]) -> list[Stage]:
+    """The prompt and the layers on whose entrance any method dropped something.
+
+    Of many, the first and the last and some between are taken.
+
+    Args:
+        report: of a prompt with one video.
+        grid: frames, rows and columns of the video's tokens.
+    """
+    stages = [whole_stage(report, grid)]
+    for layer in range(len(report.tokens_per_layer)):
+        stage = make_stage(report, layer, f"Layer {layer}", "drops on entering it", grid)
+        if stage.alive < stages[-1].alive:
+            stages.append(stage)
+    places = np.linspace(0, len(stages) - 1, min(_MOST_STAGES, len(stages)))
+    return [stages[round(place)] for place in places]
 
 
 def make_stage(
@@ -88,7 +121,7 @@ def draw_pruning(
     """Draw one row per stage; what the stage no longer sees is grey.
 
     Args:
-        path: PNG to write.
+        path: PNG or SVG to write.
         frames: uint8 [F, H, W, 3], the picture each row of `Stage.video` belongs to.
         waveform: float32 [n].
         stages: in the order of the model.
@@ -98,21 +131,19 @@ def draw_pruning(
 
     Raises:
         UnsupportedError: matplotlib is not installed.
+        ConfigError: neither PNG nor SVG.
     """
-    check_drawing()
-    from matplotlib.figure import Figure
-
+    check_drawing(path)
     shown = _spread(len(frames))
-    label, side, gap, wave = 2.35, 1.32, 0.07, 0.5
+    label, side, gap, wave = 2.35, 1.0, 0.06, 0.5
     strip = len(shown) * side + (len(shown) - 1) * gap
     head, row_gap, foot = 1.0, 0.36, 0.62
     row = side * frames.shape[1] / frames.shape[2] + 0.06 + wave
     width = label + strip + 0.3
     height = head + len(stages) * row + (len(stages) - 1) * row_gap + foot
-    figure = Figure(figsize=(width, height), dpi=110, facecolor=_PAPER)
-    page = _Page(figure, width, height)
+    page = Page(width, height, dpi=110)
     page.text(0.3, 0.36, title, size=16, weight="bold")
-    page.text(0.3, 0.68, subtitle, size=10, color=_FAINT)
+    page.text(0.3, 0.68, subtitle, size=10, color=FAINT)
     for index, stage in enumerate(stages):
         top = head + index * (row + row_gap)
         _label(page, top, stage, stages[0])
@@ -122,39 +153,21 @@ def draw_pruning(
             axes.axis("off")
         _wave(page.axes(label, top + row - wave, strip, wave), waveform, stage.audio)
     _time_axis(page, label, height - foot + 0.1, strip, seconds)
-    figure.savefig(path)
+    page.save(path)
 
 
-class _Page:
-    """A figure measured in inches from its upper left corner."""
-
-    def __init__(self, figure: Figure, width: float, height: float) -> None:
-        self.figure, self.width, self.height = figure, width, height
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """New axes in a rectangle."""
-        bottom = self.height - top - height
-        box = (left / self.width, bottom / self.height, width / self.width, height / self.height)
-        return self.figure.add_axes(box)
-
-    def text(self, left: float, top: float, text: str, **style: Any) -> None:
-        """Text on a base line."""
-        style = {"color": _INK, "size": 9, **style}
-        self.figure.text(left / self.width, 1 - top / self.height, text, **style)
-
-
-def _label(page: _Page, top: float, stage: Stage, first: Stage) -> None:
+def _label(page: Page, top: float, stage: Stage, first: Stage) -> None:
     page.text(0.3, top + 0.24, stage.title, size=12, weight="bold")
-    page.text(0.3, top + 0.46, stage.note, size=8.5, color=_FAINT)
+    page.text(0.3, top + 0.46, stage.note, size=8.5, color=FAINT)
     for line, (name, kept, whole) in enumerate(
         [("video", stage.video, first.video), ("audio", stage.audio, first.audio)]
     ):
         base = top + 0.86 + 0.42 * line
         page.text(0.3, base, f"{name}  {int(kept.sum())}", size=9.5)
-        page.text(1.2, base, f"of {whole.size}", size=9.5, color=_FAINT)
+        page.text(1.2, base, f"of {whole.size}", size=9.5, color=FAINT)
         bar = page.axes(0.3, base + 0.08, 1.55, 0.08)
-        bar.barh([0], [1], height=1, color=_DROPPED)
-        bar.barh([0], [kept.mean()], height=1, color=_KEPT)
+        bar.barh([0], [1], height=1, color=DROPPED)
+        bar.barh([0], [kept.mean()], height=1, color=KEPT)
         bar.set_xlim(0, 1)
         bar.axis("off")
 
@@ -184,7 +197,7 @@ def _wave(axes: Axes, waveform: npt.NDArray[np.float32], kept: npt.NDArray[np.bo
     heights = np.array([np.abs(piece).max() if piece.size else 0.0 for piece in pieces])
     # The root keeps soft sounds visible beside loud ones.
     heights = 0.06 + 0.94 * np.sqrt(heights / max(float(heights.max()), 1e-6))
-    colours = [_KEPT if alive else _DROPPED for alive in kept]
+    colours = [KEPT if alive else DROPPED for alive in kept]
     places = np.arange(len(kept)) + 0.5
     axes.bar(places, 2 * heights, bottom=-heights, width=0.72, color=colours, linewidth=0)
     axes.set_xlim(0, max(1, len(kept)))
@@ -192,17 +205,17 @@ def _wave(axes: Axes, waveform: npt.NDArray[np.float32], kept: npt.NDArray[np.bo
     axes.axis("off")
 
 
-def _time_axis(page: _Page, left: float, top: float, width: float, seconds: float) -> None:
+def _time_axis(page: Page, left: float, top: float, width: float, seconds: float) -> None:
     axes = page.axes(left, top, width, 0.01)
     axes.set_xlim(0, seconds)
     axes.set_yticks([])
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
-        spine.set_color(_FAINT)
+        spine.set_color(FAINT)
     step = max(1, round(seconds / 8))
     axes.set_xticks(np.arange(0, seconds + 0.01, step))
-    axes.tick_params(colors=_FAINT, labelsize=8, length=3)
-    axes.set_xlabel("seconds", color=_FAINT, size=8.5)
+    axes.tick_params(colors=FAINT, labelsize=8, length=3)
+    axes.set_xlabel("seconds", color=FAINT, size=8.5)
 
 
 def _spread(count: int) -> list[int]:

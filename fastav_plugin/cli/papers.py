@@ -1,0 +1,132 @@
+"""fastav eval --suite papers: the tables of the papers on the embedded model."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastav_plugin import __version__
+from fastav_plugin.bootstrap import LEVEL, RESAMPLES
+from fastav_plugin.cli.console import note, print_json, print_table, progress
+from fastav_plugin.cli.generate import load
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation_file import EvaluationFile, model_digest
+from fastav_plugin.papers.markdown import columns_of, render
+from fastav_plugin.papers.run import answer_suite, make_tables, prepare_suite
+from fastav_plugin.papers.tables import KEYS
+from fastav_plugin.testbed_source import CLIPS, items_of
+
+PAPERS = "papers"
+#: Enough for differences of a few points, and done in minutes.
+QUESTIONS = 300
+
+
+def check_options(*given: Any) -> None:
+    """Raise for options that the suite does not take, if one was given."""
+    if any(given):
+        raise ConfigError(
+            "`--suite papers` has settings and questions of its own: leave out --data, --method, "
+            "--config, --combinations and --all. --rule, --drop-ratio and the like change what "
+            "its tables start from."
+        )
+
+
+def run(
+    folder: Path,
+    overrides: Mapping[str, Any],
+    *,
+    questions: int | None,
+    limit: int | None,
+    tables: Sequence[str],
+    resume: Path | None,
+    markdown: Path | None,
+    seed: int,
+    device: str,
+    dtype: str,
+    json: bool,
+) -> None:
+    """Solve the settings, answer the questions, print the tables.
+
+    Args:
+        folder: the model's.
+        overrides: fields of FastAVConfig that the tables start from.
+        questions: how many, as many of every task; None for `QUESTIONS`.
+        limit: only the first so many of them.
+        tables: keys of the tables wanted; () for all.
+        resume: file of answers.
+        markdown: file for the tables as Markdown.
+        seed: of the intervals.
+        device: where the model runs.
+        dtype: of its weights.
+        json: print JSON instead of tables.
+    """
+    for key in tables:
+        if key not in KEYS:
+            raise ConfigError(f"Unknown table {key!r}. Known: {', '.join(KEYS)}.")
+    start = time.monotonic()
+    items = [item for _, item in items_of((CLIPS,), questions or QUESTIONS, limit)]
+    model, processor = load(folder, dtype, device)
+    with progress("settings", None) as tick:
+        found = prepare_suite(model, processor, overrides, only=tables, tick=tick)
+    facts = {
+        "suite": PAPERS,
+        "version": __version__,
+        "model": model_digest(folder),
+        "device": device,
+        "dtype": dtype,
+        "settings": found.facts(),
+    }
+    with EvaluationFile(resume, facts) as file, progress(PAPERS, len(items)) as tick:
+        records = answer_suite(model, processor, found, items, file, tick)
+    result: dict[str, Any] = {
+        **facts,
+        "questions": len(records),
+        "clips": len({record.question.clip for record in records}),
+        "seed": seed,
+        "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "over": "clips"},
+        "hardware": _hardware(device),
+        "torch": torch.__version__,
+        "minutes": (time.monotonic() - start) / 60,
+        "tables": make_tables(records, items, found, seed),
+    }
+    if markdown is not None:
+        markdown.write_text(render(result), encoding="utf-8")
+        note(f"Written: {markdown}")
+    if json:
+        print_json(result)
+        return
+    for table in result["tables"]:
+        columns = columns_of(table["rows"])
+        rows = [[make(row) for make in columns.values()] for row in table["rows"]]
+        print_table(list(columns), rows, title=f"\n{table['title']}")
+    note(
+        f"{result['questions']} questions about {result['clips']} clips, seed {seed}, "
+        f"{result['hardware']['threads']} threads of {result['hardware']['processor']}, "
+        f"{result['minutes']:.1f} minutes. In %: right answers with 95 % intervals, by what the "
+        "question is about, and as dense. 'over random' is the difference from random rows of the "
+        "same table, in brackets where its interval holds zero."
+    )
+
+
+def _hardware(device: str) -> dict[str, Any]:
+    """What the run was made on."""
+    processor = platform.processor() or platform.machine()
+    names = Path("/proc/cpuinfo")
+    if names.exists():
+        lines = names.read_text(encoding="utf-8", errors="replace").splitlines()
+        found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        processor = found[0] if found else processor
+    if device.startswith("cuda"):
+        processor = torch.cuda.get_device_name(device)  # only on a GPU
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+    }

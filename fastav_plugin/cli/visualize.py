@@ -1,0 +1,269 @@
+"""fastav visualize: pictures of attention, of what is dropped, and of what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from fastav_plugin.cli.console import Tick, note, progress
+from fastav_plugin.cli.demo import find_model
+from fastav_plugin.cli.generate import load
+from fastav_plugin.cli.options import (
+    AudioKeepRatio,
+    DropRatio,
+    KeepRatio,
+    Methods,
+    Ratios,
+    Rule,
+    Settings,
+    Threads,
+)
+from fastav_plugin.comparison import DENSE, Outcome, compare
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluate import saved_overrides
+from fastav_plugin.inspection import read_config
+from fastav_plugin.media import Media, prepare_files, prepare_prompt, read_media
+from fastav_plugin.model_overrides.own_models import own_model
+from fastav_plugin.testbed.samples import SAMPLES
+from fastav_plugin.visualize.page import check_drawing
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Draw what happens inside a prefill, or what an evaluation found, as PNG or SVG.",
+)
+METHODS = ("fastav", "divprune", "fastav+divprune")
+QUESTION = "When is the hum heard?"
+
+Output = Annotated[
+    Path, typer.Option("--output", "-o", dir_okay=False, help="Picture to write: .png or .svg.")
+]
+Model = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="Folder of a checkpoint. Default: the shipped model."
+    ),
+]
+Video = Annotated[
+    Path | None,
+    typer.Option(exists=True, dir_okay=False, help="A clip. Default: one that is shipped."),
+]
+Question = Annotated[str, typer.Option(help="What to ask about the clip.")]
+Title = Annotated[str | None, typer.Option(help="First line of the picture.")]
+
+
+@app.command("attention")
+def attention(
+    output: Output = Path("attention.png"),
+    layers: Annotated[
+        str | None,
+        typer.Option(help="Layers to show, such as 0,3,7. Default: four, first to last."),
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(help="Weight of attention against the residual path in the rollout.")
+    ] = 0.5,
+    model: Model = None,
+    video: Video = None,
+    question: Question = QUESTION,
+    title: Title = None,
+    threads: Threads = 1,
+) -> None:
+    """Draw the last row and the column sums of attention and of its rollout, layer by layer.
+
+    The rollout is exact and needs no n x n matrix; the prefill is dense.
+
+    Example: fastav visualize attention --layers 0,3,5,7 --output attention.png
+    """
+    from fastav_plugin.attention_profile import profile_attention
+    from fastav_plugin.visualize.attention import draw_attention
+
+    check_drawing(output)
+    wanted = None if layers is None else _integers(layers)
+    with progress("visualize", 2) as tick:
+        scene = _load(model, video, question, threads)
+        tick("model loaded")
+        profile = profile_attention(scene.model, scene.inputs, wanted, alpha=alpha)
+        tick("attention")
+    draw_attention(output, profile, title=title or question)
+    note(f"Written: {output}")
+
+
+@app.command("layers")
+def layers(
+    output: Output = Path("layers.png"),
+    method: Methods = None,
+    rule: Rule = None,
+    drop_ratio: DropRatio = None,
+    keep_ratio: KeepRatio = None,
+    audio_keep_ratio: AudioKeepRatio = None,
+    settings: Settings = None,
+    model: Model = None,
+    video: Video = None,
+    question: Question = QUESTION,
+    title: Title = None,
+    threads: Threads = 1,
+) -> None:
+    """Draw how many tokens of each modality every layer sees, dense and under each method.
+
+    Example: fastav visualize layers --method fastav --method fastav+divprune -o layers.svg
+    """
+    from fastav_plugin.visualize.layers import LayerCounts, draw_layers
+
+    check_drawing(output)
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
+    configs = _configs(model, method or METHODS, ratios)
+    with progress("visualize", 1 + 2 * (1 + len(configs))) as tick:
+        scene = _load(model, video, question, threads)
+        tick("model loaded")
+        outcomes = scene.compare(configs, tick)
+    counts = [
+        LayerCounts(one.method, one.tokens_per_layer, one.modality_per_layer, one.flops_ratio)
+        for one in outcomes
+    ]
+    draw_layers(output, counts, title=title or question)
+    note(f"Written: {output}")
+
+
+@app.command("pruning")
+def pruning(
+    output: Output = Path("pruning.png"),
+    method: Annotated[
+        str, typer.Option("--method", "-m", help="A method, or several joined by '+'.")
+    ] = "fastav+divprune",
+    rule: Rule = None,
+    drop_ratio: DropRatio = None,
+    keep_ratio: KeepRatio = None,
+    audio_keep_ratio: AudioKeepRatio = None,
+    settings: Settings = None,
+    model: Model = None,
+    video: Video = None,
+    question: Question = QUESTION,
+    title: Title = None,
+    threads: Threads = 1,
+) -> None:
+    """Draw the frames and the waveform of a clip, and in grey what each stage drops.
+
+    Example: fastav visualize pruning --video my.mp4 --question "Is the hum heard?" -o clip.png
+    """
+    from fastav_plugin.demo_picture import stages_of, subtitle
+    from fastav_plugin.visualize.clip import draw_pruning, video_grid
+
+    check_drawing(output)
+    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
+    configs = _configs(model, [method], ratios)
+    if not configs:
+        raise ConfigError("Dense drops nothing that could be drawn. Give another `--method`.")
+    with progress("visualize", 5) as tick:
+        scene = _load(model, video, question, threads)
+        grid = video_grid(scene.processor, scene.inputs)
+        tick("model loaded")
+        dense, pruned = scene.compare(configs, tick)
+    frames = scene.media.frames
+    assert frames is not None and pruned.report is not None
+    waveform = np.zeros(1, np.float32) if scene.media.waveform is None else scene.media.waveform
+    draw_pruning(
+        output,
+        frames[:: len(frames) // grid[0]],
+        waveform,
+        stages_of(pruned.report, configs[0], grid),
+        seconds=len(frames) / scene.media.fps,
+        title=title or f"{question}  Dense: {dense.answer}.  Pruned: {pruned.answer}.",
+        subtitle=subtitle(method, pruned.flops_ratio),
+    )
+    note(f"Written: {output}")
+
+
+@app.command("tradeoff")
+def tradeoff(
+    answers: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, help="What `fastav eval --json` printed."),
+    ],
+    output: Output = Path("tradeoff.png"),
+    table: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1,
+            help="Which table or set of questions of the file: 1, 2 ... May be repeated, for one "
+            "line through the settings of each. Default: 1.",
+        ),
+    ] = None,
+    title: Title = None,
+) -> None:
+    """Draw accuracy against FLOPs from an evaluation's JSON.
+
+    Example: fastav visualize tradeoff papers.json --table 7 --table 8 --output tradeoff.png
+    """
+    from fastav_plugin.visualize.tradeoff import draw_curves, draw_tradeoff, read_points
+
+    check_drawing(output)
+    found = list(read_points(answers).items())
+    wanted = table or [1]
+    if max(wanted) > len(found):
+        names = "; ".join(f"{number}: {name}" for number, (name, _) in enumerate(found, 1))
+        raise ConfigError(f"'{answers}' holds {names}; got `--table` {max(wanted)}.")
+    chosen = [found[number - 1] for number in wanted]
+    title = title or "Accuracy against FLOPs"
+    if len(chosen) == 1:
+        draw_tradeoff(output, chosen[0][1], title=title, about=chosen[0][0])
+    else:
+        about = "One line per table, through its settings; bands are the intervals."
+        draw_curves(output, dict(chosen), title=title, about=about)
+    note(f"Written: {output}")
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A model and one question about one clip."""
+
+    model: Any
+    processor: Any
+    media: Media
+    inputs: dict[str, Any]
+
+    def compare(self, configs: list[FastAVConfig], tick: Tick) -> list[Outcome]:
+        """The answer of dense and of each config."""
+        return compare(
+            self.model,
+            self.inputs,
+            configs,
+            decode=lambda ids: str(self.processor.decode(ids, skip_special_tokens=True)),
+            max_new_tokens=8,
+            repeats=1,
+            tick=tick,
+        )
+
+
+def _load(model: Path | None, video: Path | None, question: str, threads: int | None) -> _Scene:
+    folder = find_model(model)
+    files: dict[str, Any] = {"images": [], "video": video or SAMPLES[0].path, "audio": None}
+    own = own_model(read_config(folder)) is not None
+    # The models of this package read files themselves.
+    media = Media() if own else read_media(**files)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    loaded, processor = load(folder)
+    if own:
+        return _Scene(loaded, processor, media, prepare_files(processor, question, **files))
+    return _Scene(loaded, processor, media, prepare_prompt(processor, media, question))
+
+
+def _configs(model: Path | None, methods: Sequence[str], ratios: Ratios) -> list[FastAVConfig]:
+    folder = find_model(model)
+    overrides = {**saved_overrides(folder), **ratios.overrides()}
+    description = read_config(folder)
+    names = [name for name in methods if name != DENSE]
+    return [FastAVConfig.for_model(description, method=name, **overrides) for name in names]
+
+
+def _integers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"`--layers` takes numbers such as 0,3,7, got {text!r}.") from error

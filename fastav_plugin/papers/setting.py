@@ -1,0 +1,145 @@
+"""A named setting of a table, and the one value of it that is solved for equal average tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastav_plugin.config import FastAVConfig
+
+#: Constructor arguments of hooks with their names, as `LayerHook.to_dict` gives them.
+Hooks = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting, which may stand in several tables.
+
+    Attributes:
+        name: unique.
+        make: hooks for a value of the free parameter.
+        like: name of an earlier setting whose average tokens per layer this one is to have; None
+            where nothing is free.
+        values: where the free parameter is sought: the ends of an interval, or all values there
+            are; more of it keeps more tokens.
+        measured: whether the average is known only once real prompts are read.
+        floor: whether this is a draw at random, which others are compared with.
+    """
+
+    name: str
+    make: Callable[[float], Hooks]
+    like: str | None = None
+    values: Sequence[float] = (0.005, 1.0)
+    measured: bool = False
+    floor: bool = False
+
+    def config(self, value: float = 0) -> FastAVConfig:
+        """The setting at one value of its free parameter."""
+        return FastAVConfig(hooks=self.make(value))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Settings that are read side by side.
+
+    Attributes:
+        key: short name.
+        title: what is compared.
+        about: how, in a sentence or two.
+        rows: label and name of each setting, in order; dense goes before them.
+    """
+
+    key: str
+    title: str
+    about: str
+    rows: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A setting with its value found.
+
+    Attributes:
+        setting: the setting.
+        config: at that value.
+        value: of the free parameter; None where nothing is free.
+        wanted: average tokens per layer asked for; None where nothing is free.
+        tokens: the average that it has on the prompts it was solved for.
+    """
+
+    setting: Setting
+    config: FastAVConfig
+    value: float | None
+    wanted: float | None
+    tokens: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        return {
+            "hooks": self.config.to_dict()["hooks"],
+            "value": self.value,
+            "wanted_tokens": self.wanted,
+            "planned_tokens": self.tokens,
+        }
+
+
+#: Tokens of an average layer under a config.
+Average = Callable[[FastAVConfig], float]
+
+#: Tokens of an average layer by which a solved setting may miss before the search goes on.
+CLOSE = 0.2
+
+
+def solve_all(
+    settings: Sequence[Setting],
+    plan: Average,
+    measure: Average,
+    tick: Callable[[str], None] = lambda name: None,
+) -> dict[str, Solved]:
+    """Give each setting the value at which it costs what it is compared with.
+
+    Args:
+        settings: what a setting is compared with comes before it.
+        plan: the average of settings whose counts are known without a prompt.
+        measure: the average of others over real prompts.
+        tick: called with the name of each setting once it is solved.
+
+    Returns:
+        By name, in order.
+    """
+    found: dict[str, Solved] = {}
+    for setting in settings:
+        average = measure if setting.measured else plan
+        if setting.like is None:
+            config = setting.config()
+            found[setting.name] = Solved(setting, config, None, None, average(config))
+        else:
+            found[setting.name] = solve(setting, average, found[setting.like].tokens)
+        tick(setting.name)
+    return found
+
+
+def solve(setting: Setting, average: Average, wanted: float) -> Solved:
+    """Find the value whose average tokens are nearest to what is wanted.
+
+    Args:
+        setting: with a free parameter.
+        average: grows with the value.
+        wanted: the average to meet.
+    """
+
+    def at(value: float) -> tuple[float, float]:
+        return average(setting.config(value)), value
+
+    if len(setting.values) != 2:
+        tried = [at(value) for value in setting.values]
+    else:
+        low, high = setting.values
+        tried = [at(low), at(high)]
+        while high - low > 1e-4 and all(abs(tokens - wanted) > CLOSE for tokens, _ in tried):
+            middle = (low + high) / 2
+            tried.append(at(middle))
+            low, high = (middle, high) if tried[-1][0] < wanted else (low, middle)
+    tokens, value = min(tried, key=lambda pair: abs(pair[0] - wanted))
+    return Solved(setting, setting.config(value), value, wanted, tokens)

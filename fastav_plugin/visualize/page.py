@@ -1,0 +1,108 @@
+"""What all pictures share: colours, a page measured in inches, and the file it is written to.
+
+Colours are those of Okabe and Ito, which people with any colour vision tell apart; no picture
+relies on colour alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastav_plugin.errors import ConfigError, UnsupportedError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PAPER, INK, FAINT, GRID = "#ffffff", "#1d2433", "#6b7385", "#e4e7ed"
+BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+SKY, PURPLE, YELLOW, BLACK = "#56b4e9", "#cc79a7", "#b8a90a", "#000000"
+#: In the order in which a picture takes them. The yellow is darker than Okabe and Ito's, to be
+#: seen as a line on white.
+SERIES = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK, YELLOW)
+MARKERS = "osD^vPX*<>hp"
+#: Of each modality by name, in the order in which they are stacked.
+MODALITIES = {"text": "#7d8595", "image": GREEN, "video": BLUE, "audio": ORANGE}
+KEPT, DROPPED = BLUE, "#d5d9e2"
+
+#: Inches; at 150 dots per inch a README shows it a third smaller, which leaves 8 points legible.
+WIDTH, DPI = 8.3, 150
+FORMATS = (".png", ".svg")
+
+
+def check_drawing(path: str | Path | None = None) -> None:
+    """Do nothing where pictures can be drawn.
+
+    Raises:
+        UnsupportedError: matplotlib is not installed.
+        ConfigError: a file name that is neither PNG nor SVG.
+    """
+    if path is not None and Path(path).suffix.lower() not in FORMATS:
+        raise ConfigError(f"Pictures are written as {' or '.join(FORMATS)}, got '{path}'.")
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UnsupportedError(
+            "Drawing needs matplotlib. Install it with: pip install 'fastav-plugin[viz]'"
+        ) from error
+
+
+class Page:
+    """A figure measured in inches from its upper left corner.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        dpi: dots per inch of a PNG.
+    """
+
+    def __init__(self, width: float, height: float, dpi: int = DPI) -> None:
+        from matplotlib.figure import Figure
+
+        self.figure: Figure = Figure(figsize=(width, height), dpi=dpi, facecolor=PAPER)
+        self.width, self.height = width, height
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """New axes in a rectangle."""
+        bottom = self.height - top - height
+        box = (left / self.width, bottom / self.height, width / self.width, height / self.height)
+        return self.figure.add_axes(box)
+
+    def text(self, left: float, top: float, text: str, **style: Any) -> None:
+        """Text on a base line."""
+        style = {"color": INK, "size": 9, **style}
+        self.figure.text(left / self.width, 1 - top / self.height, text, **style)
+
+    def heading(self, title: str, subtitle: str = "") -> None:
+        """The first two lines of a picture."""
+        self.text(0.15, 0.28, title, size=12, weight="bold")
+        self.text(0.15, 0.5, subtitle, size=8.5, color=FAINT)
+
+    def key(self, left: float, top: float, names: dict[str, str]) -> None:
+        """Names beside squares of their colours, in one line."""
+        for name, colour in names.items():
+            self.text(left, top, "\N{BLACK SQUARE}", color=colour, size=10)
+            self.text(left + 0.16, top, name, size=8.5)
+            left += 0.36 + 0.075 * len(name)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture, the same bytes each time."""
+        import matplotlib
+
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        undated = {"Date": None} if path.suffix.lower() == ".svg" else {}
+        with matplotlib.rc_context({"svg.hashsalt": path.stem}):
+            self.figure.savefig(path, metadata=undated)
+
+
+def plain(axes: Axes, *, grid: str = "y") -> None:
+    """Thin grey axes behind the data, without a frame."""
+    for name, spine in axes.spines.items():
+        spine.set_visible(name == "bottom")
+        spine.set_color(FAINT)
+    axes.tick_params(colors=FAINT, labelsize=8, length=2.5)
+    axes.set_axisbelow(True)
+    if grid:
+        axes.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
