@@ -17,7 +17,7 @@ from fastav_plugin.cli.console import note, print_json, print_table, progress
 from fastav_plugin.cli.generate import load
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation_file import EvaluationFile, model_digest
-from fastav_plugin.papers.markdown import columns_of, render
+from fastav_plugin.papers.markdown import columns_of, duration, render
 from fastav_plugin.papers.run import answer_suite, make_tables, prepare_suite
 from fastav_plugin.papers.tables import KEYS
 from fastav_plugin.testbed_source import CLIPS, items_of
@@ -83,6 +83,7 @@ def run(
         "settings": found.facts(),
     }
     with EvaluationFile(resume, facts) as file, progress(PAPERS, len(items)) as tick:
+        resumed = len(file.records)
         records = answer_suite(model, processor, found, items, file, tick)
     result: dict[str, Any] = {
         **facts,
@@ -92,7 +93,8 @@ def run(
         "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "over": "clips"},
         "hardware": _hardware(device),
         "torch": torch.__version__,
-        "minutes": (time.monotonic() - start) / 60,
+        # The time of a run that found answers says nothing.
+        "minutes": None if resumed else (time.monotonic() - start) / 60,
         "tables": make_tables(records, items, found, seed),
     }
     if markdown is not None:
@@ -108,7 +110,7 @@ def run(
     note(
         f"{result['questions']} questions about {result['clips']} clips, seed {seed}, "
         f"{result['hardware']['threads']} threads of {result['hardware']['processor']}, "
-        f"{result['minutes']:.1f} minutes. In %: right answers with 95 % intervals, by what the "
+        f"{duration(result)}. In %: right answers with 95 % intervals, by what the "
         "question is about, and as dense. 'over random' is the difference from random rows of the "
         "same table, in brackets where its interval holds zero."
     )

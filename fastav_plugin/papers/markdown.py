@@ -20,10 +20,16 @@ def render(found: Mapping[str, Any]) -> str:
         f"something early or late {_count(found, 'early')} and {_count(found, 'late')}; intervals "
         f"of 95 % over clips, seed {found['seed']}; {hardware['threads']} of {hardware['cores']} "
         f"threads of {hardware['processor']}, {found['dtype']}, torch {found['torch']}, "
-        f"{found['minutes']:.0f} minutes."
+        f"{duration(found)}."
     ]
     parts += [render_table(table) for table in found["tables"]]
     return "\n\n".join(parts) + "\n"
+
+
+def duration(found: Mapping[str, Any]) -> str:
+    """How long the run took, if it answered every question itself."""
+    minutes = found["minutes"]
+    return "a resumed run" if minutes is None else f"{minutes:.0f} minutes"
 
 
 def render_table(table: Mapping[str, Any]) -> str:

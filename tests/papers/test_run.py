@@ -106,6 +106,8 @@ def test_a_resumed_run_answers_nothing_again(
     for table in result["tables"]:
         assert table["title"] in again.stdout
     assert "3 questions about" in again.stderr
+    assert "a resumed run" in again.stderr
+    assert result["minutes"] > 0
 
 
 def test_markdown_is_made_of_the_result(found: tuple[dict[str, Any], Path]) -> None:
