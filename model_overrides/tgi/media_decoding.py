@@ -18,6 +18,8 @@ from fastav_plugin.media import spread_frames
 from fastav_plugin.model_overrides.tgi.media_policy import MediaError, MediaPolicy
 
 SAMPLE_RATE = 16_000
+#: Samples per second of a sound that is read; of few, resampling makes very many.
+SLOWEST, FASTEST = 1_000, 768_000
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 #: Containers that hold media and name no other file; playlists would make the server fetch them.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
@@ -136,16 +138,27 @@ def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
     with _opened(data) as container:
         if not container.streams.audio:
             raise MediaError("it holds no sound.")
-        declared = (container.duration or 0) / 1e6
-        _check_seconds(declared, policy)
-        pieces, length = [], 0
-        for piece in resampled_sound(container):
-            pieces.append(piece)
-            length += len(piece)
-            _check_seconds(length / SAMPLE_RATE, policy)
-    if not length:
+        _check_seconds((container.duration or 0) / 1e6, policy)
+        pieces = list(resampled_sound(container, _SoundLimit(policy).check))
+    if not sum(map(len, pieces)):
         raise MediaError("no sound can be decoded from it.")
     return np.concatenate(pieces)
+
+
+class _SoundLimit:
+    """The seconds of a sound so far. A header says anything; each frame is counted as decoded."""
+
+    def __init__(self, policy: MediaPolicy) -> None:
+        self.policy = policy
+        self.seconds = 0.0
+
+    def check(self, frame: Any) -> None:
+        """Refuse a frame that, resampled, would be more than is allowed."""
+        rate = frame.sample_rate
+        if not SLOWEST <= rate <= FASTEST:
+            raise MediaError(f"{rate} samples a second are not between {SLOWEST} and {FASTEST}.")
+        self.seconds += frame.samples / rate
+        _check_seconds(self.seconds, self.policy)
 
 
 def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:

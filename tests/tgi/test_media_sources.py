@@ -78,6 +78,7 @@ def test_files_below_the_folder(folder: Path) -> None:
         "folder-link/secret",
         "loop",
         "a\0b",
+        "a.png\0b",
         "x" * 5000,
     ],
 )
@@ -89,6 +90,16 @@ def test_files_elsewhere(source: str, folder: Path) -> None:
     with pytest.raises(MediaError) as error:
         read_source("image", source, MediaPolicy(media_dir=folder))
     assert str(error.value) == "there is no such file below the media folder."
+
+
+@pytest.mark.parametrize("outside", ["/etc/passwd", "/etc/nosuch", "/proc/1", "../secret", "../no"])
+def test_nothing_outside_is_touched(outside: str, folder: Path) -> None:
+    """A path that leaves and comes back is what it spells, whatever it would pass on its way."""
+    policy = MediaPolicy(media_dir=folder)
+    up = "../" * 20
+    assert read_source("image", f"{outside}/{up}{folder}/a.png", policy) == b"picture"
+    with pytest.raises(MediaError, match="no regular file"):
+        read_source("image", f"{outside}/{up}{folder}", policy)
 
 
 def test_what_is_no_file(folder: Path) -> None:
