@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import nn
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
@@ -23,6 +24,7 @@ from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
 from fastav_plugin.model_overrides.tgi.layouts import find_layout
 from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
 from fastav_plugin.model_overrides.tgi.prompts import PromptReader
+from fastav_plugin.parallel import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class LoadedModel:
         dtype: of the weights.
         rank: of this process.
         world_size: shards.
+        ranks: all shards; what requests name is read once for them.
     """
 
     model_id: str
@@ -108,6 +111,7 @@ class LoadedModel:
     dtype: torch.dtype
     rank: int
     world_size: int
+    ranks: Ranks
 
 
 def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedModel:
@@ -151,7 +155,20 @@ def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedM
         dtype,
         ranks.rank,
         ranks.world_size,
+        _all_ranks(ranks),
     )
+
+
+def _all_ranks(ranks: Rank) -> Ranks:
+    """The shards as a group, which copies of a model have none of before.
+
+    A request's tokens come from each of them in turn, so copies must see the same media as well.
+    """
+    if ranks.world_size == 1:
+        return ALONE
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", rank=ranks.rank, world_size=ranks.world_size)
+    return Ranks(torch.distributed.group.WORLD)
 
 
 def _read_config(source: Source) -> Any:

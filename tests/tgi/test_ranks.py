@@ -15,12 +15,15 @@ import pytest
 from tests.cases import config_of
 from tests.families import KNOWN
 from tests.tgi.processors import PROCESSORS
+from tests.tgi.served import picture
 
 ROOT = Path(__file__).parents[2]
 
 
-def launch(folder: Path, name: str, ranks: int, **more: str) -> list[dict[str, Any]]:
-    """Start ranks as the launcher does; what each of them saw."""
+def launch(
+    folder: Path, name: str, ranks: int, media: list[dict[str, str]] | None = None, **more: str
+) -> list[dict[str, Any]]:
+    """Start ranks as the launcher does, `media` for each; what each of them saw."""
     KNOWN[name].model().save_pretrained(folder)
     PROCESSORS[name]().save_pretrained(folder)
     config_of(name, "fastav+divprune").save_pretrained(str(folder / "pruning"))
@@ -43,7 +46,7 @@ def launch(folder: Path, name: str, ranks: int, **more: str) -> list[dict[str, A
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**environment, "RANK": str(rank)},
+            env={**environment, "RANK": str(rank), **(media[rank] if media else {})},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -84,3 +87,22 @@ def test_two_shards_say_what_one_says(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_split_says_so(tmp_path: Path) -> None:
     for rank in launch(tmp_path, "qwen2_5_vl", 3):
         assert "shared evenly" in rank["error"] and "SHARDING=replicate" in rank["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["tensor", "replicate"])
+def test_media_that_only_one_shard_can_read(sharding: str, tmp_path: Path) -> None:
+    """What is read once holds for all: no shard waits for one that refused, none sees another."""
+    media = []
+    for rank, names in enumerate((("here", "both"), ("there", "both"))):
+        place = tmp_path / f"media{rank}"
+        place.mkdir()
+        for name in names:
+            (place / f"{name}.png").write_bytes(picture(rank, 40, 24))
+        media.append({"FASTAV_MEDIA_DIR": str(place)})
+    alone = launch(tmp_path / "one", "llava", 1, media[:1])
+    both = launch(tmp_path / "both", "llava", 2, media, FASTAV_TGI_SHARDING=sharding)
+    assert merged(both) == merged(alone)
+    for rank in both:
+        assert rank["refused"] == alone[0]["refused"]
+        assert [line[:2] for line in rank["refused"]] == ["3:"]
