@@ -72,8 +72,10 @@ class Generation:
         try:
             with torch.no_grad():
                 output = self.head(**inputs, past_key_values=cache, use_cache=True, **self._keep)
-        except (*_FATAL, FastAVError):
+        except (*_FATAL, StateError):
             raise
+        except FastAVError as error:
+            raise PromptError(str(error)) from error
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             # Media of a form the processor let through; a RuntimeError would end the shard.
             first = str(error).strip().split("\n")[0]

@@ -209,6 +209,7 @@ def test_the_policy_of_an_environment(tmp_path: Path) -> None:
         ("MAX_BYTES", "1.5"),
         ("MAX_FRAMES", "0"),
         ("MAX_SECONDS", "nan"),
+        ("TIMEOUT", "inf"),
         ("TIMEOUT", "soon"),
         ("PRIVATE_HOSTS", "yes"),
     ],
@@ -216,6 +217,29 @@ def test_the_policy_of_an_environment(tmp_path: Path) -> None:
 def test_bad_policies(name: str, value: str) -> None:
     with pytest.raises(ConfigError):
         MediaPolicy.from_environment({f"FASTAV_MEDIA_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("bücher.test", "xn--bcher-kva.test"),
+        ("example.org.:8080", "example.org:8080"),
+        ("[0:0:0:0:0:0:0:1]", "[::1]"),
+        ("[::1]:8080", "[::1]:8080"),
+    ],
+)
+def test_hosts_are_spelled_as_addresses_are(given: str, expected: str) -> None:
+    policy = MediaPolicy.from_environment({"FASTAV_MEDIA_HOSTS": given})
+    assert policy.allowed_hosts == {expected}
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["http://a.org", "a.org/b", "*.a.org", "u@a.org", "a.org:port", "a b", ":80", "[::1", "a..b"],
+)
+def test_what_is_no_host(host: str) -> None:
+    with pytest.raises(ConfigError, match="FASTAV_MEDIA_HOSTS"):
+        MediaPolicy.from_environment({"FASTAV_MEDIA_HOSTS": f"b.org,{host}"})
 
 
 def test_the_error_is_a_request_error() -> None:

@@ -192,6 +192,7 @@ def test_errors_of_a_forward_are_the_requests(
     for raised, expected in (
         (RuntimeError("sizes differ"), ValueError),
         (IndexError("out of range"), ValueError),
+        (UnsupportedError("no later turn"), ValueError),
         (torch.OutOfMemoryError("full"), torch.OutOfMemoryError),
         (RuntimeError("[gloo/pair.cc] Connection closed by peer"), RuntimeError),
     ):
