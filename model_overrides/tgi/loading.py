@@ -99,7 +99,7 @@ class LoadedModel:
         dtype: of the weights.
         rank: of this process.
         world_size: shards.
-        ranks: all shards; what requests name is read once for them.
+        ranks: the shards for which a request is read once.
     """
 
     model_id: str
@@ -155,16 +155,17 @@ def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedM
         dtype,
         ranks.rank,
         ranks.world_size,
-        _all_ranks(ranks),
+        _all_ranks(ranks, policy),
     )
 
 
-def _all_ranks(ranks: Rank) -> Ranks:
-    """The shards as a group, which copies of a model have none of before.
+def _all_ranks(ranks: Rank, policy: MediaPolicy) -> Ranks:
+    """The shards for which a request is read once.
 
-    A request's tokens come from each of them in turn, so copies must see the same media as well.
+    Copies of a model have no group before, and need one only where media are downloaded: a
+    request's tokens come from each copy in turn, so all must have got the same.
     """
-    if ranks.world_size == 1:
+    if ranks.world_size == 1 or not (ranks.split or policy.allowed_hosts):
         return ALONE
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo", rank=ranks.rank, world_size=ranks.world_size)

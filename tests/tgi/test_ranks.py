@@ -101,7 +101,9 @@ def test_media_that_only_one_shard_can_read(sharding: str, tmp_path: Path) -> No
             (place / f"{name}.png").write_bytes(picture(rank, 40, 24))
         media.append({"FASTAV_MEDIA_DIR": str(place)})
     alone = launch(tmp_path / "one", "llava", 1, media[:1])
-    both = launch(tmp_path / "both", "llava", 2, media, FASTAV_TGI_SHARDING=sharding)
+    # Copies of a model share what they read where they may download.
+    more = {"FASTAV_TGI_SHARDING": sharding, "FASTAV_MEDIA_HOSTS": "media.test"}
+    both = launch(tmp_path / "both", "llava", 2, media, **more)
     assert merged(both) == merged(alone)
     for rank in both:
         assert rank["refused"] == alone[0]["refused"]
