@@ -69,9 +69,9 @@ class Ranks:
             except Exception as error:
                 outcome[1] = error
         dist.broadcast_object_list(outcome, group_src=0, group=self._group)
-        made, error = outcome
-        if error is not None:
-            raise error
+        made, failure = outcome
+        if failure is not None:
+            raise failure
         return made
 
     def check(self, heads: int) -> None:

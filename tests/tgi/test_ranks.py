@@ -105,6 +105,6 @@ def test_media_that_only_one_shard_can_read(sharding: str, tmp_path: Path) -> No
     more = {"FASTAV_TGI_SHARDING": sharding, "FASTAV_MEDIA_HOSTS": "media.test"}
     both = launch(tmp_path / "both", "llava", 2, media, **more)
     assert merged(both) == merged(alone)
-    for rank in both:
-        assert rank["refused"] == alone[0]["refused"]
-        assert [line[:2] for line in rank["refused"]] == ["3:"]
+    for seen in both:
+        assert seen["refused"] == alone[0]["refused"]
+        assert [line[:2] for line in seen["refused"]] == ["3:"]
