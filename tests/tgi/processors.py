@@ -13,7 +13,7 @@ from tests.word_tokenizer import word, word_tokenizer
 hub: Any = transformers
 
 
-def tokenizer(*, spelled: Mapping[int, str] | None = None, **named: Any) -> Any:
+def tokenizer(spelled: Mapping[int, str] | None = None, /, **named: str) -> Any:
     """The words' tokenizer, whose placeholders need no spaces around them."""
     made = word_tokenizer(spelled=spelled)
     known = {token: word(token) for token in (IMAGE, VIDEO, AUDIO, VISION_START, VISION_END)}
@@ -95,7 +95,7 @@ def paligemma() -> Any:
     eyes = _siglip(32)
     eyes.image_seq_length = 64
     named = {IMAGE: "<image>", VISION_START: "<bos>", VISION_END: "\n"}
-    return hub.PaliGemmaProcessor(eyes, tokenizer(spelled=named, bos_token="<bos>"))
+    return hub.PaliGemmaProcessor(eyes, tokenizer(named, bos_token="<bos>"))
 
 
 def _idefics(version: int) -> Any:
@@ -107,7 +107,7 @@ def _idefics(version: int) -> Any:
     named = {IMAGE: "<image>", VISION_START: "<fake_token_around_image>"}
     named |= {VISION_END: "<end_of_utterance>", AUDIO: "<global-img>"}
     return getattr(hub, f"Idefics{version}Processor")(
-        eyes, tokenizer(spelled=named), image_seq_len=16
+        eyes, tokenizer(named), image_seq_len=16
     )
 
 
