@@ -99,7 +99,7 @@ def _picture(data: bytes, policy: MediaPolicy) -> Any:
     try:
         with Image.open(io.BytesIO(data), formats=PICTURES) as picture:
             _check_pixels(*picture.size, policy)
-            _check_bytes(picture.width * picture.height * 3, policy)
+            _check_bytes(picture.width * picture.height * 3, "bytes of the picture", policy)
             # Each pass over a progressive picture takes as long as all of it, and few bytes.
             if picture.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _PASSES:
                 raise MediaError(f"it has more than {_PASSES} passes.")
@@ -198,7 +198,7 @@ def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
             f"{pixels} pixels of all its frames are more than the {policy.max_video_pixels} that "
             "are allowed."
         )
-    _check_bytes(taken * width * height * 3, policy)
+    _check_bytes(taken * width * height * 3, "bytes of the frames taken of it", policy)
     return (width + _EDGE) * (height + _EDGE)
 
 
@@ -209,11 +209,11 @@ def _check_pixels(width: int, height: int, policy: MediaPolicy) -> None:
         )
 
 
-def _check_bytes(size: int, policy: MediaPolicy) -> None:
+def _check_bytes(size: int, what: str, policy: MediaPolicy) -> None:
     if size > policy.max_decoded_bytes:
         raise MediaError(
-            f"{size} bytes of the frames taken of it are more than the {policy.max_decoded_bytes} "
-            "that are allowed, or that other media of the request left."
+            f"{size} {what} are more than the {policy.max_decoded_bytes} that are allowed, or that "
+            "other media of the request left."
         )
 
 

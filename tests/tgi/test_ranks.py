@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
+from fastav_plugin.model_overrides.tgi.media_policy import MediaError
+from fastav_plugin.parallel import ALONE, Ranks
 from tests.cases import config_of
 from tests.families import KNOWN
 from tests.tgi.processors import PROCESSORS
@@ -69,6 +72,22 @@ def merged(seen: list[dict[str, Any]]) -> dict[str, list[int]]:
         for number, tokens in rank["said"].items():
             found[number] = found.get(number, []) + tokens
     return {number: sorted(tokens) for number, tokens in found.items()}
+
+
+def test_what_the_first_makes_is_every_ranks(tmp_path: Path) -> None:
+    """Errors as well; over a group of one here, over two processes below."""
+
+    def fail() -> None:
+        raise MediaError("gone")
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/met", rank=0, world_size=1)
+    try:
+        for ranks in (ALONE, Ranks(dist.group.WORLD)):
+            assert ranks.first(lambda: {"ids": [1, 2]}) == {"ids": [1, 2]}
+            with pytest.raises(MediaError, match="gone"):
+                ranks.first(fail)
+    finally:
+        dist.destroy_process_group()
 
 
 @pytest.mark.slow
