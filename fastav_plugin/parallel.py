@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -50,6 +50,29 @@ class Ranks:
         choice = kept.to(torch.uint8)
         dist.broadcast(choice, group_src=0, group=self._group)
         return choice.bool()
+
+    def first(self, make: Callable[[], Any]) -> Any:
+        """What the first rank makes, on every rank; the others do not make it themselves.
+
+        What comes from outside may differ from one reading to the next, and a rank that fails
+        alone leaves the others waiting for it for ever.
+
+        Raises:
+            Exception: whatever `make` raised, on every rank.
+        """
+        if self._group is None:
+            return make()
+        outcome: list[Any] = [None, None]
+        if dist.get_rank(self._group) == 0:
+            try:
+                outcome[0] = make()
+            except Exception as error:
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, group_src=0, group=self._group)
+        made, failure = outcome
+        if failure is not None:
+            raise failure
+        return made
 
     def check(self, heads: int) -> None:
         """Raise if attention has fewer heads than it should: other processes hold the rest.

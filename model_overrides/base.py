@@ -58,6 +58,8 @@ class ModelOverride:
     supports_scores: ClassVar[bool] = True
     #: Keywords of the decoder layers, [B, T], that are cut with the rows.
     row_arguments: ClassVar[tuple[str, ...]] = ()
+    #: Position id of a prompt's first token, where the head counts for itself.
+    first_position: ClassVar[int] = 0
 
     def resolve(self, model: nn.Module) -> nn.Module:
         """The module whose generate() makes text; the model itself unless it wraps one."""

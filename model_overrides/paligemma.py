@@ -18,6 +18,7 @@ class PaliGemmaOverride(ModelOverride):
     """Image placeholders. Its processor's `token_type_ids` say how far the prompt goes."""
 
     model_types = ("paligemma",)
+    first_position = 1
 
     @override
     def sees_both_ways(self, text: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -15,10 +16,15 @@ def word(token: int) -> str:
     return f"word{token:02}"
 
 
-def word_tokenizer(extra: int = 0) -> Any:
-    """A fast tokenizer; `extra` unused words stand before the first, for another vocabulary."""
+def word_tokenizer(extra: int = 0, spelled: Mapping[int, str] | None = None) -> Any:
+    """A fast tokenizer; `extra` unused words stand before the first, for another vocabulary.
+
+    `spelled` are tokens of other names.
+    """
     words = [f"unused{number}" for number in range(extra)]
     words = ["<pad>", *words, *(word(token) for token in range(1, VOCABULARY))]
+    for token, text in (spelled or {}).items():
+        words[token + extra] = text
     words[-1] = "abcdef"  # what transformers reads other tokens after, to match stop strings
     inner = Tokenizer(models.WordLevel({text: n for n, text in enumerate(words)}, "<pad>"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -144,11 +144,14 @@ def read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
     return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
 
 
-def resampled_sound(container: Any) -> Iterator[npt.NDArray[np.float32]]:
+def resampled_sound(
+    container: Any, check: Callable[[Any], None] | None = None
+) -> Iterator[npt.NDArray[np.float32]]:
     """Decode the sound of an open container.
 
     Args:
         container: of PyAV, with an audio stream.
+        check: called with each decoded frame of PyAV before it is resampled.
 
     Yields:
         float32 [n] at 16 kHz, one channel.
@@ -157,5 +160,7 @@ def resampled_sound(container: Any) -> Iterator[npt.NDArray[np.float32]]:
 
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
     for frame in container.decode(audio=0):
+        if check is not None:
+            check(frame)
         yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
     yield from (piece.to_ndarray()[0] for piece in resampler.resample(None))

@@ -19,6 +19,7 @@ from transformers import BatchEncoding
 
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptReader
+from fastav_plugin.parallel import ALONE, Ranks
 
 if TYPE_CHECKING:
     from text_generation_server.models.causal_lm import CausalLMBatch as Stock
@@ -80,9 +81,11 @@ class PrunedBatch(Stock):
     Attributes:
         reader: reads the model's requests.
         given_ids: its tokenizer.
+        ranks: the shards, which are all called with the same requests.
     """
 
     reader: PromptReader
+    ranks: Ranks
     given_ids: GivenIds
 
     @classmethod
@@ -94,7 +97,7 @@ class PrunedBatch(Stock):
         """
         from text_generation_server.pb import generate_pb2
 
-        prompts = [cls.reader.read(request) for request in pb.requests]
+        prompts = cls.ranks.first(lambda: [cls.reader.read(request) for request in pb.requests])
         shown = generate_pb2.Batch()
         shown.CopyFrom(pb)
         for request in shown.requests:
@@ -140,12 +143,12 @@ class PrunedBatch(Stock):
         return joined
 
 
-def batch_class(reader: PromptReader) -> Any:
+def batch_class(reader: PromptReader, ranks: Ranks = ALONE) -> Any:
     """The class of one model's batches, below TGI's."""
     from text_generation_server.models.causal_lm import CausalLMBatch
 
     given = GivenIds(reader.tokenizer)
-    own = {"reader": reader, "given_ids": given}
+    own = {"reader": reader, "given_ids": given, "ranks": ranks}
     return type("FastAVBatch", (PrunedBatch, CausalLMBatch), own)
 
 

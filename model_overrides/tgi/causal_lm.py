@@ -30,7 +30,7 @@ class PrunedCausalLM(Stock):
         self.quantize = None
         self.loaded = loaded
         self.generation = Generation(loaded.head, loaded.config)
-        self.batch_class = batch_class(loaded.reader)
+        self.batch_class = batch_class(loaded.reader, loaded.ranks)
         # Not CausalLM's, which loads weights of TGI's own modelling code.
         Model.__init__(
             self,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, StateError
+from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptError
 from fastav_plugin.mrope import rotary_positions
 
@@ -43,6 +44,7 @@ class Generation:
         self.config = config
         weights = next(head.parameters())
         self._device, self._dtype = weights.device, weights.dtype
+        self._first = find_override(head).first_position
         parameters = inspect.signature(type(head).forward).parameters
         # Logits of the last row alone, where the model can be told so.
         self._keep = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
@@ -70,8 +72,10 @@ class Generation:
         try:
             with torch.no_grad():
                 output = self.head(**inputs, past_key_values=cache, use_cache=True, **self._keep)
-        except (*_FATAL, FastAVError):
+        except (*_FATAL, StateError):
             raise
+        except FastAVError as error:
+            raise PromptError(str(error)) from error
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             # Media of a form the processor let through; a RuntimeError would end the shard.
             first = str(error).strip().split("\n")[0]
@@ -106,7 +110,7 @@ class Generation:
             output = self.head(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=rotary_positions(cache.fastav_state, positions),
+                position_ids=rotary_positions(cache.fastav_state, positions + self._first),
                 past_key_values=cache,
                 use_cache=True,
             )

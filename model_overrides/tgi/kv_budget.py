@@ -37,7 +37,8 @@ def supported_tokens(
 
     Args:
         loaded: the model, after its warm-up.
-        longest: tokens of the longest request; never less is returned, TGI would not start.
+        longest: tokens of the longest request. The operator's own number is never less; a measured
+            one may be, and then TGI says that there is not enough memory instead of starting.
         environment: None for the process's own.
 
     Returns:
@@ -56,8 +57,10 @@ def supported_tokens(
     free = free_bytes(loaded.device)
     if free is None:
         return None
+    if loaded.device.type == "cpu":
+        free //= loaded.world_size  # which is one memory for all shards
     each = token_bytes(loaded) * kept_share(loaded, share)
-    return max(longest, min(_MOST, int(free * room / each)))
+    return min(_MOST, int(free * room / each))
 
 
 def token_bytes(loaded: LoadedModel) -> int:
@@ -100,11 +103,13 @@ def kept_share(loaded: LoadedModel, media: float, prompt: int = _PROMPT) -> floa
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Memory that a process may still take; what torch keeps for itself counts as free."""
+    """Memory that a process may still take.
+
+    What torch keeps for itself is not free: the next prompts will compute in it as the warm-up did.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free + kept)
+        return int(free)
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):

@@ -142,7 +142,7 @@ def check(environment: MutableMapping[str, str]) -> LaunchSettings:
 
 
 def find_real(environment: MutableMapping[str, str]) -> str:
-    """Path of the first launcher on PATH that is not ours.
+    """Path of the first launcher on PATH that is not ours, of any installation.
 
     Raises:
         ConfigError: there is none.
@@ -150,7 +150,7 @@ def find_real(environment: MutableMapping[str, str]) -> str:
     for folder in os.get_exec_path(dict(environment)):
         candidate = Path(folder or ".") / LAUNCHER
         if candidate.is_file() and os.access(candidate, os.X_OK):
-            if candidate.resolve().parent != SHIMS:
+            if not (candidate.resolve().parent / "find-real").is_file():
                 return str(candidate)
     raise ConfigError(
         f"There is no {LAUNCHER} of Text Generation Inference on PATH. Activate its environment."

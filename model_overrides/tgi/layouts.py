@@ -41,6 +41,8 @@ class Layout:
         self.tokenizer = tokenizer
         self.takes: frozenset[str] = frozenset()
         self.max_frames: int | None = None
+        #: Whether the model is told a type of each token, of words alone as well.
+        self._types = False
 
     def inputs(self, pieces: Sequence[str | Medium], special: bool) -> dict[str, Any]:
         """Keywords of the model's call for one prompt, batch size 1.
@@ -50,7 +52,7 @@ class Layout:
             special: whether the tokenizer adds its special tokens.
         """
         text = "".join(piece for piece in pieces if isinstance(piece, str))
-        options = {"return_tensors": "pt", "return_token_type_ids": False}
+        options = {"return_tensors": "pt", "return_token_type_ids": self._types}
         return dict(self.tokenizer(text, add_special_tokens=special, **options))
 
 
@@ -71,6 +73,7 @@ class HubLayout(Layout):
         self.takes = frozenset(self._marks)
         reader = getattr(processor, "video_processor", None)
         self.max_frames = getattr(reader, "num_frames", None)
+        self._types = "token_type_ids" in processor.model_input_names
 
     def inputs(self, pieces: Sequence[str | Medium], special: bool) -> dict[str, Any]:
         """As Layout's."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import nn
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
@@ -23,6 +24,7 @@ from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
 from fastav_plugin.model_overrides.tgi.layouts import find_layout
 from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
 from fastav_plugin.model_overrides.tgi.prompts import PromptReader
+from fastav_plugin.parallel import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +99,7 @@ class LoadedModel:
         dtype: of the weights.
         rank: of this process.
         world_size: shards.
+        ranks: the shards for which a request is read once.
     """
 
     model_id: str
@@ -108,6 +111,7 @@ class LoadedModel:
     dtype: torch.dtype
     rank: int
     world_size: int
+    ranks: Ranks
 
 
 def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedModel:
@@ -151,7 +155,21 @@ def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedM
         dtype,
         ranks.rank,
         ranks.world_size,
+        _all_ranks(ranks, policy),
     )
+
+
+def _all_ranks(ranks: Rank, policy: MediaPolicy) -> Ranks:
+    """The shards for which a request is read once.
+
+    Copies of a model have no group before, and need one only where media are downloaded: a
+    request's tokens come from each copy in turn, so all must have got the same.
+    """
+    if ranks.world_size == 1 or not (ranks.split or policy.allowed_hosts):
+        return ALONE
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", rank=ranks.rank, world_size=ranks.world_size)
+    return Ranks(torch.distributed.group.WORLD)
 
 
 def _read_config(source: Source) -> Any:

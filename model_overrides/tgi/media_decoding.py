@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,9 +19,15 @@ from fastav_plugin.media import spread_frames
 from fastav_plugin.model_overrides.tgi.media_policy import MediaError, MediaPolicy
 
 SAMPLE_RATE = 16_000
+#: Samples per second of a sound that is read; of few, resampling makes very many.
+SLOWEST, FASTEST = 1_000, 768_000
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 #: Containers that hold media and name no other file; playlists would make the server fetch them.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
+#: Scans of a JPEG; encoders make about ten.
+_PASSES = 100
+#: What FFmpeg would unpack at once, of any length: an index of QuickTime that was compressed.
+_PACKED = re.compile(rb"cmov.{4}dcom", re.DOTALL)
 #: Pixels by which a decoder may round an edge up.
 _EDGE = 128
 
@@ -92,6 +99,10 @@ def _picture(data: bytes, policy: MediaPolicy) -> Any:
     try:
         with Image.open(io.BytesIO(data), formats=PICTURES) as picture:
             _check_pixels(*picture.size, policy)
+            _check_bytes(picture.width * picture.height * 3, "bytes of the picture", policy)
+            # Each pass over a progressive picture takes as long as all of it, and few bytes.
+            if picture.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _PASSES:
+                raise MediaError(f"it has more than {_PASSES} passes.")
             # As transformers loads pictures: upright, without transparency.
             return ImageOps.exif_transpose(picture).convert("RGB")
     except MediaError:
@@ -136,16 +147,27 @@ def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
     with _opened(data) as container:
         if not container.streams.audio:
             raise MediaError("it holds no sound.")
-        declared = (container.duration or 0) / 1e6
-        _check_seconds(declared, policy)
-        pieces, length = [], 0
-        for piece in resampled_sound(container):
-            pieces.append(piece)
-            length += len(piece)
-            _check_seconds(length / SAMPLE_RATE, policy)
-    if not length:
+        _check_seconds((container.duration or 0) / 1e6, policy)
+        pieces = list(resampled_sound(container, _SoundLimit(policy).check))
+    if not sum(map(len, pieces)):
         raise MediaError("no sound can be decoded from it.")
     return np.concatenate(pieces)
+
+
+class _SoundLimit:
+    """The seconds of a sound so far. A header says anything; each frame is counted as decoded."""
+
+    def __init__(self, policy: MediaPolicy) -> None:
+        self.policy = policy
+        self.seconds = 0.0
+
+    def check(self, frame: Any) -> None:
+        """Refuse a frame that, resampled, would be more than is allowed."""
+        rate = frame.sample_rate
+        if not SLOWEST <= rate <= FASTEST:
+            raise MediaError(f"{rate} samples a second are not between {SLOWEST} and {FASTEST}.")
+        self.seconds += frame.samples / rate
+        _check_seconds(self.seconds, self.policy)
 
 
 def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
@@ -170,12 +192,13 @@ def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
     seconds = max(times, default=0.0) - min(times, default=0.0)
     _check_seconds(seconds, policy)
     taken = min(len(some), math.ceil(seconds * fps) + 2)
-    for what, found, most in (
-        ("pixels of all its frames", len(some) * width * height, policy.max_video_pixels),
-        ("bytes of the frames taken of it", taken * width * height * 3, policy.max_decoded_bytes),
-    ):
-        if found > most:
-            raise MediaError(f"{found} {what} are more than the {most} that are allowed.")
+    pixels = len(some) * width * height
+    if pixels > policy.max_video_pixels:
+        raise MediaError(
+            f"{pixels} pixels of all its frames are more than the {policy.max_video_pixels} that "
+            "are allowed."
+        )
+    _check_bytes(taken * width * height * 3, "bytes of the frames taken of it", policy)
     return (width + _EDGE) * (height + _EDGE)
 
 
@@ -183,6 +206,14 @@ def _check_pixels(width: int, height: int, policy: MediaPolicy) -> None:
     if width * height > policy.max_pixels:
         raise MediaError(
             f"{width} x {height} pixels are more than the {policy.max_pixels} that are allowed."
+        )
+
+
+def _check_bytes(size: int, what: str, policy: MediaPolicy) -> None:
+    if size > policy.max_decoded_bytes:
+        raise MediaError(
+            f"{size} {what} are more than the {policy.max_decoded_bytes} that are allowed, or that "
+            "other media of the request left."
         )
 
 
@@ -197,6 +228,8 @@ def _opened(data: bytes) -> Iterator[Any]:
         import av
     except ImportError as error:
         raise UnsupportedError(f"Reading media needs PyAV. {REMEDY}") from error
+    if _PACKED.search(data):
+        raise MediaError("its index is compressed.")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
     try:
         with av.open(io.BytesIO(data), options=options) as container:

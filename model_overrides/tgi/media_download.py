@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from fastav_plugin.model_overrides.tgi.media_policy import MediaError, MediaPolicy
+from fastav_plugin.model_overrides.tgi.media_policy import MediaError, MediaPolicy, normal_host
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -55,7 +55,10 @@ def download(url: str, policy: MediaPolicy) -> bytes:
         found = _get(_Target.of(url, policy), policy, deadline)
         if isinstance(found, bytes):
             return found
-        url = urljoin(url, found)
+        try:
+            url = urljoin(url, found)
+        except ValueError as error:
+            raise MediaError(f"it was redirected to a malformed address ({error}).") from error
     raise MediaError(f"it was redirected more than {policy.max_redirects} times.")
 
 
@@ -72,8 +75,7 @@ class _Target:
     def of(cls, url: str, policy: MediaPolicy) -> _Target:
         try:
             parts: SplitResult = urlsplit(url)
-            host, port = (parts.hostname or "").rstrip(".").lower(), parts.port
-            host = host if ":" in host else host.encode("idna").decode()
+            host, port = normal_host(parts.hostname or ""), parts.port
         except ValueError as error:  # UnicodeError too
             raise MediaError(f"the address is malformed ({error}).") from error
         if parts.scheme not in _PORTS or not host or parts.username is not None:

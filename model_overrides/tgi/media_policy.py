@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fastav_plugin.errors import ConfigError, FastAVError
 
@@ -34,8 +37,9 @@ class MediaPolicy:
         max_frames: of one video, as encoded.
         max_video_pixels: of all frames of one video: what decoding it costs.
         max_seconds: of one video or sound.
-        max_decoded_bytes: of the frames that are taken from one video.
-        timeout: seconds that one download may take altogether.
+        max_decoded_bytes: of all media of one request, as they are handed to the model's processor.
+        max_per_request: media in one request.
+        timeout: seconds that the downloads of one request may take altogether.
         max_redirects: followed, each of them checked like the first address.
         allow_private: whether allowed hosts may have private addresses: for tests and closed
             networks. The list of hosts still holds.
@@ -52,6 +56,7 @@ class MediaPolicy:
     max_video_pixels: int = 2**34
     max_seconds: float = 600.0
     max_decoded_bytes: int = 2**30
+    max_per_request: int = 32
     timeout: float = 10.0
     max_redirects: int = 3
     allow_private: bool = False
@@ -67,8 +72,8 @@ class MediaPolicy:
             object.__setattr__(self, "media_dir", folder)
         for name in _LIMITS:
             value = getattr(self, name)
-            if not (value > 0 or (value == 0 and name == "max_redirects")):
-                raise ConfigError(f"`{name}` must be positive, got {value}.")
+            if not (value > 0 or (value == 0 and name == "max_redirects")) or math.isinf(value):
+                raise ConfigError(f"`{name}` must be positive and finite, got {value}.")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> MediaPolicy:
@@ -87,7 +92,7 @@ class MediaPolicy:
         private = found.get(PRIVATE_HOSTS, "")
         if private not in ("", "0", "1"):
             raise ConfigError(f"`{PRIVATE_HOSTS}` must be 0 or 1, got '{private}'.")
-        hosts = (host.strip().lower() for host in found.get(MEDIA_HOSTS, "").split(","))
+        hosts = (host.strip() for host in found.get(MEDIA_HOSTS, "").split(","))
         limits = {
             name: _number(PREFIX + name.upper(), found[PREFIX + name.upper()], kind)
             for name, kind in _LIMITS.items()
@@ -95,7 +100,7 @@ class MediaPolicy:
         }
         policy = cls(
             media_dir=Path(found[MEDIA_DIR]) if found.get(MEDIA_DIR) else None,
-            allowed_hosts=frozenset(host for host in hosts if host),
+            allowed_hosts=frozenset(_listed(host) for host in hosts if host),
             allow_private=private == "1",
         )
         return dataclasses.replace(policy, **limits)  # type: ignore[arg-type]
@@ -108,9 +113,34 @@ _LIMITS: dict[str, type[int] | type[float]] = {
     "max_video_pixels": int,
     "max_seconds": float,
     "max_decoded_bytes": int,
+    "max_per_request": int,
     "timeout": float,
     "max_redirects": int,
 }
+
+
+def normal_host(host: str) -> str:
+    """A host as allowed ones are compared: in lower case, without a last dot, ASCII.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host = host.rstrip(".").lower()
+    return str(ipaddress.IPv6Address(host)) if ":" in host else host.encode("idna").decode()
+
+
+def _listed(text: str) -> str:
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = normal_host(parts.hostname or ""), parts.port
+        if not host or parts.netloc != text or any(sign in "@*%\\" or sign <= " " for sign in text):
+            raise ValueError(text)
+    except ValueError:
+        raise ConfigError(
+            f"`{MEDIA_HOSTS}` must name hosts as example.org or example.org:8080, got '{text}'."
+        ) from None
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port is None else f"{shown}:{port}"
 
 
 def _number(name: str, value: str, kind: type[int] | type[float]) -> int | float:

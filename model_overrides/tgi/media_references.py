@@ -8,6 +8,8 @@ below the media folder, a `data:` URI, or an http(s) address of an allowed host.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,7 @@ __all__ = [
     "Video",
     "decode",
     "load",
+    "named",
     "split_references",
 ]
 
@@ -91,9 +94,16 @@ def load(
         MediaError: it may not be read, is too large, or is damaged.
         UnsupportedError: what reads media is not installed.
     """
-    try:
+    with named(reference):
         data = read_source(reference.kind, reference.source, policy)
         return decode(reference.kind, data, policy, fps=fps, max_frames=max_frames)
+
+
+@contextmanager
+def named(reference: Reference) -> Iterator[None]:
+    """While inside, what is refused names the reference."""
+    try:
+        yield
     except MediaError as error:
-        named = reference.source if len(reference.source) <= 80 else reference.source[:77] + "..."
-        raise MediaError(f"The {reference.kind} '{named}' was refused: {error}") from error
+        source = reference.source if len(reference.source) <= 80 else reference.source[:77] + "..."
+        raise MediaError(f"The {reference.kind} '{source}' was refused: {error}") from error

@@ -60,10 +60,14 @@ def _inline(kind: str, source: str, policy: MediaPolicy) -> bytes:
 def _file(source: str, policy: MediaPolicy) -> bytes:
     if policy.media_dir is None:
         raise MediaError("this server reads no files: it was started without a media folder.")
-    # One answer for every file that is missing or outside, so that requests map no disk.
+    # One answer for every file that is missing or outside, so that requests map no disk. What leads
+    # outside as it is spelled is not even looked up: whether that fails would tell as much.
     absent = MediaError("there is no such file below the media folder.")
+    spelled = Path(os.path.normpath(policy.media_dir / source))
+    if "\0" in source or not spelled.is_relative_to(policy.media_dir):
+        raise absent
     try:
-        path = (policy.media_dir / source).resolve(strict=True)
+        path = spelled.resolve(strict=True)
     except (OSError, RuntimeError, ValueError):
         raise absent from None
     if not path.is_relative_to(policy.media_dir):

@@ -13,13 +13,9 @@ from torch import Tensor
 from fastav_plugin.errors import FastAVError
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.tgi.layouts import Layout, Medium
-from fastav_plugin.model_overrides.tgi.media_references import (
-    MediaPolicy,
-    Reference,
-    decode,
-    load,
-    split_references,
-)
+from fastav_plugin.model_overrides.tgi.media_budget import MediaBudget
+from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
+from fastav_plugin.model_overrides.tgi.media_references import Reference, split_references
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +91,8 @@ class PromptReader:
         """
         try:
             chunks = _chunks(request)
-            pieces = [piece for chunk in chunks for piece in self._pieces(*chunk)]
+            budget = MediaBudget(self.policy)
+            pieces = [piece for chunk in chunks for piece in self._pieces(*chunk, budget)]
             special, most = bool(request.add_special_tokens), int(request.truncate)
             return self._fit(pieces, special, most, lenient=_warms_up(chunks))
         except FastAVError as error:
@@ -108,30 +105,29 @@ class PromptReader:
                 f"The prompt cannot be prepared ({type(error).__name__}): {first}"
             ) from error
 
-    def _pieces(self, kind: str, content: Any) -> list[str | Medium]:
+    def _pieces(self, kind: str, content: Any, budget: MediaBudget) -> list[str | Medium]:
         """One chunk as text and media."""
         takes = self.layout.takes
         if kind == "image":
             if "image" in takes:
-                return [Medium("image", decode("image", content, self.policy))]
+                return [Medium("image", budget.picture(content))]
             # The router sends pictures of its own to every model, to warm it up.
             logger.debug("A picture was left out: the model takes none.")
             return []
         if not takes:
             return [content]  # to a model of words alone, a link is words
         return [
-            self._load(piece) if isinstance(piece, Reference) else piece
+            self._load(piece, budget) if isinstance(piece, Reference) else piece
             for piece in split_references(content)
         ]
 
-    def _load(self, reference: Reference) -> Medium:
+    def _load(self, reference: Reference, budget: MediaBudget) -> Medium:
         takes = self.layout.takes
         if reference.kind not in takes:
             raise PromptError(
                 f"This model takes no {reference.kind}, only {', '.join(sorted(takes))}."
             )
-        most = self.layout.max_frames
-        return Medium(reference.kind, load(reference, self.policy, max_frames=most))
+        return Medium(reference.kind, budget.load(reference, self.layout.max_frames))
 
     def _fit(
         self, pieces: list[str | Medium], special: bool, most: int, *, lenient: bool

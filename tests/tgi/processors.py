@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import transformers
@@ -13,10 +13,11 @@ from tests.word_tokenizer import word, word_tokenizer
 hub: Any = transformers
 
 
-def tokenizer(**named: str) -> Any:
+def tokenizer(spelled: Mapping[int, str] | None = None, /, **named: str) -> Any:
     """The words' tokenizer, whose placeholders need no spaces around them."""
-    made = word_tokenizer()
-    special = [word(token) for token in (IMAGE, VIDEO, AUDIO, VISION_START, VISION_END)]
+    made = word_tokenizer(spelled=spelled)
+    known = {token: word(token) for token in (IMAGE, VIDEO, AUDIO, VISION_START, VISION_END)}
+    special = list((known | dict(spelled or {})).values())
     made.add_special_tokens({"additional_special_tokens": special})
     for name, value in named.items():
         setattr(made, name, value)
@@ -89,6 +90,27 @@ def gemma3() -> Any:
     return hub.Gemma3Processor(hub.Gemma3ImageProcessor(size=size), words, image_seq_length=16)
 
 
+def paligemma() -> Any:
+    """Its own names of tokens are written in its processor."""
+    eyes = _siglip(32)
+    eyes.image_seq_length = 64
+    named = {IMAGE: "<image>", VISION_START: "<bos>", VISION_END: "\n"}
+    return hub.PaliGemmaProcessor(eyes, tokenizer(named, bos_token="<bos>"))
+
+
+def _idefics(version: int) -> Any:
+    """As paligemma."""
+    side = {"longest_edge": 32}
+    sizes = {"size": {"shortest_edge": 16, **side}} if version == 2 else {"max_image_size": side}
+    kind = getattr(hub, f"Idefics{version}ImageProcessor")
+    eyes = kind(**{"size": side, **sizes}, do_image_splitting=False)
+    named = {IMAGE: "<image>", VISION_START: "<fake_token_around_image>"}
+    named |= {VISION_END: "<end_of_utterance>", AUDIO: "<global-img>"}
+    return getattr(hub, f"Idefics{version}Processor")(
+        eyes, tokenizer(named), image_seq_len=16
+    )
+
+
 PROCESSORS: dict[str, Callable[[], Any]] = {
     "llava": llava,
     "llava_next": llava_next,
@@ -96,4 +118,8 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     "qwen2_vl": lambda: _qwen("Qwen2VL"),
     "qwen2_5_vl": lambda: _qwen("Qwen2_5_VL"),
     "gemma3": gemma3,
+    "matrix_paligemma": paligemma,
+    "matrix_paligemma_2": paligemma,
+    "matrix_idefics2": lambda: _idefics(2),
+    "matrix_idefics3": lambda: _idefics(3),
 }

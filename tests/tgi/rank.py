@@ -26,6 +26,7 @@ def play(model: object) -> dict[str, object]:
     """Two requests that overlap."""
     served = Served(model, model.loaded.config)  # type: ignore[attr-defined]
     shard = Shard(served)
+    more: dict[str, object] = {}
     shard.prefill(0, ask(0, WORDS, picture(1, 40, 24), WORDS, new=6))
     shard.decode(0)
     shard.prefill(1, ask(1, picture(2, 20, 20), WORDS, new=4))
@@ -34,8 +35,17 @@ def play(model: object) -> dict[str, object]:
     kept = [layer.positions.tolist() for layer in cache.layers]
     heads = cache.layers[0].keys.shape[1]
     shard.finish()
+    if "FASTAV_MEDIA_DIR" in os.environ:
+        refused = []
+        for number, name in ((2, "here.png"), (3, "there.png"), (4, "both.png")):
+            try:
+                shard.prefill(number, ask(number, f"{WORDS}![]({name})", new=3))
+            except ValueError as error:
+                refused.append(f"{number}: {error}")
+        shard.finish()
+        more = {"refused": refused}
     said = {number: said.tokens for number, said in shard.said.items()}
-    return {"said": said, "kept": kept, "heads": heads}
+    return {"said": said, "kept": kept, "heads": heads, **more}
 
 
 def main(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,22 @@ def test_links_to_ours_are_not_the_real_one(tmp_path: Path) -> None:
     assert find_real({"PATH": path}) == str(real)
     with pytest.raises(ConfigError, match="There is no text-generation-launcher"):
         find_real({"PATH": str(link.parent)})
+
+
+@pytest.mark.parametrize("name", ["text-generation-launcher", "text-generation-server"])
+def test_the_shims_of_two_installations(name: str, tmp_path: Path) -> None:
+    """A checkout's folder first on PATH, and an installed package that puts its own before it."""
+    shutil.copytree(SHIMS, tmp_path / "installed" / "shims")
+    first, second = tmp_path / "installed" / "shims", f"{ROOT}/deploy/tgi/shims"
+    python = executable(tmp_path / "env" / "python3", '#!/bin/sh\necho "$2 $3"\n')
+    executable(tmp_path / "real" / "text-generation-server", f"#!{python}\n")
+    real = executable(tmp_path / "real" / "text-generation-launcher")
+    for folders in (f"{first}:{second}", f"{second}:{first}"):
+        path = f"{folders}:{real.parent}:/usr/bin:/bin"
+        environment = {"PATH": path, "FASTAV_MODEL_OVERRIDE": "fastav"}
+        found = subprocess.run([name, "serve"], env=environment, capture_output=True, text=True)
+        assert found.stdout.startswith("-m fastav_plugin.model_overrides.tgi."), found.stderr
+        assert find_real({"PATH": path}) == str(real)
 
 
 def test_parsing_keeps_what_is_not_ours() -> None:

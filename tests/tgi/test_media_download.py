@@ -128,6 +128,7 @@ def test_redirects_are_checked(
         (f"http://127.0.0.1:{port}/bytes/1", "not among those this server allows"),
         ("http://169.254.169.254/latest/meta-data", "not among"),
         ("file:///etc/passwd", "must be http"),
+        ("http://[", "malformed"),
         (f"http://user@media.test:{port}/", "without a user name"),
         ("http://media.test/bytes/1", "'media.test:80' is not among"),
     ]:

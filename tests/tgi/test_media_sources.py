@@ -78,6 +78,7 @@ def test_files_below_the_folder(folder: Path) -> None:
         "folder-link/secret",
         "loop",
         "a\0b",
+        "a.png\0b",
         "x" * 5000,
     ],
 )
@@ -89,6 +90,16 @@ def test_files_elsewhere(source: str, folder: Path) -> None:
     with pytest.raises(MediaError) as error:
         read_source("image", source, MediaPolicy(media_dir=folder))
     assert str(error.value) == "there is no such file below the media folder."
+
+
+@pytest.mark.parametrize("outside", ["/etc/passwd", "/etc/nosuch", "/proc/1", "../secret", "../no"])
+def test_nothing_outside_is_touched(outside: str, folder: Path) -> None:
+    """A path that leaves and comes back is what it spells, whatever it would pass on its way."""
+    policy = MediaPolicy(media_dir=folder)
+    up = "../" * 20
+    assert read_source("image", f"{outside}/{up}{folder}/a.png", policy) == b"picture"
+    with pytest.raises(MediaError, match="no regular file"):
+        read_source("image", f"{outside}/{up}{folder}", policy)
 
 
 def test_what_is_no_file(folder: Path) -> None:
@@ -198,6 +209,7 @@ def test_the_policy_of_an_environment(tmp_path: Path) -> None:
         ("MAX_BYTES", "1.5"),
         ("MAX_FRAMES", "0"),
         ("MAX_SECONDS", "nan"),
+        ("TIMEOUT", "inf"),
         ("TIMEOUT", "soon"),
         ("PRIVATE_HOSTS", "yes"),
     ],
@@ -205,6 +217,29 @@ def test_the_policy_of_an_environment(tmp_path: Path) -> None:
 def test_bad_policies(name: str, value: str) -> None:
     with pytest.raises(ConfigError):
         MediaPolicy.from_environment({f"FASTAV_MEDIA_{name}": value})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("bücher.test", "xn--bcher-kva.test"),
+        ("example.org.:8080", "example.org:8080"),
+        ("[0:0:0:0:0:0:0:1]", "[::1]"),
+        ("[::1]:8080", "[::1]:8080"),
+    ],
+)
+def test_hosts_are_spelled_as_addresses_are(given: str, expected: str) -> None:
+    policy = MediaPolicy.from_environment({"FASTAV_MEDIA_HOSTS": given})
+    assert policy.allowed_hosts == {expected}
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["http://a.org", "a.org/b", "*.a.org", "u@a.org", "a.org:port", "a b", ":80", "[::1", "a..b"],
+)
+def test_what_is_no_host(host: str) -> None:
+    with pytest.raises(ConfigError, match="FASTAV_MEDIA_HOSTS"):
+        MediaPolicy.from_environment({"FASTAV_MEDIA_HOSTS": f"b.org,{host}"})
 
 
 def test_the_error_is_a_request_error() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,10 @@ def test_the_memory_left_is_counted_in_unpruned_tokens(
     supported = kv_budget.supported_tokens
     assert supported(loaded, 10, {}) == 900
     assert supported(loaded, 10, {kv_budget.ROOM: "0.5"}) == 500
-    assert supported(loaded, 5000, {}) == 5000
+    # The router refuses to start where the longest request has no room; an error later is worse.
+    assert supported(loaded, 5000, {}) == 900
+    copies = dataclasses.replace(loaded, world_size=2)
+    assert supported(copies, 10, {}) == 450
     half = supported(loaded, 10, {kv_budget.MEDIA_SHARE: "0.5"})
     most = supported(loaded, 10, {kv_budget.MEDIA_SHARE: "0.95"})
     assert half is not None and most is not None and 900 < half < most
@@ -192,6 +196,7 @@ def test_errors_of_a_forward_are_the_requests(
     for raised, expected in (
         (RuntimeError("sizes differ"), ValueError),
         (IndexError("out of range"), ValueError),
+        (UnsupportedError("no later turn"), ValueError),
         (torch.OutOfMemoryError("full"), torch.OutOfMemoryError),
         (RuntimeError("[gloo/pair.cc] Connection closed by peer"), RuntimeError),
     ):

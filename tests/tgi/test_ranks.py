@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 
+from fastav_plugin.model_overrides.tgi.media_policy import MediaError
+from fastav_plugin.parallel import ALONE, Ranks
 from tests.cases import config_of
 from tests.families import KNOWN
 from tests.tgi.processors import PROCESSORS
+from tests.tgi.served import picture
 
 ROOT = Path(__file__).parents[2]
 
 
-def launch(folder: Path, name: str, ranks: int, **more: str) -> list[dict[str, Any]]:
-    """Start ranks as the launcher does; what each of them saw."""
+def launch(
+    folder: Path, name: str, ranks: int, media: list[dict[str, str]] | None = None, **more: str
+) -> list[dict[str, Any]]:
+    """Start ranks as the launcher does, `media` for each; what each of them saw."""
     KNOWN[name].model().save_pretrained(folder)
     PROCESSORS[name]().save_pretrained(folder)
     config_of(name, "fastav+divprune").save_pretrained(str(folder / "pruning"))
@@ -43,7 +49,7 @@ def launch(folder: Path, name: str, ranks: int, **more: str) -> list[dict[str, A
         subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**environment, "RANK": str(rank)},
+            env={**environment, "RANK": str(rank), **(media[rank] if media else {})},
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -68,6 +74,22 @@ def merged(seen: list[dict[str, Any]]) -> dict[str, list[int]]:
     return {number: sorted(tokens) for number, tokens in found.items()}
 
 
+def test_what_the_first_makes_is_every_ranks(tmp_path: Path) -> None:
+    """Errors as well; over a group of one here, over two processes below."""
+
+    def fail() -> None:
+        raise MediaError("gone")
+
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/met", rank=0, world_size=1)
+    try:
+        for ranks in (ALONE, Ranks(dist.group.WORLD)):
+            assert ranks.first(lambda: {"ids": [1, 2]}) == {"ids": [1, 2]}
+            with pytest.raises(MediaError, match="gone"):
+                ranks.first(fail)
+    finally:
+        dist.destroy_process_group()
+
+
 @pytest.mark.slow
 def test_two_shards_say_what_one_says(tmp_path: Path) -> None:
     alone = launch(tmp_path / "one", "llava", 1)
@@ -84,3 +106,24 @@ def test_two_shards_say_what_one_says(tmp_path: Path) -> None:
 def test_a_model_that_cannot_be_split_says_so(tmp_path: Path) -> None:
     for rank in launch(tmp_path, "qwen2_5_vl", 3):
         assert "shared evenly" in rank["error"] and "SHARDING=replicate" in rank["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["tensor", "replicate"])
+def test_media_that_only_one_shard_can_read(sharding: str, tmp_path: Path) -> None:
+    """What is read once holds for all: no shard waits for one that refused, none sees another."""
+    media = []
+    for rank, names in enumerate((("here", "both"), ("there", "both"))):
+        place = tmp_path / f"media{rank}"
+        place.mkdir()
+        for name in names:
+            (place / f"{name}.png").write_bytes(picture(rank, 40, 24))
+        media.append({"FASTAV_MEDIA_DIR": str(place)})
+    alone = launch(tmp_path / "one", "llava", 1, media[:1])
+    # Copies of a model share what they read where they may download.
+    more = {"FASTAV_TGI_SHARDING": sharding, "FASTAV_MEDIA_HOSTS": "media.test"}
+    both = launch(tmp_path / "both", "llava", 2, media, **more)
+    assert merged(both) == merged(alone)
+    for seen in both:
+        assert seen["refused"] == alone[0]["refused"]
+        assert [line[:2] for line in seen["refused"]] == ["3:"]

@@ -12,6 +12,7 @@ from tests.tgi_real.router import Answer, Arrival, Router
 from tests.tgi_real.setting import Setting
 from tests.tgi_real.shards import Shards
 from tests.tgi_real.under_load import GROUPS as UNDER_LOAD
+from tests.tgi_real.unsteady import GROUPS as UNSTEADY
 
 METHODS = ("fastav", "divprune", "fastav+divprune", "none")
 
@@ -112,6 +113,7 @@ GROUPS: dict[str, Callable[[Setting], None]] = {
         f"{name} {how}": _model(name, "fastav+divprune", 2, FASTAV_TGI_SHARDING=how)
         for name, how in (("llava", "replicate"), ("llava", "tensor"), ("qwen2_5_vl", "tensor"))
     },
+    **UNSTEADY,
     **LAUNCHING,
     **UNDER_LOAD,
 }
