@@ -60,7 +60,7 @@ def calibrate(
         The calibration that was written.
 
     Raises:
-        ConfigError: no setting stays within `max_kl`, or `<output>.partial` is of another
+        ConfigError: no setting's KL stays within `max_kl`, or `<output>.partial` is of another
             calibration.
         UnsupportedError: a model whose attention cannot be read.
     """
@@ -163,7 +163,10 @@ class _Run:
         self._layers = self._places()
         candidates = self._candidates()
         self._search = search = FidelitySearch(
-            candidates, len(self._fidelity), plan.max_kl, full=plan.full
+            candidates,
+            [self._source.media(index) for index in self._fidelity],
+            plan.max_kl,
+            full=plan.full,
         )
         search.answers = self._answers
         base = {"method": plan.method, **plan.overrides}
@@ -220,14 +223,15 @@ class _Run:
         rows = [self._row(index) for index in range(len(search.candidates))]
         chosen = search.cheapest()
         if chosen is None:
-            best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl"]))
+            best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl_high"]))
             raise ConfigError(
-                f"No setting has a mean KL of at most {plan.max_kl:g}. The nearest was layer "
-                f"{best['global_layer']}, rule {best['global_rule']}, drop ratio "
-                f"{best['fine_drop_ratio']:g}, with {best['kl']:.4g} over {best['prompts']} "
+                f"No setting has a mean KL whose 95 % interval ends at {plan.max_kl:g} or below. "
+                f"The nearest was layer {best['global_layer']}, rule {best['global_rule']}, drop "
+                f"ratio {best['fine_drop_ratio']:g}, with {best['kl']:.4g} "
+                f"({best['kl_low']:.4g} to {best['kl_high']:.4g}) over {best['prompts']} "
                 f"samples at {100 * best['flops_ratio']:.1f} % of the dense FLOPs. Allow more with "
-                "`--max-kl`, or try other `--layers`, `--thresholds` or `--drop-ratios`; the "
-                "rollout need not be measured again."
+                "`--max-kl`, take more `--samples`, or try other layers (`--layer`), thresholds "
+                "or drop ratios; the rollout of the same samples need not be measured again."
             )
         middle = min(self._layers, key=lambda layer: (abs(layer - self._num_layers // 2), layer))
         facts = {

@@ -23,7 +23,7 @@ CALIBRATION_NAME = "fastav_calibration.safetensors"
 #: The one entry of the file's metadata: JSON. One, because safetensors writes entries in an order
 #: of its own, and the same calibration is to have the same bytes.
 _ENTRY = "fastav_calibration"
-_FORMAT = 1
+_FORMAT = 2
 _NEEDED = {"format": int, "plugin_version": str, "method": str, "alpha": float}
 _NEEDED |= {"model": dict, "samples": dict, "candidates": list}
 
@@ -69,9 +69,11 @@ class Calibration:
         told = (
             f"{', '.join(same) or 'Nothing'} from the calibration '{Path(self.path).name}' of a "
             f"{model['model_type']} with {model['num_hidden_layers']} layers, which measured a "
-            f"mean KL of {chosen['kl']:.4g}, {100 * chosen['agreement']:.1f} % agreement with "
-            f"dense and {100 * chosen['flops_ratio']:.1f} % of the dense FLOPs on "
-            f"{self.facts['samples']['fidelity']} samples."
+            f"mean KL of {chosen['kl']:.4g} (95 % interval {chosen['kl_low']:.4g} to "
+            f"{chosen['kl_high']:.4g}), {100 * chosen['agreement']:.1f} % agreement with "
+            f"dense and {100 * chosen['flops_ratio']:.1f} % of the dense FLOPs on the "
+            f"{self.facts['samples']['fidelity']} samples it was chosen on: other prompts may "
+            "fare worse."
         )
         if others:
             told += f" It did not measure them with {', '.join(others)} as given here."

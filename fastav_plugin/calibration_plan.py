@@ -28,7 +28,8 @@ class CalibrationPlan:
             profile is stable.
         drop_ratios: of the fine cut.
         stable: total variation distance below which a layer leaves the profile as it is.
-        max_kl: highest mean KL(dense || pruned) allowed, in nats.
+        max_kl: highest mean KL(dense || pruned) allowed, in nats; the upper end of its 95 %
+            interval must stay within it.
         tokens: how many tokens of the dense answer are compared.
         full: whether every candidate is measured on every prompt, not only as far as it takes to
             find the cheapest.

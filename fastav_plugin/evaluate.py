@@ -139,8 +139,8 @@ def divergence(dense: Tensor, pruned: Tensor) -> float:
     found = float(torch.where(p == float("-inf"), 0.0, p.exp() * (p - q)).sum())
     if not math.isfinite(found):
         raise UnsupportedError(
-            f"The dense and the pruned logits have no finite KL (it is {found}): the model's numbers "
-            "overflow. Load it in `bfloat16` or `float32`."
+            f"The dense and the pruned logits have no finite KL (it is {found}): the "
+            "model's numbers overflow. Load it in `bfloat16` or `float32`."
         )
     return max(0.0, found)
 

@@ -56,7 +56,12 @@ def run(
     ] = _DEFAULT.method,
     settings: Settings = None,
     max_kl: Annotated[
-        float, typer.Option(min=0, help="Highest mean KL(dense || pruned), in nats.")
+        float,
+        typer.Option(
+            min=0,
+            help="Highest mean KL(dense || pruned), in nats: the upper end of its 95 % interval "
+            "over the samples must stay within it.",
+        ),
     ] = _DEFAULT.max_kl,
     samples: Annotated[
         int, typer.Option(min=1, help="Samples drawn: half make rules, half measure them.")
@@ -114,10 +119,12 @@ def run(
     """Find layer, rule and drop ratio for a model on your own media, and what they cost.
 
     Half of the samples are run dense once for their attention rollout, which makes rules; the
-    other half measure every setting against dense. The cheapest whose mean KL is at most --max-kl
-    goes into the file, for FastAVConfig(calibration=FILE) and for --calibration. A run that was
-    killed goes on where it stopped when it is started again. Calibrate on other media than you
-    test with.
+    other half measure every setting against dense. The cheapest whose mean KL stays within
+    --max-kl goes into the file, for FastAVConfig(calibration=FILE) and for --calibration. That
+    speaks of the samples: what befalls fewer than about 3 in as many prompts as measured it may
+    not be among them, and the choice was made on them, so other prompts may fare worse. A run that
+    was killed goes on where it stopped when it is started again. Calibrate on other media than
+    you test with.
 
     Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
     --output qwen.safetensors

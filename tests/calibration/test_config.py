@@ -87,6 +87,9 @@ def test_it_says_where_the_numbers_come_from(calibration: Calibration, model: An
     assert ", ".join(calibration.settings) in told
     assert "from the calibration 'whole.safetensors' of a qwen2_5_omni_text with 8 layers" in told
     assert f"mean KL of {calibration.facts['chosen']['kl']:.4g}" in told
+    chosen = calibration.facts["chosen"]
+    assert f"(95 % interval {chosen['kl_low']:.4g} to {chosen['kl_high']:.4g})" in told
+    assert "on the 2 samples it was chosen on: other prompts may fare worse" in told
     assert "did not measure" not in told
     changed = config.replace(global_layer=7).describe()
     assert "did not measure them with global_layer as given here" in changed
@@ -225,7 +228,7 @@ def test_weights_that_are_not_there_cannot_be_compared(calibration: Calibration)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, None),
+        ({"format": 1}, None),
         ({"model": None}, "damaged: model missing"),
         ({"candidates": {}, "alpha": "half"}, "damaged: alpha, candidates missing"),
         ({"settings": {}}, "holds no setting"),
@@ -237,7 +240,7 @@ def test_files_that_are_not_whole(
     path = tmp_path / "changed.safetensors"
     write_calibration(path, {**calibration.facts, **change}, {})
     if message is None:  # what is written has this version's format
-        assert read_calibration(path).facts["format"] == 1
+        assert read_calibration(path).facts["format"] == 2
         return
     with pytest.raises(ConfigError, match=message):
         FastAVConfig(calibration=path)

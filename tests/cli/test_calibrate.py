@@ -78,10 +78,12 @@ def test_the_table(
         "calibrate", "--model", checkpoint, "--data", tmp_path, "--output", output, *SMALL
     )
     assert result.exit_code == 0, result.output
-    for text in ("on entering", "layer 7", "Rules for a cut on entering layer 4", "agreement"):
+    rules = "Rules for a cut on entering layer 4"
+    for text in ("on entering", "layer 7", rules, "95 %", "agreement"):
         assert text in result.stdout
     assert "2 of the same (too few to split) measured them" in result.stderr
     assert "fewer than about 100.0 % of prompts" in " ".join(result.stderr.split())
+    assert "had no part in the choice" in " ".join(result.stderr.split())
     assert f"FastAVConfig(calibration='{output}')" in " ".join(result.stderr.split())
 
 
