@@ -219,6 +219,16 @@ def test_an_adapter_makes_another_model(calibration: Calibration) -> None:
         attach(model, FastAVConfig(calibration=calibration.path))
 
 
+def test_weights_that_change_in_place_are_read_again(calibration: Calibration) -> None:
+    model = build_model()
+    config = FastAVConfig(calibration=calibration.path)
+    for _ in range(2):
+        detach(attach(model, config))
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})
+    with pytest.raises(ConfigError, match=r"made for another model: the weights of layer 0"):
+        attach(model, config)
+
+
 def test_weights_that_are_not_there_cannot_be_compared(calibration: Calibration) -> None:
     with torch.device("meta"):
         empty: Any = type(build_model())(build_config())
