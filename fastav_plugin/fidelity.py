@@ -78,7 +78,8 @@ class FidelitySearch:
     bootstrap interval over whole groups that must stay within the limit.
 
     First every candidate is tried on a few prompts. Then groups of candidates, those of the fewest
-    FLOPs first, are tried on all the others, until a group holds one that stays within the limit.
+    FLOPs on these first, are tried on all the others, until a group holds one that stays within
+    the limit. Where the few are not like the others, one of a later group may be cheaper.
     KL is never negative, so a candidate whose sum has passed `max_kl` times all prompts has a mean
     that can only fail, and is tried no more.
 

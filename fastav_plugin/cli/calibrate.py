@@ -14,7 +14,7 @@ from fastav_plugin.calibration_plan import CalibrationPlan
 from fastav_plugin.cli.calibration_table import print_calibration
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.generate import DTYPES, load
-from fastav_plugin.cli.options import JsonFlag, Ratios, Settings, Threads
+from fastav_plugin.cli.options import JsonFlag, Ratios, Threads
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.media import SOUND
 from fastav_plugin.model_overrides.own_models import own_model
@@ -54,7 +54,14 @@ def run(
     method: Annotated[
         str, typer.Option("--method", "-m", help="fastav, or fastav+divprune.")
     ] = _DEFAULT.method,
-    settings: Settings = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="A field of FastAVConfig that is not searched: 'visual_keep_ratio=0.5'. May be "
+            "repeated.",
+        ),
+    ] = None,
     max_kl: Annotated[
         float,
         typer.Option(
