@@ -91,6 +91,7 @@ class FidelitySearch:
 
     Attributes:
         answers: what was found in each step so far; give it those of an earlier run to go on.
+        rejected: candidates that are not to be chosen, whatever was found.
     """
 
     #: Prompts that every candidate is tried on, and how many candidates are tried on together.
@@ -106,6 +107,7 @@ class FidelitySearch:
     ) -> None:
         self.candidates = list(candidates)
         self.answers: list[dict[int, Answer]] = []
+        self.rejected: set[int] = set()
         self.max_kl = max_kl
         self._groups = list(groups)
         self._prompts = len(self._groups)
@@ -149,7 +151,7 @@ class FidelitySearch:
 
     def _passes(self, index: int) -> bool:
         """Whether a candidate was tried on every prompt and stayed within the limit."""
-        whole = len(self._own(index)) == self._prompts
+        whole = len(self._own(index)) == self._prompts and index not in self.rejected
         return whole and self._within(index) and self._interval(index).high <= self.max_kl
 
     def _interval(self, index: int) -> Interval:

@@ -36,14 +36,29 @@ def print_calibration(calibration: Calibration) -> None:
             else f"The profile is stable from layer {stable} on."
         )
     )
-    note(
-        f"What happens to fewer than about {percent(min(1.0, 3 / samples['fidelity']))} of prompts "
-        "may not be among them, and KL has no upper bound: take more samples to be surer, and see "
-        "with `fastav eval` what the chosen setting does on prompts that had no part in the choice."
-    )
+    _note_check(facts)
     fields = ", ".join(f"{name}={value!r}" for name, value in calibration.settings.items())
     note(f"Chosen: {fields}")
     note(f"Use it: FastAVConfig(calibration={calibration.path!r}), or --calibration.")
+
+
+def _note_check(facts: Any) -> None:
+    samples, check = facts["samples"], facts["check"]
+    if check is None:
+        note("Too few media for a check on others: the KL above is that of the choice itself.")
+    else:
+        note(
+            f"Checked on {check['prompts']} samples that had no part in the choice: mean KL "
+            f"{check['kl']:.4f} ({check['kl_low']:.4f}..{check['kl_high']:.4f}), agreement "
+            f"{percent(check['agreement'])}, {percent(check['flops_ratio'])} of the dense FLOPs."
+        )
+        if check["rejected"]:
+            note(f"{check['rejected']} cheaper ones failed there, within the limit before.")
+    count = samples["check"] or samples["fidelity"]
+    note(
+        f"What happens to fewer than about {percent(min(1.0, 3 / count))} of prompts may not be "
+        "among them, and KL has no upper bound: take more samples to be surer."
+    )
 
 
 def _print_layers(calibration: Calibration) -> None:
