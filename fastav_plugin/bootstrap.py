@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from fastav_plugin.errors import ConfigError
 
@@ -55,8 +57,17 @@ def bootstrap_mean(
     places = [index[group] for group in groups]
     counts = np.bincount(places, minlength=len(index))
     sums = np.bincount(places, weights=np.asarray(values, np.float64), minlength=len(index))
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(index), [1 / len(index)] * len(index), size=RESAMPLES)
+    draws = _draws(len(index), seed)
     means = (draws @ sums) / (draws @ counts)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(sums.sum() / counts.sum()), float(low), float(high))
+
+
+@functools.lru_cache(maxsize=2)
+def _draws(groups: int, seed: int) -> npt.NDArray[np.int64]:
+    """int64 [RESAMPLES, groups], how often each resample holds each group.
+
+    Drawing takes far longer than the means, and many means are over the same groups.
+    """
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(groups, [1 / groups] * groups, size=RESAMPLES)

@@ -20,9 +20,10 @@ from fastav_plugin.calibration_file import (
     write_calibration,
 )
 from fastav_plugin.calibration_plan import CalibrationPlan
+from fastav_plugin.checked_search import CheckedSearch
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.fidelity import Candidate, FidelitySearch
+from fastav_plugin.fidelity import Candidate
 from fastav_plugin.model_identity import WeightSample, decoder_sizes, model_digest
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.rollout_profile import RolloutObserver, RolloutProfile, positional_rules
@@ -33,8 +34,8 @@ Tick = Callable[[str], None]
 
 def steps(plan: CalibrationPlan, source: Source) -> int:
     """Pieces of work that `calibrate` reports."""
-    rules, fidelity, _ = draw(source, plan.samples, plan.seed)
-    return len(rules) + len(fidelity)
+    parts = draw(source, plan.samples, plan.seed)
+    return len(parts.rules) + len(parts.fidelity) + len(parts.check)
 
 
 def calibrate(
@@ -60,7 +61,7 @@ def calibrate(
         The calibration that was written.
 
     Raises:
-        ConfigError: no setting stays within `max_kl`, or `<output>.partial` is of another
+        ConfigError: no setting's KL stays within `max_kl`, or `<output>.partial` is of another
             calibration.
         UnsupportedError: a model whose attention cannot be read.
     """
@@ -78,7 +79,7 @@ class _Run:
         self._model, self._source = model, source
         self._plan, self._output = plan, output
         self._partial = output.with_name(f"{output.name}.partial")
-        self._rules, self._fidelity, disjoint = draw(source, plan.samples, plan.seed)
+        self._parts = parts = draw(source, plan.samples, plan.seed)
         override = find_override(model)
         layers = override.parts(model).layers
         sizes = decoder_sizes(override.text_config(model.config))
@@ -92,14 +93,16 @@ class _Run:
             "model": {**sizes, **told},
             **plan.observed(),
             "samples": {
-                "rule": len(self._rules),
-                "fidelity": len(self._fidelity),
-                "disjoint": disjoint,
+                "rule": len(parts.rules),
+                "fidelity": len(parts.fidelity),
+                "check": len(parts.check),
+                "disjoint": parts.disjoint,
                 "data": source.digest,
             },
         }
         self._profile = RolloutProfile()
         self._answers: list[dict[int, Any]] = []
+        self._checks: dict[int, list[dict[int, Any]]] = {}
         if self._partial.exists():
             self._continue()
 
@@ -116,10 +119,8 @@ class _Run:
         self._profile = RolloutProfile(sums)
         # The rollout serves any search; answers serve the same one only.
         if before["searched"] == _plain(self._plan.searched()):
-            self._answers = [
-                {int(index): tuple(found) for index, found in answers.items()}
-                for answers in before["answers"]
-            ]
+            self._answers = _answers(before["answers"])
+            self._checks = {int(i): _answers(found) for i, found in before["checks"].items()}
 
     def _save(self) -> None:
         facts = {
@@ -128,13 +129,14 @@ class _Run:
             "candidates": [],
             "searched": self._plan.searched(),
             "answers": self._answers,
+            "checks": self._checks,
         }
         tensors = {"model.weights": self._weights, **self._profile.to_tensors()}
         write_calibration(self._partial, facts, tensors)
 
     def observe(self, tick: Tick) -> None:
-        """The rollout of every prompt of the first half."""
-        for number, index in enumerate(self._rules):
+        """The rollout of every prompt of the first part."""
+        for number, index in enumerate(self._parts.rules):
             if number >= self._profile.prompts:
                 observer = RolloutObserver(self._plan.alpha)
                 config = FastAVConfig(hooks=[observer], min_media_tokens=1)
@@ -158,30 +160,17 @@ class _Run:
             tick("rollout")
 
     def search(self, tick: Tick) -> None:
-        """Every candidate on the prompts of the second half."""
-        plan = self._plan
+        """Candidates on the prompts of the second part, the chosen one on the third."""
         self._layers = self._places()
-        candidates = self._candidates()
-        self._search = search = FidelitySearch(
-            candidates, len(self._fidelity), plan.max_kl, full=plan.full
+        self._found = CheckedSearch(
+            self._candidates(),
+            self._source,
+            self._parts,
+            self._plan,
+            self._answers,
+            self._checks,
         )
-        search.answers = self._answers
-        base = {"method": plan.method, **plan.overrides}
-        left = len(self._fidelity)
-        for _ in self._answers[:left]:
-            tick("settings")
-            left -= 1
-        while (step := search.next_step()) is not None:
-            number, indexes = step
-            inputs = move_inputs(self._source.inputs(self._fidelity[number]), self._model)
-            search.try_on(indexes, self._model, inputs, base, plan.tokens)
-            self._save()
-            # How many groups there will be is not known before: the last steps are for the end.
-            if left > 1:
-                tick(f"{len(indexes)} of {len(candidates)} settings")
-                left -= 1
-        for _ in range(left):
-            tick("settings")
+        self._found.run(self._model, self._save, tick)
 
     def _places(self) -> list[int]:
         last = self._num_layers - 1
@@ -216,18 +205,21 @@ class _Run:
 
     def finish(self) -> Calibration:
         """Choose, and write the file in place of the partial one."""
-        plan, search = self._plan, self._search
+        plan, search, checked = self._plan, self._found.search, self._found.checked
         rows = [self._row(index) for index in range(len(search.candidates))]
-        chosen = search.cheapest()
+        chosen = self._found.chosen
+        rejected = len(search.rejected)
         if chosen is None:
-            best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl"]))
+            best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl_high"]))
             raise ConfigError(
-                f"No setting has a mean KL of at most {plan.max_kl:g}. The nearest was layer "
-                f"{best['global_layer']}, rule {best['global_rule']}, drop ratio "
-                f"{best['fine_drop_ratio']:g}, with {best['kl']:.4g} over {best['prompts']} "
-                f"samples at {100 * best['flops_ratio']:.1f} % of the dense FLOPs. Allow more with "
-                "`--max-kl`, or try other `--layers`, `--thresholds` or `--drop-ratios`; the "
-                "rollout need not be measured again."
+                f"No setting has a mean KL whose 95 % interval ends at {plan.max_kl:g} or below. "
+                f"The nearest was layer {best['global_layer']}, rule {best['global_rule']}, drop "
+                f"ratio {best['fine_drop_ratio']:g}, with {best['kl']:.4g} "
+                f"({best['kl_low']:.4g} to {best['kl_high']:.4g}) over {best['prompts']} "
+                f"samples at {100 * best['flops_ratio']:.1f} % of the dense FLOPs; {rejected} that "
+                "stayed within it did not on the samples of the check. Allow more with "
+                "`--max-kl`, take more `--samples`, or try other layers (`--layer`), thresholds "
+                "or drop ratios; the rollout of the same samples need not be measured again."
             )
         middle = min(self._layers, key=lambda layer: (abs(layer - self._num_layers // 2), layer))
         facts = {
@@ -246,6 +238,7 @@ class _Run:
             },
             "candidates": rows,
             "chosen": rows[chosen],
+            "check": None if checked is None else {**vars(checked), "rejected": rejected},
             "settings": {
                 "method": plan.method,
                 **plan.overrides,
@@ -258,14 +251,19 @@ class _Run:
         return read_calibration(self._output)
 
     def _row(self, index: int) -> dict[str, Any]:
-        candidate, tally = self._search.candidates[index], self._search.tally(index)
-        whole = tally.prompts == len(self._fidelity)
+        candidate, tally = self._found.search.candidates[index], self._found.search.tally(index)
+        whole = tally.prompts == len(self._parts.fidelity)
         return {
             **candidate.fields(),
             "origin": candidate.origin,
             **vars(tally),
             "complete": whole,
         }
+
+
+def _answers(found: list[dict[str, Any]]) -> list[dict[int, Any]]:
+    """As they were before they went through JSON."""
+    return [{int(index): tuple(values) for index, values in step.items()} for step in found]
 
 
 def _plain(value: Any) -> Any:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import random
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -167,34 +167,53 @@ def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], lis
     return samples, faults
 
 
-def draw(source: Source, count: int, seed: int) -> tuple[list[int], list[int], bool]:
-    """Draw samples, and split them: one half makes the rules, the other tells what they cost.
+@dataclass(frozen=True)
+class Parts:
+    """Numbers of the samples for each part of a calibration, ascending.
 
-    Samples about the same media stay together.
+    Attributes:
+        rules: for the rollout that makes rules.
+        fidelity: for the choice among settings.
+        check: for measuring what was chosen.
+        disjoint: whether the first two are; the check is always apart from both.
+    """
+
+    rules: list[int]
+    fidelity: list[int]
+    check: list[int] = field(default_factory=list)
+    disjoint: bool = True
+
+
+def draw(source: Source, count: int, seed: int) -> Parts:
+    """Draw samples, and split them in three: rules, choice and check.
+
+    Samples about the same media stay together. Two media leave nothing for the check; one is all
+    there is for the rules and for the choice.
 
     Args:
         source: where from.
         count: how many, at most.
         seed: of the draw.
-
-    Returns:
-        Numbers of the samples for the rules and of those for the fidelity, ascending, and whether
-        the two are disjoint; with one medium alone they cannot be, and are the same.
     """
     chosen = sorted(random.Random(seed).sample(range(len(source)), min(count, len(source))))
     groups: dict[Hashable, list[int]] = {}
     for index in chosen:
         groups.setdefault(source.media(index), []).append(index)
     if len(groups) < 2:
-        return chosen, chosen, False
+        return Parts(chosen, chosen, disjoint=False)
     order = list(groups.values())
     random.Random(seed + 1).shuffle(order)
-    rules: list[int] = []
-    while order and len(rules) + len(order[-1]) <= len(chosen) / 2:
-        rules += order.pop()
-    if not rules:
-        rules = order.pop()
-    return sorted(rules), sorted(itertools.chain(*order)), True
+    number = min(3, len(order))
+    parts: list[list[int]] = []
+    for left in range(number, 0, -1):
+        # What is left, shared evenly, and a medium at least for each part that follows.
+        share = sum(map(len, order)) / left
+        part = order.pop()
+        while len(order) >= left and (left == 1 or len(part) + len(order[-1]) / 2 <= share):
+            part = part + order.pop()
+        parts.append(sorted(part))
+    rules, fidelity, check = (*parts, [])[:3]
+    return Parts(rules, fidelity, check)
 
 
 def _each_of_all(path: Path) -> list[Sample]:

@@ -23,7 +23,7 @@ CALIBRATION_NAME = "fastav_calibration.safetensors"
 #: The one entry of the file's metadata: JSON. One, because safetensors writes entries in an order
 #: of its own, and the same calibration is to have the same bytes.
 _ENTRY = "fastav_calibration"
-_FORMAT = 1
+_FORMAT = 2
 _NEEDED = {"format": int, "plugin_version": str, "method": str, "alpha": float}
 _NEEDED |= {"model": dict, "samples": dict, "candidates": list}
 
@@ -36,7 +36,7 @@ class Calibration:
         path: of the file.
         facts: the metadata, plain JSON data: "model" (sizes of the decoder and a digest of its
             weights), "method", "alpha", "samples", "plugin_version", "profile", "candidates",
-            "chosen" and "settings".
+            "chosen", "check" (what was chosen on samples apart, None with too few) and "settings".
     """
 
     path: str
@@ -63,15 +63,19 @@ class Calibration:
         Args:
             fields: the config's, by name.
         """
-        model, chosen, settings = self.facts["model"], self.facts["chosen"], self.settings
+        model, settings, samples = self.facts["model"], self.settings, self.facts["samples"]
+        found = self.facts["check"] or self.facts["chosen"]
+        where = f"{samples['fidelity']} samples it was chosen on: other prompts may fare worse."
+        if self.facts["check"]:
+            where = f"{samples['check']} samples that had no part in the choice."
         same = [name for name, value in settings.items() if fields.get(name) == value]
         others = [name for name in settings if name not in same]
         told = (
             f"{', '.join(same) or 'Nothing'} from the calibration '{Path(self.path).name}' of a "
             f"{model['model_type']} with {model['num_hidden_layers']} layers, which measured a "
-            f"mean KL of {chosen['kl']:.4g}, {100 * chosen['agreement']:.1f} % agreement with "
-            f"dense and {100 * chosen['flops_ratio']:.1f} % of the dense FLOPs on "
-            f"{self.facts['samples']['fidelity']} samples."
+            f"mean KL of {found['kl']:.4g} (95 % interval {found['kl_low']:.4g} to "
+            f"{found['kl_high']:.4g}), {100 * found['agreement']:.1f} % agreement with "
+            f"dense and {100 * found['flops_ratio']:.1f} % of the dense FLOPs on the {where}"
         )
         if others:
             told += f" It did not measure them with {', '.join(others)} as given here."

@@ -19,7 +19,8 @@ class CalibrationPlan:
 
     Attributes:
         method: with a global cut: "fastav" or "fastav+divprune".
-        samples: how many prompts, at most; one half makes the rules, the other measures them.
+        samples: how many prompts, at most; a third makes the rules, another serves to choose among
+            settings, the last measures what was chosen.
         seed: of their choice.
         alpha: of the rollout.
         read: which part of the rollout makes rules: "last_row" or "column_sums".
@@ -28,7 +29,8 @@ class CalibrationPlan:
             profile is stable.
         drop_ratios: of the fine cut.
         stable: total variation distance below which a layer leaves the profile as it is.
-        max_kl: highest mean KL(dense || pruned) allowed, in nats.
+        max_kl: highest mean KL(dense || pruned) allowed, in nats; the upper end of its 95 %
+            interval on the samples of the choice, and the mean on those of the check.
         tokens: how many tokens of the dense answer are compared.
         full: whether every candidate is measured on every prompt, not only as far as it takes to
             find the cheapest.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from fastav_plugin.benchmarks.matching import judge
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.comparison import DENSE
 from fastav_plugin.config import CONFIG_NAME, FastAVConfig
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.evaluation_file import EvaluationFile
 from fastav_plugin.evaluation_record import Answer, Question, Record, Source
 from fastav_plugin.model_overrides import find_override
@@ -127,9 +128,21 @@ def answer_one(
 
 
 def divergence(dense: Tensor, pruned: Tensor) -> float:
-    """KL(dense || pruned) in nats of two distributions given as logits [vocabulary]."""
+    """KL(dense || pruned) in nats of distributions given as logits [..., vocabulary], summed.
+
+    Raises:
+        UnsupportedError: logits that are no distribution, as after an overflow of float16, or
+            a pruned one that rules out what dense allows.
+    """
     p, q = (torch.log_softmax(logits.double(), dim=-1) for logits in (dense, pruned))
-    return max(0.0, float((p.exp() * (p - q)).sum()))
+    # A token that dense never says adds nothing, also where its logit is -inf in both.
+    found = float(torch.where(p == float("-inf"), 0.0, p.exp() * (p - q)).sum())
+    if not math.isfinite(found):
+        raise UnsupportedError(
+            f"The dense and the pruned logits have no finite KL (it is {found}): the "
+            "model's numbers overflow. Load it in `bfloat16` or `float32`."
+        )
+    return max(0.0, found)
 
 
 class _FirstToken(BaseStreamer):

@@ -99,9 +99,10 @@ def _whole_lines(path: Path) -> list[str]:
 
 def _is_ours(line: str) -> bool:
     try:
-        return "suite" in json.loads(line)
-    except (ValueError, TypeError):
+        found = json.loads(line)
+    except ValueError:
         return False
+    return isinstance(found, dict) and "suite" in found
 
 
 def _check_header(path: Path, line: str, header: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from fastav_plugin.attach import detach
+from fastav_plugin.bootstrap import Interval, bootstrap_mean
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluate import divergence
@@ -52,6 +53,8 @@ class Tally:
     Attributes:
         prompts: how many.
         kl: mean KL(dense || pruned) in nats.
+        kl_low: lower end of its bootstrap interval.
+        kl_high: upper end.
         agreement: share of tokens on which both are of one mind.
         flops_ratio: mean prefill FLOPs as a share of dense.
         tokens: mean tokens per layer.
@@ -60,6 +63,8 @@ class Tally:
 
     prompts: int
     kl: float
+    kl_low: float
+    kl_high: float
     agreement: float
     flops_ratio: float
     tokens: float
@@ -69,33 +74,45 @@ class Tally:
 class FidelitySearch:
     """Tries candidates on prompt after prompt, until the cheapest within a limit is found.
 
+    KL is heavy-tailed: a few prompts decide the mean. So it is the upper end of the mean's
+    bootstrap interval over whole groups that must stay within the limit.
+
     First every candidate is tried on a few prompts. Then groups of candidates, those of the fewest
-    FLOPs first, are tried on all the others, until a group holds one that stays within the limit.
-    KL is never negative, so a candidate whose sum has passed `max_kl` times all prompts can only
-    fail, and is tried no more.
+    FLOPs on these first, are tried on all the others, until a group holds one that stays within
+    the limit. Where the few are not like the others, one of a later group may be cheaper.
+    KL is never negative, so a candidate whose sum has passed `max_kl` times all prompts has a mean
+    that can only fail, and is tried no more.
 
     Args:
         candidates: settings, in a fixed order.
-        prompts: how many there are.
-        max_kl: highest mean KL allowed, in nats.
+        groups: of each prompt; those of one group, the same media, are resampled together.
+        max_kl: highest mean KL allowed, in nats, and upper end of its interval.
         full: tries every candidate on every prompt.
 
     Attributes:
         answers: what was found in each step so far; give it those of an earlier run to go on.
+        rejected: candidates that are not to be chosen, whatever was found.
     """
 
     #: Prompts that every candidate is tried on, and how many candidates are tried on together.
     SCREENING, GROUP = 8, 16
 
     def __init__(
-        self, candidates: Sequence[Candidate], prompts: int, max_kl: float, *, full: bool = False
+        self,
+        candidates: Sequence[Candidate],
+        groups: Sequence[Hashable],
+        max_kl: float,
+        *,
+        full: bool = False,
     ) -> None:
         self.candidates = list(candidates)
         self.answers: list[dict[int, Answer]] = []
+        self.rejected: set[int] = set()
         self.max_kl = max_kl
-        self._prompts = prompts
+        self._groups = list(groups)
+        self._prompts = len(self._groups)
         self._full = full
-        self._screening = prompts if full else min(self.SCREENING, prompts)
+        self._screening = self._prompts if full else min(self.SCREENING, self._prompts)
 
     def next_step(self) -> tuple[int, list[int]] | None:
         """The prompt to try next, by number, and the candidates to try on it; None at the end.
@@ -114,10 +131,11 @@ class FidelitySearch:
             group = [index for index in screened if self._screened_flops(index) <= last]
             screened = screened[len(group) :]
             standing = [index for index in group if self._stands(index)]
-            if standing:
-                # Those still standing were tried together, on the same prompts.
-                tried = len(self._own(standing[0]))
-                return (tried, standing) if tried < self._prompts else None
+            # Those still standing were tried together, on the same prompts.
+            if standing and (tried := len(self._own(standing[0]))) < self._prompts:
+                return tried, standing
+            if any(self._passes(index) for index in standing):
+                return None
         return None
 
     def _own(self, index: int, stop: int | None = None) -> list[Answer]:
@@ -130,6 +148,15 @@ class FidelitySearch:
     def _within(self, index: int, stop: int | None = None) -> bool:
         total = sum(answer[0] for answer in self._own(index, stop))
         return total <= self.max_kl * self._prompts
+
+    def _passes(self, index: int) -> bool:
+        """Whether a candidate was tried on every prompt and stayed within the limit."""
+        whole = len(self._own(index)) == self._prompts and index not in self.rejected
+        return whole and self._within(index) and self._interval(index).high <= self.max_kl
+
+    def _interval(self, index: int) -> Interval:
+        values = [answer[0] for answer in self._own(index)]
+        return bootstrap_mean(values, self._groups[: len(values)])
 
     def _screened_flops(self, index: int) -> float:
         own = self._own(index, self._screening)
@@ -171,19 +198,26 @@ class FidelitySearch:
     def tally(self, index: int) -> Tally:
         """What is known of one candidate."""
         own = self._own(index)
-        kl, agreement, flops, tokens, cut = (sum(column) for column in zip(*own, strict=True))
-        count = len(own)
+        _, agreement, flops, tokens, cut = (sum(column) for column in zip(*own, strict=True))
+        count, kl = len(own), self._interval(index)
         return Tally(
-            count, kl / count, agreement / count, flops / count, tokens / count, count - int(cut)
+            prompts=count,
+            kl=kl.mean,
+            kl_low=kl.low,
+            kl_high=kl.high,
+            agreement=agreement / count,
+            flops_ratio=flops / count,
+            tokens=tokens / count,
+            uncut=count - int(cut),
         )
 
     def cheapest(self) -> int | None:
-        """The candidate of the fewest FLOPs with a mean KL of at most `max_kl`; None without one.
+        """The candidate of the fewest FLOPs whose KL stays within the limit; None without one.
 
         Among equals that of the lower KL, then the first.
         """
         everyone = range(len(self.candidates))
-        passed = [i for i in everyone if len(self._own(i)) == self._prompts and self._within(i)]
+        passed = [index for index in everyone if self._passes(index)]
         tallies = {index: self.tally(index) for index in passed}
         return min(passed, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None)
 

@@ -2,7 +2,9 @@
 
 The same weights are the same model in any precision and on any device; quantized matrices cannot
 be compared, the norms between them can. Other weights are another model, a fine-tune and an
-adapter included: what was measured on the one was not measured on the other.
+adapter included: what was measured on the one was not measured on the other. Only the decoder
+layers are looked at: other towers, projectors, embeddings or heads before and after the same
+layers go unnoticed.
 """
 
 from __future__ import annotations
@@ -112,15 +114,27 @@ def model_digest(sizes: Mapping[str, Any], weights: WeightSample) -> str:
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-#: First decoder layers of models, and what they were found to be the same model as.
-_known: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
+#: First decoder layers of models, and what they were found to be the same model as: digests, each
+#: with the parameters' versions at that time.
+_known: weakref.WeakKeyDictionary[nn.Module, dict[str, int]] = weakref.WeakKeyDictionary()
 
 
 def is_known(layers: Sequence[nn.Module], digest: str) -> bool:
-    """Whether `remember` was called for these layers: their weights need no second reading."""
-    return digest in _known.get(layers[0], ())
+    """Whether `remember` was called for these layers: their weights need no second reading.
+
+    Not so if torch counted a change of a weight since then; one made through `.data` is not
+    counted.
+    """
+    found = _known.get(layers[0], {}).get(digest)
+    return found is not None and found == _versions(layers)
 
 
 def remember(layers: Sequence[nn.Module], digest: str) -> None:
     """Take note that these layers are the model of a digest."""
-    _known.setdefault(layers[0], set()).add(digest)
+    _known.setdefault(layers[0], {})[digest] = _versions(layers)
+
+
+def _versions(layers: Sequence[nn.Module]) -> int:
+    """A number that changes with the parameters, and with each change made in place."""
+    parameters = (parameter for layer in layers for parameter in layer.parameters())
+    return hash(tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters))

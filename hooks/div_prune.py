@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.diversity import max_min_diversity, pick_in_groups
-from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerHook, LayerView, register_hook
+from fastav_plugin.diversity import max_min_diversity
+from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView, register_hook
 from fastav_plugin.hooks.knobs import KEEP_KNOBS
+from fastav_plugin.hooks.ratio_pruning import (
+    check_ratios,
+    counts_of,
+    media_and_ratios,
+    spread_evenly,
+)
 from fastav_plugin.hooks.windows import Window, Windows, check_window
-from fastav_plugin.tokens import Modality
 
 __all__ = ["DivPrune", "DivPruneByFrame", "max_min_diversity"]
-
-#: Picks rows of each window by the features [B * T, C]: int64 [N, K], indices into the window.
-Selection = Callable[[Tensor, Windows], Tensor]
 
 
 @register_hook
@@ -52,9 +51,7 @@ class DivPrune(LayerHook):
         window: Window = None,
     ):
         check_window(window)
-        for ratio in (visual_keep_ratio, audio_keep_ratio):
-            if ratio is not None and not 0 < ratio <= 1:
-                raise ConfigError(f"A keep ratio must lie in (0, 1], got {ratio!r}.")
+        check_ratios(visual_keep_ratio, audio_keep_ratio)
         self.visual_keep_ratio = visual_keep_ratio
         self.audio_keep_ratio = audio_keep_ratio
         self.window = window
@@ -70,42 +67,31 @@ class DivPrune(LayerHook):
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
-        return self._keep(view, _by_diversity)
-
-    @override
-    def rehearse(self, view: LayerView) -> Tensor | None:
-        return self._keep(view, _spread_evenly)
-
-    def _keep(self, view: LayerView, select: Selection) -> Tensor:
         keep = view.alive.new_ones(view.alive.numel())
         features = view.hidden_states.flatten(0, 1)
-        groups = [(view.mask(*VISUAL), self.visual_keep_ratio)]
-        if self.audio_keep_ratio is not None:
-            groups.append((view.mask(Modality.AUDIO), self.audio_keep_ratio))
-        for rows, ratio in groups:
+        for rows, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
             if ratio == 1:
                 continue
             windows = Windows.of(view, rows, self.window, ratio)
             if len(windows.sizes):
                 keep[windows.rows] = False
-                keep[windows.kept(select(features, windows))] = True
+                keep[windows.picks(features)] = True
         return keep.view_as(view.alive)
 
-
-def _by_diversity(features: Tensor, windows: Windows) -> Tensor:
-    return pick_in_groups(features, windows.rows, windows.valid, int(windows.quotas.max()))
-
-
-def _spread_evenly(features: Tensor, windows: Windows) -> Tensor:
-    """As many picks as by diversity, which of them is meant by no feature."""
-    steps = torch.arange(int(windows.quotas.max()))
-    places = steps * windows.sizes[:, None] // windows.quotas.clamp(min=1)[:, None]
-    return places.clamp(max=windows.rows.shape[1] - 1).to(features.device)
+    @override
+    def rehearse(self, view: LayerView) -> Tensor | None:
+        keep = torch.ones_like(view.alive)
+        # Windows change what is kept of a sample, not how much.
+        for rows, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
+            keep &= ~rows | spread_evenly(rows, counts_of(rows, ratio))
+        return keep
 
 
 @register_hook
 class DivPruneByFrame(DivPrune):
-    """DivPrune within each frame or image: much less work, and every moment keeps its share.
+    """DivPrune within each frame or image: much less work, and each keeps its share, rounded.
+
+    Where a frame's share is less than one row, some frames keep one and others none.
 
     Args:
         visual_keep_ratio: share of image and video tokens kept, in (0, 1].

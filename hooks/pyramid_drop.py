@@ -16,9 +16,10 @@ class PyramidDrop(RatioPruning):
 
     The rows kept are those that the prompt's last token attended to most in the layer just left.
     The cuts are made on entering layers L/4, L/2 and 3L/4 (8, 16 and 24 of 32, as published),
-    each rounded down; with a ratio of 0.5, one half, a quarter and an eighth are left. Unlike the
-    authors' code, counts are rounded at each stage from the stage before, audio takes a ratio of
-    its own, and scores come from the attention the model computes anyway, mean over its heads.
+    each rounded down; with a ratio of 0.5, one half, a quarter and an eighth are left. Unlike in
+    the authors' code, the token is not that of the instruction before the chat template's end,
+    counts are rounded at each stage from the stage before, audio takes a ratio of its own, and
+    scores come from the attention the model computes anyway, mean over its heads.
 
     Args:
         visual_keep_ratio: share of the image and video rows kept at each stage, in (0, 1].

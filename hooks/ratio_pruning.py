@@ -56,6 +56,16 @@ def check_ratios(*ratios: float | None) -> None:
             raise ConfigError(f"A keep ratio must lie in (0, 1], got {ratio!r}.")
 
 
+def media_and_ratios(
+    view: LayerView, visual: float, audio: float | None
+) -> list[tuple[Tensor, float]]:
+    """The rows of each kind (bool [B, T]) that has a keep ratio, with it."""
+    groups = [(view.mask(*VISUAL), visual)]
+    if audio is not None:
+        groups.append((view.mask(Modality.AUDIO), audio))
+    return groups
+
+
 class RatioPruning(LayerHook):
     """Keep a share of the media rows on entering one layer; a subclass says which.
 
@@ -118,9 +128,7 @@ class RatioPruning(LayerHook):
 
     def _keep(self, view: LayerView, choose: Choice) -> Tensor:
         """Bool [B, T], True where a row goes on."""
-        groups = [(view.mask(*VISUAL), self.visual_keep_ratio)]
-        if self.audio_keep_ratio is not None:
-            groups.append((view.mask(Modality.AUDIO), self.audio_keep_ratio))
+        groups = media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio)
         counted = [(rows, counts_of(rows, ratio)) for rows, ratio in groups]
         if self.together and len(counted) == 2:
             (seen, first), (heard, second) = counted

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fastav_plugin.diversity import pick_in_groups
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import LayerView
 
@@ -83,11 +84,15 @@ class Windows:
             return None
         return (torch.arange(most) < self.sizes[:, None]).to(self.rows.device)
 
-    def kept(self, picks: Tensor) -> Tensor:
-        """Rows of the view that are picked.
+    def picks(self, features: Tensor) -> Tensor:
+        """Rows of the view that max-min diversity picks, each window's quota of its own.
 
         Args:
-            picks: int64 [N, K], indices into the windows, each window's quota first.
+            features: [B * T, C].
+
+        Returns:
+            int64 [sum of quotas].
         """
+        picks = pick_in_groups(features, self.rows, self.valid, int(self.quotas.max()))
         counted = torch.arange(picks.shape[1]) < self.quotas[:, None]
         return self.rows.gather(1, picks)[counted.to(picks.device)]

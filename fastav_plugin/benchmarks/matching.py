@@ -17,10 +17,11 @@ Reader = Callable[[str, Sequence[str], Sequence[str]], str]
 
 CAPTION = "cider-d"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_AFTER = r"(?=[)\].:,*]|[\"']?\s*$)"
+_AFTER = r"(?=[)\].:,*]|[\"']?\s*(?:$|\n))"
 _LETTER = re.compile(r"^[\s(\[\"'*]*([A-Za-z])" + _AFTER)
 _NAMED_LETTER = re.compile(
-    r"(?i:\b(?:answer|option|choice)\b(?: is)?:?)\s*[(\[\"'*]*([A-Z])" + _AFTER
+    r"(?i:\b(?:answer|option|choice)\b(?: is)?:?)\s*[(\[\"'*]*([A-Z])"
+    rf"(?:{_AFTER}|(?=\s+(?:is|because|since)\b))"
 )
 
 
@@ -50,9 +51,10 @@ def read_first_sentence(text: str, right: Sequence[str] = (), choices: Sequence[
 def read_choice(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:
     """The option that the answer's letter names, else the one whose text it gives.
 
-    A letter counts alone or with a mark after it, so that the "A" of "A dog barks" does not; or
-    after "answer is". A text counts if it is the whole answer, else if it is the one option that
-    stands in it as words; options within longer ones that stand there too do not count.
+    A letter counts alone, on a line of its own or with a mark after it, so that the "A" of "A dog
+    barks" does not; after "answer is" or "option" also before "is", "because" and "since". A text
+    counts if it is the whole answer, else if it is the one option that stands in it as words;
+    options within longer ones that stand there too do not count.
     """
     for pattern in (_LETTER, _NAMED_LETTER):
         letter = pattern.search(text.strip())

@@ -144,9 +144,9 @@ def parse_rows(
 def join_rows(table: Table, answers: Table, key: str) -> Table:
     """Add the values of the row with the same `key` in another file.
 
-    Rows without a partner, and answers that are there twice or to nothing, become faults.
+    Rows without a partner, what is there twice, and answers to nothing become faults.
     """
-    found: dict[Any, Row] = {}
+    found: dict[str | None, Row] = {}
     joined = Table(faults=list(table.faults))
     joined.faults += [Fault(f"answers, {fault.place}", fault.reason) for fault in answers.faults]
     for row in answers.rows:
@@ -156,16 +156,19 @@ def join_rows(table: Table, answers: Table, key: str) -> Table:
             joined.faults.append(Fault(f"answers, {row.place}", reason))
         else:
             found[name] = row
+    asked: set[str | None] = set()
     for row in table.rows:
         name = _key(row, key)
-        partner = found.pop(name, None)
-        if partner is None:
-            reason = f"No answer has the `{key}` {name!r}."
-            joined.faults.append(Fault(row.place, reason))
+        if name in asked:
+            joined.faults.append(Fault(row.place, f"`{key}` {name!r} is there twice."))
+        elif name not in found:
+            joined.faults.append(Fault(row.place, f"No answer has the `{key}` {name!r}."))
         else:
-            joined.rows.append(replace(row, values={**partner.values, **row.values}))
-    for row in found.values():
-        joined.faults.append(Fault(f"answers, {row.place}", f"No question has this `{key}`."))
+            asked.add(name)
+            joined.rows.append(replace(row, values={**found[name].values, **row.values}))
+    for name, row in found.items():
+        if name not in asked:
+            joined.faults.append(Fault(f"answers, {row.place}", f"No question has this `{key}`."))
     return joined
 
 

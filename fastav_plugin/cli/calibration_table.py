@@ -36,13 +36,29 @@ def print_calibration(calibration: Calibration) -> None:
             else f"The profile is stable from layer {stable} on."
         )
     )
-    note(
-        f"What happens to fewer than about {percent(min(1.0, 3 / samples['fidelity']))} of prompts "
-        "may not be among them: take more samples to be surer."
-    )
+    _note_check(facts)
     fields = ", ".join(f"{name}={value!r}" for name, value in calibration.settings.items())
     note(f"Chosen: {fields}")
     note(f"Use it: FastAVConfig(calibration={calibration.path!r}), or --calibration.")
+
+
+def _note_check(facts: Any) -> None:
+    samples, check = facts["samples"], facts["check"]
+    if check is None:
+        note("Too few media for a check on others: the KL above is that of the choice itself.")
+    else:
+        note(
+            f"Checked on {check['prompts']} samples that had no part in the choice: mean KL "
+            f"{check['kl']:.4f} ({check['kl_low']:.4f}..{check['kl_high']:.4f}), agreement "
+            f"{percent(check['agreement'])}, {percent(check['flops_ratio'])} of the dense FLOPs."
+        )
+        if check["rejected"]:
+            note(f"{check['rejected']} cheaper ones failed there, within the limit before.")
+    count = samples["check"] or samples["fidelity"]
+    note(
+        f"What happens to fewer than about {percent(min(1.0, 3 / count))} of prompts may not be "
+        "among them, and KL has no upper bound: take more samples to be surer."
+    )
 
 
 def _print_layers(calibration: Calibration) -> None:
@@ -68,7 +84,7 @@ def _print_layers(calibration: Calibration) -> None:
 
 def _print_candidates(facts: Any) -> None:
     limit = facts["searched"]["max_kl"]
-    passed = [row for row in facts["candidates"] if row["kl"] <= limit]
+    passed = [row for row in facts["candidates"] if row["kl_high"] <= limit]
     passed.sort(key=lambda row: (not row["complete"], row["flops_ratio"]))
     rows = [
         [
@@ -78,16 +94,17 @@ def _print_candidates(facts: Any) -> None:
             percent(row["flops_ratio"]),
             f"{row['tokens']:.1f}",
             f"{row['kl']:.4f}",
+            f"{row['kl_low']:.4f}..{row['kl_high']:.4f}",
             percent(row["agreement"]),
             str(row["prompts"]),
         ]
         for row in passed[:_SHOWN]
     ]
     title = (
-        f"\nOf {len(facts['candidates'])} settings, those with a mean KL of at most {limit:g}, "
-        "measured to the end first, then the cheapest"
+        f"\nOf {len(facts['candidates'])} settings, those whose KL's 95 % interval ends at "
+        f"{limit:g} or below: measured to the end first, then the cheapest"
     )
-    columns = ["layer", "rule", "P", "FLOPs", "tokens", "KL", "agreement", "samples"]
+    columns = ["layer", "rule", "P", "FLOPs", "tokens", "KL", "95 %", "agreement", "samples"]
     print_table(columns, rows, title=title, left=(1,), wrap=(1,))
 
 

@@ -83,7 +83,7 @@ def print_task(part: dict[str, Any]) -> None:
         list(columns),
         [[cell(row) for cell in columns.values()] for row in rows],
         title=f"\n{part['task']}: {part['questions']} questions about {part['clips']} clips. "
-        "In %, with 95 % intervals; KL in nats",
+        "In %, with 95 % intervals; KL of the first token in nats",
     )
     if not part["task"] == "all":
         _note_uncut(rows)

@@ -16,7 +16,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
     + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
     + ("bench_picture", "bench_parts", "conversion", "attention_profile", "papers", "towers")
-    + ("calibration_data", "calibration_plan", "fidelity", "rollout_profile"),
+    + ("calibration_data", "calibration_plan", "checked_search", "fidelity", "rollout_profile"),
     ("testbed",),
     ("",),
     ("attach", "probe"),

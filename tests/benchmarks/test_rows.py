@@ -102,6 +102,13 @@ def test_answers_of_another_file(tmp_path: Path) -> None:
     ]
 
 
+def test_a_question_that_is_there_twice(tmp_path: Path) -> None:
+    questions = read_table(write(tmp_path, '[{"id": 1}, {"id": 1}]'))
+    found = join_rows(questions, read_table(write(tmp_path, '[{"id": 1, "a": "x"}]')), "id")
+    assert [row.index for row in found.rows] == [0]
+    assert [str(fault) for fault in found.faults] == ["[1], line 1: `id` '1' is there twice."]
+
+
 @pytest.mark.parametrize("value", [3, None, "", " ", ["x"]])
 def test_fields_that_are_no_text(value: object) -> None:
     row = Row(0, "line 1", {"a": value})

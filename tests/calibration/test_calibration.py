@@ -14,6 +14,7 @@ from fastav_plugin.calibration import calibrate, steps
 from fastav_plugin.calibration_data import draw
 from fastav_plugin.calibration_file import Calibration, read_calibration, read_tensors
 from fastav_plugin.evaluate import divergence
+from fastav_plugin.fidelity import FidelitySearch
 from tests.calibration.prompts import NoisySource, small_plan
 
 
@@ -35,7 +36,9 @@ def test_the_file_names_what_it_was_made_from(calibration: Calibration) -> None:
     assert facts["model"]["num_hidden_layers"] == 8
     assert len(facts["model"]["digest"]) == 64
     assert (facts["method"], facts["alpha"]) == ("fastav", 0.5)
-    assert facts["samples"] == {"rule": 2, "fidelity": 2, "disjoint": True, "data": "noise 4"}
+    counts = {"rule": 2, "fidelity": 2, "check": 0, "disjoint": True}
+    assert facts["samples"] == {**counts, "data": "noise 4"}
+    assert facts["check"] is None
     assert facts["plugin_version"]
     tensors = read_tensors(calibration.path)
     for read in ("last_row", "column_sums"):
@@ -48,7 +51,7 @@ def test_every_candidate_is_what_generate_gives(
     calibration: Calibration, model: Any, processor: Any
 ) -> None:
     source = NoisySource(processor)
-    _, fidelity, _ = draw(source, 4, 0)
+    fidelity = draw(source, 4, 0).fidelity
     rows = calibration.facts["candidates"]
     assert {row["global_layer"] for row in rows} == {3, 5}
     for row in rows[:: len(rows) // 4]:
@@ -71,9 +74,9 @@ def test_the_cheapest_within_the_limit_is_chosen(
 ) -> None:
     rows = calibration.facts["candidates"]
     assert calibration.facts["chosen"]["flops_ratio"] == min(row["flops_ratio"] for row in rows)
-    kls = sorted({row["kl"] for row in rows})
+    kls = sorted({row["kl_high"] for row in rows})
     limit = (kls[len(kls) // 2 - 1] + kls[len(kls) // 2]) / 2
-    passed = [row for row in rows if row["kl"] <= limit]
+    passed = [row for row in rows if row["kl_high"] <= limit]
     best = min(passed, key=lambda row: (row["flops_ratio"], row["kl"]))
     plan = small_plan(max_kl=limit)
     found = calibrate(model, NoisySource(processor), plan, tmp_path / "half.safetensors")
@@ -84,7 +87,7 @@ def test_the_cheapest_within_the_limit_is_chosen(
     }
     given_up = [row for row in found.facts["candidates"] if not row["complete"]]
     assert given_up
-    whole = {row["origin"] + str(row["global_layer"]): row["kl"] for row in rows}
+    whole = {row["origin"] + str(row["global_layer"]): row["kl_high"] for row in rows}
     assert all(whole[row["origin"] + str(row["global_layer"])] > limit for row in given_up)
 
 
@@ -117,15 +120,15 @@ def test_a_run_that_was_killed_goes_on(
 
 def test_another_search_keeps_the_rollout(model: Any, processor: Any, tmp_path: Path) -> None:
     source, path = NoisySource(processor), tmp_path / "strict.safetensors"
-    with pytest.raises(ConfigError, match=r"No setting has a mean KL of at most 0\. .*--max-kl"):
+    with pytest.raises(ConfigError, match=r"No setting .* interval ends at 0 or .*--max-kl"):
         calibrate(model, source, small_plan(max_kl=0.0), path)
-    rules, fidelity, _ = draw(source, 4, 0)
+    parts = draw(source, 4, 0)
     with pytest.raises(ConfigError, match="not finished"):
         FastAVConfig(calibration=f"{path}.partial")
     source.asked.clear()
     calibrate(model, source, small_plan(), path)
-    assert source.asked == fidelity
-    assert not set(fidelity) & set(rules)
+    assert source.asked == parts.fidelity
+    assert not set(parts.fidelity) & set(parts.rules)
 
 
 def test_a_partial_file_of_another_calibration(model: Any, processor: Any, tmp_path: Path) -> None:
@@ -198,17 +201,107 @@ def test_the_default_layers_lie_around_the_middle(
 
 
 def test_samples_about_one_clip_stay_together(processor: Any) -> None:
-    for count in range(3, 12):
+    for count in range(1, 20):
         source = NoisySource(processor, count)
-        rules, fidelity, disjoint = draw(source, count, 3)
-        assert disjoint
-        assert sorted(rules + fidelity) == list(range(count))
-        assert not {source.media(i) for i in rules} & {source.media(i) for i in fidelity}
-        assert abs(len(rules) - len(fidelity)) <= 3
+        found = draw(source, count, 3)
+        assert found.disjoint == (count > 2)
+        parts = [found.rules, found.fidelity, found.check]
+        assert bool(found.check) == (count > 4)
+        if not found.disjoint:
+            assert parts == [list(range(count)), list(range(count)), []]
+            continue
+        assert sorted(sum(parts, [])) == list(range(count))
+        media = [{source.media(index) for index in part} for part in parts]
+        assert sum(map(len, media)) == len(set().union(*media))
+        sizes = [len(part) for part in parts if part]
+        assert max(sizes) - min(sizes) <= 2
     few = draw(NoisySource(processor, 20), 5, 3)
     assert few == draw(NoisySource(processor, 20), 5, 3) != draw(NoisySource(processor, 20), 5, 4)
-    assert len(few[0]) + len(few[1]) == 5
+    assert len(few.rules) + len(few.fidelity) + len(few.check) == 5
 
 
 def test_what_is_read_back_is_what_was_written(calibration: Calibration) -> None:
     assert dataclasses.asdict(read_calibration(calibration.path)) == dataclasses.asdict(calibration)
+
+
+def test_what_is_chosen_is_measured_on_samples_of_no_part(
+    model: Any, processor: Any, tmp_path: Path
+) -> None:
+    source = NoisySource(processor, 8)
+    plan = small_plan(samples=8)
+    ticks: list[str] = []
+    found = calibrate(model, source, plan, tmp_path / "checked.safetensors", ticks.append)
+    parts = draw(source, 8, 0)
+    assert source.asked == parts.rules + parts.fidelity + parts.check
+    assert len(ticks) == steps(plan, source) == 8
+    config = FastAVConfig(calibration=found.path)
+    kls = []
+    for index in parts.check:
+        dense, _ = first_token(model, source.inputs(index), None)
+        pruned, _ = first_token(model, source.inputs(index), config)
+        kls.append(divergence(dense, pruned))
+    check = found.facts["check"]
+    assert check["kl"] == pytest.approx(sum(kls) / len(kls), rel=1e-4)
+    assert check["kl_low"] <= check["kl"] <= check["kl_high"]
+    assert (check["prompts"], check["rejected"]) == (len(parts.check), 0)
+    told = found.describe(config.to_dict())
+    assert f"mean KL of {check['kl']:.4g}" in told
+    assert f"on the {len(parts.check)} samples that had no part in the choice" in told
+
+
+@pytest.mark.parametrize("after", [3, 5])
+def test_what_fails_the_check_gives_way_to_the_next(
+    monkeypatch: pytest.MonkeyPatch, model: Any, processor: Any, tmp_path: Path, after: int
+) -> None:
+    """The two cheapest settings are near dense on the samples of the choice alone."""
+    source = NoisySource(processor, 8)
+    parts, measure = draw(source, 8, 0), FidelitySearch.try_on
+    spoiled: list[dict[str, Any]] = []
+    measured, killed_after = 0, after
+
+    def try_on(self: FidelitySearch, indexes: Any, *arguments: Any) -> None:
+        nonlocal measured
+        if measured == killed_after:
+            raise Killed
+        measured += 1
+        measure(self, indexes, *arguments)
+        if source.asked[-1] in parts.check:
+            (candidate,) = self.candidates
+            if candidate.fields() not in spoiled and len(spoiled) < 2:
+                spoiled.append(candidate.fields())
+            if candidate.fields() in spoiled:
+                self.answers[-1] = {0: (99.0, *self.answers[-1][0][1:])}
+
+    monkeypatch.setattr(FidelitySearch, "try_on", try_on)
+    plan, path = small_plan(samples=8), tmp_path / "next.safetensors"
+    with pytest.raises(Killed):
+        calibrate(model, source, plan, path)
+    killed_after = 10_000
+    ticks: list[str] = []
+    found = calibrate(model, source, plan, path, ticks.append)
+    assert len(ticks) == 8
+    rows = sorted(found.facts["candidates"], key=lambda row: (row["flops_ratio"], row["kl"]))
+    cheapest = [{name: row[name] for name in spoiled[0]} for row in rows[:3]]
+    assert spoiled == cheapest[:2]
+    assert {name: found.settings[name] for name in spoiled[0]} == cheapest[2]
+    assert found.facts["check"]["rejected"] == 2
+    assert found.facts["check"]["kl"] < 10
+    whole = calibrate(model, source, plan, tmp_path / "whole.safetensors")
+    assert path.read_bytes() == Path(whole.path).read_bytes()
+
+
+def test_where_nothing_passes_the_check(
+    monkeypatch: pytest.MonkeyPatch, model: Any, processor: Any, tmp_path: Path
+) -> None:
+    source = NoisySource(processor, 6)
+    check, measure = draw(source, 6, 0).check, FidelitySearch.try_on
+
+    def try_on(self: FidelitySearch, indexes: Any, *arguments: Any) -> None:
+        measure(self, indexes, *arguments)
+        if source.asked[-1] in check:
+            self.answers[-1] = {0: (99.0, *self.answers[-1][0][1:])}
+
+    monkeypatch.setattr(FidelitySearch, "try_on", try_on)
+    plan = small_plan(samples=6, layers=(4,))
+    with pytest.raises(ConfigError, match=r"did not on the samples of the check\."):
+        calibrate(model, source, plan, tmp_path / "none.safetensors")

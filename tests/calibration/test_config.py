@@ -87,6 +87,9 @@ def test_it_says_where_the_numbers_come_from(calibration: Calibration, model: An
     assert ", ".join(calibration.settings) in told
     assert "from the calibration 'whole.safetensors' of a qwen2_5_omni_text with 8 layers" in told
     assert f"mean KL of {calibration.facts['chosen']['kl']:.4g}" in told
+    chosen = calibration.facts["chosen"]
+    assert f"(95 % interval {chosen['kl_low']:.4g} to {chosen['kl_high']:.4g})" in told
+    assert "on the 2 samples it was chosen on: other prompts may fare worse" in told
     assert "did not measure" not in told
     changed = config.replace(global_layer=7).describe()
     assert "did not measure them with global_layer as given here" in changed
@@ -216,6 +219,16 @@ def test_an_adapter_makes_another_model(calibration: Calibration) -> None:
         attach(model, FastAVConfig(calibration=calibration.path))
 
 
+def test_weights_that_change_in_place_are_read_again(calibration: Calibration) -> None:
+    model = build_model()
+    config = FastAVConfig(calibration=calibration.path)
+    for _ in range(2):
+        detach(attach(model, config))
+    model.load_state_dict({name: value + 1 for name, value in model.state_dict().items()})
+    with pytest.raises(ConfigError, match=r"made for another model: the weights of layer 0"):
+        attach(model, config)
+
+
 def test_weights_that_are_not_there_cannot_be_compared(calibration: Calibration) -> None:
     with torch.device("meta"):
         empty: Any = type(build_model())(build_config())
@@ -225,7 +238,7 @@ def test_weights_that_are_not_there_cannot_be_compared(calibration: Calibration)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, None),
+        ({"format": 1}, None),
         ({"model": None}, "damaged: model missing"),
         ({"candidates": {}, "alpha": "half"}, "damaged: alpha, candidates missing"),
         ({"settings": {}}, "holds no setting"),
@@ -237,7 +250,7 @@ def test_files_that_are_not_whole(
     path = tmp_path / "changed.safetensors"
     write_calibration(path, {**calibration.facts, **change}, {})
     if message is None:  # what is written has this version's format
-        assert read_calibration(path).facts["format"] == 1
+        assert read_calibration(path).facts["format"] == 2
         return
     with pytest.raises(ConfigError, match=message):
         FastAVConfig(calibration=path)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastav_plugin.bootstrap import bootstrap_mean
 from fastav_plugin.fidelity import Candidate, FidelitySearch
 
 PROMPTS = 12
@@ -36,7 +38,7 @@ class Known(FidelitySearch):
 
 def make(count: int, limit: float, *, full: bool = False) -> Known:
     candidates = [Candidate(1, {"video": "all"}, 0.1, "all") for _ in range(count)]
-    return Known(candidates, PROMPTS, limit, full=full)
+    return Known(candidates, range(PROMPTS), limit, full=full)
 
 
 @settings(max_examples=80, deadline=None)
@@ -68,3 +70,27 @@ def test_where_none_can_pass_it_ends_early() -> None:
     search = make(5, 0.01)
     assert search.go([(0.5, [1.0] * PROMPTS)] * 5) == 5
     assert search.cheapest() is None
+
+
+def test_a_mean_that_one_prompt_decides_is_no_promise() -> None:
+    """Cheap ones whose mean is within the limit and whose interval is not, in a group of theirs."""
+    heavy = (0.1, [0.0] * 9 + [0.9, 0.0, 0.0])
+    rows = [heavy] * 4 + [(0.5, [0.08] * PROMPTS)]
+    search = make(5, 0.1)
+    search.go(rows)
+    assert search.tally(0).kl == pytest.approx(0.075)
+    assert search.tally(0).kl_high > 0.1
+    assert search.cheapest() == 4
+    assert search.tally(4).kl_high == pytest.approx(0.08)
+    none = make(4, 0.1)
+    none.go(rows[:4])
+    assert none.cheapest() is None
+
+
+def test_prompts_about_the_same_media_are_resampled_together() -> None:
+    values = [0.0, 0.1, 0.4, 0.2, 0.0, 0.3] * 2
+    media = [index // 3 for index in range(PROMPTS)]
+    search = Known([Candidate(1, {}, 0.1, "all")], media, 1.0)
+    search.go([(0.5, values)])
+    found, wanted = search.tally(0), bootstrap_mean(values, media)
+    assert (found.kl, found.kl_low, found.kl_high) == (wanted.mean, wanted.low, wanted.high)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastav_plugin.calibration_file import read_calibration
+from fastav_plugin.calibration_file import Calibration, read_calibration
 from fastav_plugin.cli import app
+from fastav_plugin.cli.calibration_table import print_calibration
 from fastav_plugin.testbed.media import write_clip
 from fastav_plugin.testbed.model import build_model, build_processor
 from fastav_plugin.testbed.world import Difficulty, sample_clip
@@ -78,11 +79,28 @@ def test_the_table(
         "calibrate", "--model", checkpoint, "--data", tmp_path, "--output", output, *SMALL
     )
     assert result.exit_code == 0, result.output
-    for text in ("on entering", "layer 7", "Rules for a cut on entering layer 4", "agreement"):
+    rules = "Rules for a cut on entering layer 4"
+    for text in ("on entering", "layer 7", rules, "95 %", "agreement"):
         assert text in result.stdout
     assert "2 of the same (too few to split) measured them" in result.stderr
     assert "fewer than about 100.0 % of prompts" in " ".join(result.stderr.split())
+    assert "Too few media for a check" in " ".join(result.stderr.split())
     assert f"FastAVConfig(calibration='{output}')" in " ".join(result.stderr.split())
+
+
+def test_the_table_tells_what_the_check_measured(
+    calibrated: tuple[Path, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = read_calibration(calibrated[0])
+    check = {**found.facts["chosen"], "prompts": 30, "kl": 0.0123, "kl_high": 0.0456, "rejected": 2}
+    samples = {**found.facts["samples"], "check": 30}
+    facts = {**found.facts, "check": check, "samples": samples}
+    print_calibration(Calibration(found.path, facts))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "Checked on 30 samples that had no part in the choice: mean KL 0.0123" in told
+    assert "0.0456" in told
+    assert "2 cheaper ones failed there" in told
+    assert "fewer than about 10.0 % of prompts" in told
 
 
 def test_every_command_takes_it(

@@ -231,6 +231,24 @@ def test_divergence() -> None:
     assert divergence(p, q) == pytest.approx(0.5 * math.log(2) + 0.25 * math.log(0.5))
 
 
+def test_divergence_of_tokens_that_a_model_never_says() -> None:
+    p, q = torch.tensor([0.5, 0.5, 0]).log(), torch.tensor([0.25, 0.75, 0]).log()
+    wanted = 0.5 * math.log(2) + 0.5 * math.log(2 / 3)
+    assert divergence(p, q) == pytest.approx(wanted)
+    assert divergence(p, torch.tensor([0.25, 0.25, 0.5]).log()) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_logits_that_are_no_distribution_are_never_near(wrong: float) -> None:
+    whole, broken = torch.zeros(5), torch.zeros(5)
+    broken[2] = wrong
+    with pytest.raises(UnsupportedError, match="no finite KL .* `bfloat16` or `float32`"):
+        divergence(whole, broken)
+    if wrong != -math.inf:
+        with pytest.raises(UnsupportedError, match="no finite KL"):
+            divergence(broken, whole)
+
+
 def test_settings_saved_with_a_model(tmp_path: Path) -> None:
     assert saved_overrides(tmp_path) == {}
     FastAVConfig(method="divprune", visual_keep_ratio=0.25).save_pretrained(tmp_path)

@@ -84,7 +84,10 @@ def test_another_model_or_other_settings_are_refused(
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", ["notes of mine\n", "notes of mine", "[1]\n{}\n", "7\n", "\n"])
+@pytest.mark.parametrize(
+    "content",
+    ["notes of mine\n", "notes of mine", "[1]\n{}\n", "7\n", "\n", '"my suite"\n', '["suite"]\n'],
+)
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(content)
