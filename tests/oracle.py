@@ -184,10 +184,21 @@ def dense_scores(model: Any, inputs: dict[str, Any], held: list[Tensor]) -> list
         inputs: the prompts.
         held: bool [B, T] per layer.
     """
+    return [attention[:, -1].float() for attention in dense_attention(model, inputs, held)]
+
+
+def dense_attention(model: Any, inputs: dict[str, Any], held: list[Tensor]) -> list[Tensor]:
+    """Attention of each layer, mean over heads: float64 [B, T, T].
+
+    Args:
+        model: the eager model.
+        inputs: the prompts.
+        held: bool [B, T] per layer.
+    """
     found: list[Tensor] = []
 
     def keep(module: nn.Module, args: Any, output: Any) -> None:
-        found.append(output[1][:, :, -1].mean(dim=1))
+        found.append(output[1].double().mean(dim=1))
 
     layers = decoder_layers(model)
     handles = [layer.self_attn.register_forward_hook(keep) for layer in layers]  # type: ignore[union-attr]

@@ -25,7 +25,7 @@ from tests.families import FAMILIES
 from tests.family_configs import LAYERS, hub, spread, text_config
 from tests.flash_stand_in import flash_model, flash_registered
 from tests.flex import uncompiled_flex
-from tests.oracle import STEPS, decoder_layers, held_rows, hidden, run
+from tests.oracle import STEPS, decoder_layers, dense_attention, held_rows, hidden, run
 from tests.prompts import PAD, Row
 from tests.turns import conversation, talk, turns_of
 
@@ -70,24 +70,6 @@ class Drop(LayerHook):
 
     def __call__(self, view: LayerView) -> Tensor:
         return (view.positions - view.start[:, None]) % 3 != self.place % 3
-
-
-def matrices(model: Any, inputs: dict[str, Any], held: list[Tensor]) -> list[Tensor]:
-    """Head-mean attention of each layer of an eager, masked-dense run: float64 [B, T, T]."""
-    found: list[Tensor] = []
-    handles = [
-        layer.self_attn.register_forward_hook(  # type: ignore[union-attr]
-            lambda module, args, output: found.append(output[1].double().mean(dim=1))
-        )
-        for layer in decoder_layers(model)
-    ]
-    try:
-        with hidden(model, held):
-            run(model, inputs, steps=1)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
 
 
 def product(attention: list[Tensor], start: Tensor) -> Tensor:
@@ -177,7 +159,7 @@ def test_rollout_equals_the_product_of_eager_attention(
     detach(eager)
     assert sorted(watcher.seen) == list(range(1, LAYERS))
     real = inputs["attention_mask"].bool()
-    check(watcher.seen, matrices(eager, inputs, held), [mask & real for mask in held])
+    check(watcher.seen, dense_attention(eager, inputs, held), [mask & real for mask in held])
 
 
 def test_looking_changes_nothing() -> None:

@@ -4,7 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from fastav_plugin import FastAVConfig
+from fastav_plugin.testbed.model import MODEL_PATH
 from tests.tgi import double
+from tests.tgi.served import Served
 
 
 @pytest.fixture(scope="module")
@@ -13,3 +16,16 @@ def tgi_double() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         double.install(patch)
         yield
+
+
+@pytest.fixture(scope="module")
+def served(tgi_double: None, tmp_path_factory: pytest.TempPathFactory) -> Served:
+    """The testbed's model with every kind of cut, in a shard of the double."""
+    config = FastAVConfig(
+        method="fastav+divprune",
+        global_rule="below 40",
+        min_media_tokens=1,
+        visual_keep_ratio=0.5,
+        audio_keep_ratio=0.5,
+    )
+    return Served.load(MODEL_PATH, config, tmp_path_factory.mktemp("config"))

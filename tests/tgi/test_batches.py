@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fastav_plugin import FastAVConfig, StateError
+from fastav_plugin import StateError
 from fastav_plugin.model_overrides.tgi.media_policy import MediaError
 from fastav_plugin.model_overrides.tgi.prompts import PromptError
-from fastav_plugin.testbed.model import MODEL_PATH
 from tests.tgi.double import generate_pb2 as pb
 from tests.tgi.served import Said, Served, Shard, ask, inline, picture
 
@@ -22,18 +21,6 @@ ASKED: tuple[tuple[int, tuple[str | bytes, ...]], ...] = (
     (4, ("Is the square visible?", picture(4, 84, 56), "Is the circle visible?")),
 )
 NEW = {0: 9, 1: 4, 2: 7, 3: 6, 4: 8}
-
-
-@pytest.fixture(scope="module")
-def served(tgi_double: None, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    config = FastAVConfig(
-        method="fastav+divprune",
-        global_rule="below 40",
-        min_media_tokens=1,
-        visual_keep_ratio=0.5,
-        audio_keep_ratio=0.5,
-    )
-    return Served.load(MODEL_PATH, config, tmp_path_factory.mktemp("config"))
 
 
 @pytest.fixture(scope="module")

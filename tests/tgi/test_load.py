@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from fastav_plugin import FastAVConfig
 from fastav_plugin.model_overrides.tgi.media_policy import MediaError
-from fastav_plugin.testbed.model import MODEL_PATH
 from tests.tgi.served import Served, Shard, ask, inline, picture
 
 pytestmark = pytest.mark.usefixtures("tgi_double")
@@ -94,18 +92,6 @@ def stays(shard: Shard, scene: Scene, number: int) -> bool:
     elif len(left) < len(ids):
         shard.filter(number, *left)
     return bool(left)
-
-
-@pytest.fixture(scope="module")
-def served(tgi_double: None, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    config = FastAVConfig(
-        method="fastav+divprune",
-        global_rule="below 40",
-        min_media_tokens=1,
-        visual_keep_ratio=0.5,
-        audio_keep_ratio=0.5,
-    )
-    return Served.load(MODEL_PATH, config, tmp_path_factory.mktemp("config"))
 
 
 def test_every_request_is_answered_as_if_alone_and_nothing_stays(served: Served) -> None:
