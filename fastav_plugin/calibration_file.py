@@ -67,7 +67,9 @@ class Calibration:
         found = self.facts["check"] or self.facts["chosen"]
         where = f"{samples['fidelity']} samples it was chosen on: other prompts may fare worse."
         if self.facts["check"]:
-            where = f"{samples['check']} samples that had no part in the choice."
+            where = f"{samples['check']} samples of the check, apart from those it was chosen on."
+            if found["rejected"]:
+                where += f" {found['rejected']} cheaper settings had failed there before it."
         same = [name for name, value in settings.items() if fields.get(name) == value]
         others = [name for name in settings if name not in same]
         told = (

@@ -14,11 +14,12 @@ Answers = list[dict[int, Any]]
 
 
 class CheckedSearch:
-    """Finds the cheapest candidate within the limit that stays within it on prompts of no part.
+    """Finds the cheapest candidate within the limit that stays within it on other prompts too.
 
     The cheapest of many is chosen for the very prompts that measure it, so what it measures there
     says too little of others. It is measured again on the prompts of the check; where their mean
-    fails the limit, the next cheapest is tried.
+    fails the limit, the next cheapest is tried. The more were rejected, the more the check is part
+    of the choice: how many is told with what it measured.
 
     Args:
         candidates: settings, in a fixed order.

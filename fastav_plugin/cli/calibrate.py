@@ -127,7 +127,7 @@ def run(
 
     A third of the samples are run dense once for their attention rollout, which makes rules;
     another third measure every setting against dense, to find the cheapest whose KL stays within
-    --max-kl; the last third, which had no part in that, check it. If it fails there, the next
+    --max-kl; the last third, apart from both, check it. If it fails there, the next
     cheapest is tried. What passes goes into the file with what the check measured, for
     FastAVConfig(calibration=FILE) and for --calibration. What befalls fewer than about 3 in as
     many prompts as check it may not be among them. A run that was killed goes on where it stopped

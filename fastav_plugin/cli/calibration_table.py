@@ -48,12 +48,15 @@ def _note_check(facts: Any) -> None:
         note("Too few media for a check on others: the KL above is that of the choice itself.")
     else:
         note(
-            f"Checked on {check['prompts']} samples that had no part in the choice: mean KL "
+            f"Checked on {check['prompts']} samples apart from those it was chosen on: mean KL "
             f"{check['kl']:.4f} ({check['kl_low']:.4f}..{check['kl_high']:.4f}), agreement "
             f"{percent(check['agreement'])}, {percent(check['flops_ratio'])} of the dense FLOPs."
         )
         if check["rejected"]:
-            note(f"{check['rejected']} cheaper ones failed there, within the limit before.")
+            note(
+                f"{check['rejected']} cheaper ones, within the limit before, failed there: being "
+                "the first of several to pass, the chosen one may fare worse on yet other samples."
+            )
     count = samples["check"] or samples["fidelity"]
     note(
         f"What happens to fewer than about {percent(min(1.0, 3 / count))} of prompts may not be "

@@ -246,7 +246,7 @@ def test_what_is_chosen_is_measured_on_samples_of_no_part(
     assert (check["prompts"], check["rejected"]) == (len(parts.check), 0)
     told = found.describe(config.to_dict())
     assert f"mean KL of {check['kl']:.4g}" in told
-    assert f"on the {len(parts.check)} samples that had no part in the choice" in told
+    assert f"on the {len(parts.check)} samples of the check, apart from" in told
 
 
 @pytest.mark.parametrize("after", [3, 5])
@@ -286,6 +286,7 @@ def test_what_fails_the_check_gives_way_to_the_next(
     assert {name: found.settings[name] for name in spoiled[0]} == cheapest[2]
     assert found.facts["check"]["rejected"] == 2
     assert found.facts["check"]["kl"] < 10
+    assert "2 cheaper settings had failed there" in found.describe(found.settings)
     whole = calibrate(model, source, plan, tmp_path / "whole.safetensors")
     assert path.read_bytes() == Path(whole.path).read_bytes()
 
