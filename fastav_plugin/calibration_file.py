@@ -79,6 +79,8 @@ class Calibration:
             f"{found['kl_high']:.4g}), {100 * found['agreement']:.1f} % agreement with "
             f"dense and {100 * found['flops_ratio']:.1f} % of the dense FLOPs on the {where}"
         )
+        rare = 100 * min(1.0, 3 / found["prompts"])
+        told += f" What befalls fewer than about {rare:.0f} % of prompts may not be among them."
         if others:
             told += f" It did not measure them with {', '.join(others)} as given here."
         return told
