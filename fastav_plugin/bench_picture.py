@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastav_plugin.visualize.page import check_drawing
+from fastav_plugin.visualize.page import BLACK, MARKERS, SERIES, SKY, VERMILION, check_drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Okabe and Ito's palette, told apart with any kind of colour vision; black is dense.
-_COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+#: Dense comes first.
+_COLOURS = (BLACK, *(colour for colour in SERIES if colour != BLACK))
 
 
 def draw_bench(path: str | Path, found: Mapping[str, Any]) -> None:
@@ -78,7 +77,7 @@ def _draw_curves(axes: Axes, points: Any, value: Callable[[Any], float]) -> None
                 lengths,
                 [value(point["cases"][index]) for point in own],
                 color=_COLOURS[index % len(_COLOURS)],
-                marker=_MARKERS[index % len(_MARKERS)],
+                marker=MARKERS[index % len(MARKERS)],
                 linestyle=("-", "--", ":", "-.")[row % 4],
                 markersize=4,
                 label=label,
@@ -110,8 +109,8 @@ def _draw_bars(axes: Axes, points: Any) -> None:
             errors.append(50 * case["iqr_ratio"])
             theory.append(100 * case["theory"])
     rows = range(len(names))
-    axes.barh(rows, ratios, xerr=errors, color="#56b4e9", height=0.62, label="time, measured")
-    axes.plot(theory, rows, "|", color="#d55e00", markersize=17, mew=2.5, label="FLOPs, theory")
+    axes.barh(rows, ratios, xerr=errors, color=SKY, height=0.62, label="time, measured")
+    axes.plot(theory, rows, "|", color=VERMILION, markersize=17, mew=2.5, label="FLOPs, theory")
     for row, ratio, error in zip(rows, ratios, errors, strict=True):
         axes.text(max(ratio, theory[row]) + error + 1.5, row, f"{ratio:.1f} %", va="center", size=9)
     axes.set_yticks(rows, names, fontsize=9)
