@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,13 @@ SLOWEST, FASTEST = 1_000, 768_000
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 #: Containers that hold media and name no other file; playlists would make the server fetch them.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
+#: Codecs whose frames cost what their pixels say; one of JPEGs may pass over each for long.
+VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video")
 #: Scans of a JPEG; encoders make about ten.
 _PASSES = 100
+#: A marker of a JPEG that says what follows, in or between its scans.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
+_END, _SCAN = 0xD9, 0xDA
 #: What FFmpeg would unpack at once, of any length: an index of QuickTime that was compressed.
 _PACKED = re.compile(rb"cmov.{4}dcom", re.DOTALL)
 #: Pixels by which a decoder may round an edge up.
@@ -101,7 +107,7 @@ def _picture(data: bytes, policy: MediaPolicy) -> Any:
             _check_pixels(*picture.size, policy)
             _check_bytes(picture.width * picture.height * 3, "bytes of the picture", policy)
             # Each pass over a progressive picture takes as long as all of it, and few bytes.
-            if picture.format in ("JPEG", "MPO") and data.count(b"\xff\xda") > _PASSES:
+            if picture.format in ("JPEG", "MPO") and _passes(data) > _PASSES:
                 raise MediaError(f"it has more than {_PASSES} passes.")
             # As transformers loads pictures: upright, without transparency.
             return ImageOps.exif_transpose(picture).convert("RGB")
@@ -109,6 +115,16 @@ def _picture(data: bytes, policy: MediaPolicy) -> Any:
         raise
     except Exception as error:  # a decoder fed by strangers may raise anything
         raise MediaError(f"it is no picture that can be read ({type(error).__name__}).") from error
+
+
+def _passes(data: bytes) -> int:
+    """Scans of the first picture in a JPEG file; what phones append to it is not read."""
+    passes, place = 0, 2
+    while (found := _MARKER.search(data, place)) is not None and data[found.end() - 1] != _END:
+        passes += data[found.end() - 1] == _SCAN
+        length = int.from_bytes(data[found.end() : found.end() + 2], "big")
+        place = found.end() + max(2, length)
+    return passes
 
 
 def _video(data: bytes, policy: MediaPolicy, fps: float, max_frames: int | None) -> Video:
@@ -159,15 +175,15 @@ class _SoundLimit:
 
     def __init__(self, policy: MediaPolicy) -> None:
         self.policy = policy
-        self.seconds = 0.0
+        self.seconds = Fraction()
 
     def check(self, frame: Any) -> None:
         """Refuse a frame that, resampled, would be more than is allowed."""
         rate = frame.sample_rate
         if not SLOWEST <= rate <= FASTEST:
             raise MediaError(f"{rate} samples a second are not between {SLOWEST} and {FASTEST}.")
-        self.seconds += frame.samples / rate
-        _check_seconds(self.seconds, self.policy)
+        self.seconds += Fraction(frame.samples, rate)
+        _check_seconds(float(self.seconds), self.policy)
 
 
 def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
@@ -181,6 +197,9 @@ def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
     stream = container.streams.video[0]
     width, height = int(stream.width), int(stream.height)
     _check_pixels(width, height, policy)
+    codec = stream.codec_context.codec.canonical_name
+    if codec not in VIDEO_CODECS:
+        raise MediaError(f"its codec {codec!r} is none of {', '.join(VIDEO_CODECS)}.")
     _check_seconds((container.duration or 0) / 1e6, policy)
     packets = (packet for packet in container.demux(stream) if packet.size)
     some = list(itertools.islice(packets, policy.max_frames + 1))

@@ -8,7 +8,10 @@ import tracemalloc
 import zlib
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+import soundfile  # type: ignore[import-untyped]
 from PIL import Image
 
 from fastav_plugin.model_overrides.tgi import media_budget
@@ -65,6 +68,39 @@ def test_pictures_of_many_passes() -> None:
     last = data[data.rindex(b"\xff\xda") : -2]
     with pytest.raises(MediaError, match="more than 100 passes"):
         decode("image", data[:-2] + last * 100 + data[-2:], MediaPolicy())
+
+
+def test_what_a_phone_appends_to_a_picture_is_not_read() -> None:
+    """A motion photo is a JPEG and a video behind it, in which any bytes may stand."""
+    picture = encoded("JPEG", side=32, progressive=True)
+    tail = b"\xff\xda" * 500
+    assert decode("image", picture + tail, MediaPolicy()).size == (32, 32)
+
+
+def test_a_video_of_pictures_that_may_take_any_number_of_passes() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="avi") as container:
+        stream = container.add_stream("mjpeg", rate=2)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuvj420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+        container.mux(stream.encode(frame.reformat(format="yuvj420p")))
+        container.mux(stream.encode())
+    with pytest.raises(MediaError, match="codec 'mjpeg'"):
+        decode("video", file.getvalue(), MediaPolicy())
+
+
+@pytest.mark.parametrize(("form", "rate"), [("wav", 8_000), ("flac", 48_000)])
+def test_a_sound_as_long_as_is_allowed(form: str, rate: int) -> None:
+    """Seconds of many frames add up without rounding."""
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(60 * rate, np.float32), rate, format=form.upper())
+    policy = MediaPolicy(max_seconds=60)
+    assert len(decode("audio", file.getvalue(), policy).waveform) == 60 * 16_000
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(60 * rate + rate // 10, np.float32), rate, format=form.upper())
+    with pytest.raises(MediaError, match="longer"):
+        decode("audio", file.getvalue(), policy)
 
 
 def test_an_index_that_grows() -> None:
