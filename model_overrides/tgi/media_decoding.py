@@ -28,7 +28,7 @@ CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
 #: Codecs whose frames cost what their pixels say; one of JPEGs may pass over each for long.
 VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video")
 #: Scans of a JPEG; encoders make about ten.
-_PASSES = 100
+_PASSES = 30
 #: A marker of a JPEG that says what follows, in or between its scans.
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 _END, _SCAN = 0xD9, 0xDA
