@@ -167,7 +167,8 @@ def _label(page: Page, top: float, stage: Stage, first: Stage) -> None:
         page.text(1.2, base, f"of {whole.size}", size=9.5, color=FAINT)
         bar = page.axes(0.3, base + 0.08, 1.55, 0.08)
         bar.barh([0], [1], height=1, color=DROPPED)
-        bar.barh([0], [kept.mean()], height=1, color=KEPT)
+        # Of a mute clip there is no sound to keep a share of.
+        bar.barh([0], [kept.mean() if kept.size else 0], height=1, color=KEPT)
         bar.set_xlim(0, 1)
         bar.axis("off")
 
