@@ -129,6 +129,7 @@ def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": _processor(),
+        "system": platform.system(),
         "cores": cores,
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(device) if cuda else None,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,12 +10,13 @@ from typing import Any
 import torch
 
 from fastav_plugin import __version__
+from fastav_plugin.bench_clock import machine
 from fastav_plugin.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.cli.console import note, print_json, print_table, progress
 from fastav_plugin.cli.generate import load
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation_file import EvaluationFile, model_digest
-from fastav_plugin.papers.markdown import columns_of, duration, render
+from fastav_plugin.papers.markdown import columns_of, duration, processor_of, render
 from fastav_plugin.papers.run import answer_suite, make_tables, prepare_suite
 from fastav_plugin.papers.tables import KEYS
 from fastav_plugin.testbed_source import CLIPS, items_of
@@ -91,7 +90,7 @@ def run(
         "clips": len({record.question.clip for record in records}),
         "seed": seed,
         "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "over": "clips"},
-        "hardware": _hardware(device),
+        "hardware": machine(device),
         "torch": torch.__version__,
         # The time of a run that found answers says nothing.
         "minutes": None if resumed else (time.monotonic() - start) / 60,
@@ -109,26 +108,8 @@ def run(
         print_table(list(columns), rows, title=f"\n{table['title']}")
     note(
         f"{result['questions']} questions about {result['clips']} clips, seed {seed}, "
-        f"{result['hardware']['threads']} threads of {result['hardware']['processor']}, "
+        f"{result['hardware']['threads']} threads of {processor_of(result)}, "
         f"{duration(result)}. In %: right answers with 95 % intervals, by what the "
         "question is about, and as dense. 'over random' is the difference from random rows of the "
         "same table, in brackets where its interval holds zero."
     )
-
-
-def _hardware(device: str) -> dict[str, Any]:
-    """What the run was made on."""
-    processor = platform.processor() or platform.machine()
-    names = Path("/proc/cpuinfo")
-    if names.exists():
-        lines = names.read_text(encoding="utf-8", errors="replace").splitlines()
-        found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        processor = found[0] if found else processor
-    if device.startswith("cuda"):
-        processor = torch.cuda.get_device_name(device)  # only on a GPU
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "system": platform.system(),
-    }

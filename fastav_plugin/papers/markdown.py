@@ -8,6 +8,11 @@ from typing import Any
 from fastav_plugin.papers.summary import cells
 
 
+def processor_of(found: Mapping[str, Any]) -> str:
+    """What computed: the GPU where one did."""
+    return str(found["hardware"]["gpu"] or found["hardware"]["processor"])
+
+
 def render(found: Mapping[str, Any]) -> str:
     """All tables of a result, each under a line of its own.
 
@@ -19,7 +24,7 @@ def render(found: Mapping[str, Any]) -> str:
         f"{found['questions']} questions about {found['clips']} held-out clips, those that ask for "
         f"something early or late {_count(found, 'early')} and {_count(found, 'late')}; intervals "
         f"of 95 % over clips, seed {found['seed']}; {hardware['threads']} of {hardware['cores']} "
-        f"threads of {hardware['processor']}, {found['dtype']}, torch {found['torch']}, "
+        f"threads of {processor_of(found)}, {found['dtype']}, torch {found['torch']}, "
         f"{duration(found)}."
     ]
     parts += [render_table(table) for table in found["tables"]]

@@ -27,7 +27,7 @@ from fastav_plugin.testbed.tasks import TASKS, Item, held_out_items
 from fastav_plugin.testbed_source import CLIPS, TestbedSource
 from fastav_plugin.towers import towers_once
 
-#: Clips from this seed on are never reported on and never trained on: settings are chosen there.
+#: Clips from this seed on are never reported on and never trained on: a ratio is solved on them.
 SELECTION_SEED = 100_000
 #: Questions on which the cost of a setting is found whose counts follow the prompt.
 SAMPLE = 18

@@ -12,7 +12,6 @@ import json
 import statistics
 import tempfile
 from collections.abc import Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,7 +31,7 @@ from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.testbed.media import read_clip, write_clip
 from fastav_plugin.testbed.model import MODEL_PATH, prepare_inputs
-from fastav_plugin.testbed.tasks import Item, held_out_items
+from fastav_plugin.testbed.tasks import Item, clips_asked_twice
 
 LATE = "late_removal"
 METHODS = ("fastav", "divprune", "fastav+divprune")
@@ -127,8 +126,7 @@ def measure(
     """Print mean KL and agreement with dense per method and part of the text as JSON."""
     thinker = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
     processor = Qwen2_5OmniProcessor.from_pretrained(model)
-    groups = groupby(held_out_items(), key=lambda item: item.seed)
-    asked = [items[:2] for _, group in groups if len(items := list(group)) > 1][:clips]
+    asked = [items[:2] for items in clips_asked_twice(clips)]
     config = FastAVConfig.from_pretrained(model)
     configs = {method: config.replace(method=method) for method in COMPARED}
     texts = [

@@ -12,7 +12,6 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +25,7 @@ from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.testbed.media import read_clip, write_clip
 from fastav_plugin.testbed.model import MODEL_PATH, prepare_inputs
-from fastav_plugin.testbed.tasks import Item, held_out_items
+from fastav_plugin.testbed.tasks import Item, clips_asked_twice
 
 METHODS = ("none", "fastav", "divprune", "fastav+divprune")
 ALONE, NEXT_TURN, INSTEAD = "alone", "next turn", "instead"
@@ -95,8 +94,7 @@ def measure(
     """Print the share of right second answers per method and way as JSON."""
     thinker = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
     processor = Qwen2_5OmniProcessor.from_pretrained(model)
-    groups = groupby(held_out_items(), key=lambda item: item.seed)
-    asked = [items for _, group in groups if len(items := list(group)) > 1][:clips]
+    asked = clips_asked_twice(clips)
     config = FastAVConfig.from_pretrained(model)
     right: dict[str, dict[str, int]] = {method: defaultdict(int) for method in METHODS}
     total = sum(len(items) - 1 for items in asked)

@@ -7,6 +7,7 @@ questions), "match" (its matching question), "colour", "sound" and "order" (perc
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -161,3 +162,9 @@ def _yes_no(task: str, answer: bool, subject: str = "") -> Question:
 
 def _question(task: str, answer: str, subject: str = "") -> Question:
     return Question(task, _WORDING[task].format(subject), answer)
+
+
+def clips_asked_twice(count: int) -> list[list[Item]]:
+    """The held-out questions of the first `count` clips that more than one is asked about."""
+    groups = groupby(held_out_items(), key=lambda item: item.seed)
+    return [items for _, group in groups if len(items := list(group)) > 1][:count]

@@ -16,6 +16,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -99,7 +100,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="text-generation-launcher", allow_abbrev=False)
     parser.add_argument("--model-id", default="bigscience/bloom-560m")
     parser.add_argument("--num-shard", type=int, default=1)
-    parser.add_argument("--shard-uds-path", default="/tmp/text-generation-server")
+    socket = Path(tempfile.gettempdir()) / "text-generation-server"
+    parser.add_argument("--shard-uds-path", default=str(socket))
     parser.add_argument("--master-addr", default="localhost")
     parser.add_argument("--master-port", type=int, default=29500)
     parser.add_argument("--port", type=int, default=3000)
