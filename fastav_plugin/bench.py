@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -53,9 +54,10 @@ class Case:
         ratios: each time over the dense time of the same round.
         steps: each measured time of a later token.
         theory: theoretical multiply-accumulates of the prefill as a fraction of dense.
-        pruner: seconds in each part of the pruner's own code, in one further run.
+        pruner: seconds in each part of the pruner's own code, one entry per clocked run.
         kv_bytes: keys and values held after the prefill.
         peak_bytes: most memory held in any run, weights included; None where nobody tells.
+        call_bytes: the same less what was held when the run began.
         identical: whether the first token's logits equal the dense ones bit by bit.
     """
 
@@ -67,14 +69,19 @@ class Case:
     ratios: list[float] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
     theory: float = 1.0
-    pruner: dict[str, float] = field(default_factory=dict)
+    pruner: list[dict[str, float]] = field(default_factory=list)
     kv_bytes: int = 0
     peak_bytes: int | None = None
+    call_bytes: int | None = None
     identical: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
         step = statistics.median(self.steps) if self.steps else None
+        parts = {
+            name: statistics.median(spent[name] for spent in self.pruner)
+            for name in (self.pruner[0] if self.pruner else ())
+        }
         return {
             "case": self.name,
             "median_seconds": statistics.median(self.seconds),
@@ -82,12 +89,13 @@ class Case:
             "ratio": statistics.median(self.ratios),
             "iqr_ratio": spread(self.ratios),
             "theory": self.theory,
-            "pruner_seconds": sum(self.pruner.values()) if self.pruned else None,
-            "pruner_parts": self.pruner,
+            "pruner_seconds": sum(parts.values()) if self.pruned else None,
+            "pruner_parts": parts,
             "decode_seconds": step,
             "iqr_decode_seconds": spread(self.steps) if self.steps else None,
             "kv_bytes": self.kv_bytes,
             "peak_bytes": self.peak_bytes,
+            "call_bytes": self.call_bytes,
             "bit_identical": None if self.pruned else self.identical,
             "seconds": self.seconds,
         }
@@ -135,22 +143,21 @@ def _measure(plan: Plan, model: nn.Module, batch: int, prompt: PromptSize, tick:
     for round_index in range(plan.warm_up + plan.repeats):
         if round_index == plan.warm_up:
             for case in cases:
-                case.seconds, case.ratios, case.steps = [], [], []
+                case.seconds, case.ratios, case.steps, case.pruner = [], [], [], []
         # Each round begins with another case, so that none always follows the same one.
         first = round_index % len(cases)
         order = cases if reference is None else [*cases[first:], *cases[:first]]
         for case in order:
-            logits = _run(plan, model, ids, case)
+            logits = _run(plan, model, ids, case, clocked=case.pruned and not plan.slow_clock)
             reference = logits if reference is None else reference
             case.identical &= torch.equal(logits, reference)
             tick(case.name)
         for case in cases:
             case.ratios.append(case.seconds[-1] / dense.seconds[-1])
     for case in cases:
-        if case.pruned:
-            with clock_on_pruner(plan.device) as spent:
-                _run(replace(plan, new_tokens=1), model, ids, replace(case, seconds=[], steps=[]))
-            case.pruner = spent
+        if case.pruned and plan.slow_clock:
+            once = replace(case, seconds=[], steps=[])
+            _run(replace(plan, new_tokens=1), model, ids, once, clocked=True)
             tick(f"pruner alone, {case.name}")
     return Point(batch, prompt, tokens.length, cases)
 
@@ -189,28 +196,32 @@ def _bind(model: nn.Module, config: FastAVConfig) -> None:
     _generate(model, draw_ids(model, 1, 16), cache)
 
 
-def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case) -> Tensor:
-    """One timed generate(); returns the first token's logits."""
+def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case, clocked: bool) -> Tensor:
+    """One timed generate(), the pruner `clocked` within it; returns the first token's logits."""
     detach(model)
     state = case.prepare()
     cache = case.cache()
     clock = StepClock()
     forget_peak_memory(plan.device)
-    start = now(plan.device)
-    output = _generate(
-        model,
-        ids,
-        cache,
-        max_new_tokens=plan.new_tokens,
-        stopping_criteria=StoppingCriteriaList([clock]),
-    )
+    held_before = peak_memory(plan.device)
+    with clock_on_pruner(plan.device) if clocked else nullcontext() as spent:
+        start = now(plan.device)
+        output = _generate(
+            model,
+            ids,
+            cache,
+            max_new_tokens=plan.new_tokens,
+            stopping_criteria=StoppingCriteriaList([clock]),
+        )
+    if spent is not None:
+        case.pruner.append(spent)
     case.seconds.append(clock.times[0] - start)
     pairs = zip(clock.times, clock.times[1:], strict=False)
     case.steps += [later - earlier for earlier, later in pairs]
     peak = peak_memory(plan.device)
-    case.peak_bytes = (
-        peak if case.peak_bytes is None or peak is None else max(case.peak_bytes, peak)
-    )
+    if peak is not None and held_before is not None:
+        case.peak_bytes = max(case.peak_bytes or 0, peak)
+        case.call_bytes = max(case.call_bytes or 0, peak - held_before)
     held = output.past_key_values
     if case.pruned:
         case.theory = held.report().flops_ratio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import platform
@@ -9,7 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +106,15 @@ def peak_memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def forget_peak_memory(device: torch.device | str = "cpu") -> None:
-    """Count the peak from now on, where the system allows it."""
+    """Count the peak from now on, where the system allows it.
+
+    Freed memory goes back to the system first, so that no later run finds it for nothing.
+    """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:

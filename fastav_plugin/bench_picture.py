@@ -60,6 +60,8 @@ def _curve_panels(points: Any) -> dict[str, Callable[[Any], float]]:
     }
     if first["decode_seconds"] is not None:
         panels["Time of a later token, s"] = lambda case: float(case["decode_seconds"])
+    if first["call_bytes"] is not None:
+        panels["Memory of the call, MB"] = lambda case: float(case["call_bytes"]) / 1e6
     panels["Keys and values, MB"] = lambda case: float(case["kv_bytes"]) / 1e6
     return panels
 

@@ -77,12 +77,18 @@ class Plan:
         return [(batch, size) for batch in self.batches for size in prompts]
 
     @property
+    def slow_clock(self) -> bool:
+        """Whether the clock on the pruner makes the device wait, so that it needs its own run."""
+        return not self.device.startswith("cpu")
+
+    @property
     def steps(self) -> int:
         """Pieces of work that `run_bench` reports."""
         names = list(self.configs())
         pruned = len(names) + self.peers * sum(name in PEERS for name in names)
         cases = 1 + 3 * self.idle + pruned
-        return 1 + len(self.points()) * (cases * (self.warm_up + self.repeats) + pruned)
+        rounds = self.warm_up + self.repeats
+        return 1 + len(self.points()) * (rounds * cases + pruned * self.slow_clock)
 
 
 def scale(prompt: PromptSize, length: int) -> PromptSize:

@@ -106,7 +106,11 @@ def run(
     ] = None,
     frames: Annotated[
         int | None,
-        typer.Option(min=2, help="For videollama2-av: frames taken of the clip. Default: 8."),
+        typer.Option(
+            min=2,
+            help="Frames that the video is split into, for rules of frames. For videollama2-av: "
+            "taken of the clip, default 8.",
+        ),
     ] = None,
     rule: Rule = None,
     drop_ratio: DropRatio = None,
@@ -158,13 +162,13 @@ def run(
         )
         run_on_clip(whole, json)
         return
-    _refuse(shape, {"clip": clip, "frames": frames})
+    _refuse(shape, {"clip": clip})
     sizes, batches = _integers("lengths", lengths), _integers("batch", batch) or (1,)
     plan = Plan(
         shape=shape,
         methods=names,
         overrides=ratios.overrides(),
-        prompt=_prompt(shape, counts),
+        prompt=_prompt(shape, counts | {"frames": frames}),
         lengths=sizes,
         batches=batches,
         dtype=dtype,
@@ -227,7 +231,7 @@ def _prompt(shape: str, counts: dict[str, int | None]) -> Any:
     """The shape's prompt with the counts that were given; None where none was."""
     given: dict[str, Any] = {name: count for name, count in counts.items() if count is not None}
     if "video" in given:
-        given["frames"] = 0
+        given.setdefault("frames", 0)
     return dataclasses.replace(find_shape(shape).prompt, **given) if given else None
 
 
