@@ -55,8 +55,8 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
 def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count: int) -> Tensor:
     """`max_min_diversity` within each group of rows, all groups in step.
 
-    Products are made tile by tile, since one tile's fill the device; each of the `count` steps
-    that follow is taken by all groups at once and waits for no device.
+    On a CPU products are made tile by tile, since one tile's fill it; elsewhere all at once. Each
+    of the `count` steps that follow is taken by all groups at once and waits for no device.
 
     Args:
         features: [R, d].
@@ -158,7 +158,7 @@ def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
 def _unit_rows(rows: Tensor) -> Tensor:
     """Rows of length one in float32, in the memory of `rows` if it can; zero rows stay zero."""
     upcast = rows.float()
-    norms: Tensor = torch.linalg.vector_norm(upcast, dim=1, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(upcast, dim=-1, keepdim=True)
     return upcast.div_(norms.masked_fill_(norms == 0, 1))
 
 
@@ -177,6 +177,8 @@ def _pairs(
 
 def _distances(features: Tensor, groups: Tensor) -> Tensor:
     """float32 [N, M, M], `1 - cosine` between the rows of each group, infinite to themselves."""
+    if features.device.type != "cpu":
+        return _distances_at_once(features, groups)
     number, total = groups.shape
     made = torch.empty((number, total, total), device=features.device)
     for group, matrix in zip(groups, made, strict=True):
@@ -186,6 +188,17 @@ def _distances(features: Tensor, groups: Tensor) -> Tensor:
             if rows != columns:
                 # Contiguous first: written across, each line of the matrix would be a miss.
                 matrix[columns, rows] = distances.T.contiguous()
+    return made
+
+
+def _distances_at_once(features: Tensor, groups: Tensor) -> Tensor:
+    """`_distances` in one product of all groups, for devices that are slow to start many.
+
+    It makes each pair twice, from the rows of the groups once more in float32.
+    """
+    units = _unit_rows(features[groups])
+    made = torch.bmm(units, units.transpose(1, 2)).neg_().add_(1)
+    made.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     return made
 
 

@@ -40,7 +40,9 @@ cpu) measure "$SHAPE-batch1" "$@" --repeats 3 --new-tokens 9 ;;
     fi
     ;;
 esac
+# video-SALMONN 2's prompt for 110 s or more, 110 frames of 182 tokens and 3 of sound, shorter and longer.
 lengths=1000,2000,4000,8000,16000,20400,32000
 [ "$SHAPE" = tiny ] && lengths=500,1000
-measure "$SHAPE-lengths" "$@" --lengths "$lengths" --repeats 1 --warm-up 1 --new-tokens 9
+measure "$SHAPE-lengths" "$@" --lengths "$lengths" --video 20020 --audio 330 --frames 110 \
+    --rule 'video=first 4 frames, audio=first 12 tokens' --repeats 1 --warm-up 1 --new-tokens 9
 echo "Results: $OUTPUT"

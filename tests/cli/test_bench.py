@@ -66,13 +66,13 @@ def test_a_grid_of_batches_and_lengths(invoke: Callable[..., Result], tmp_path: 
 
 
 def test_a_rule_of_frames(invoke_json: Callable[..., Any]) -> None:
-    """Frames of the prompt that is scaled: 40 of video split into 10, 400 into 100."""
-    frames = ("--video", 40, "--audio", 0, "--frames", 10, "--rule", "video=first 2 frames")
+    """Frames of the prompt that is scaled: 80 of video split into 10, 800 into 100."""
+    frames = ("--video", 80, "--audio", 0, "--frames", 10, "--rule", "video=first 2 frames")
     found = invoke_json(
-        *SMALL[:5], *frames, "--lengths", "60,420", "--methods", "fastav", "--repeats", 1
+        *SMALL[:5], *frames, "--lengths", "100,820", "--methods", "fastav", "--repeats", 1
     )
     tokens = [point["prompt"] for point in found["points"]]
-    assert [(prompt["video"], prompt["frames"]) for prompt in tokens] == [(40, 10), (400, 100)]
+    assert [(prompt["video"], prompt["frames"]) for prompt in tokens] == [(80, 10), (800, 100)]
     short, long = (point["cases"][1] for point in found["points"])
     assert long["theory"] < short["theory"] < 1
     assert 0 <= long["call_bytes"] <= long["peak_bytes"]

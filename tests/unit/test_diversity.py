@@ -72,6 +72,27 @@ def test_long_redundant_features_follow_the_rule(
     check_rule(features, max_min_diversity(features, 200))
 
 
+@pytest.mark.parametrize("case", [name for name in CASES if not name.startswith("video")])
+def test_golden_picks_by_one_product(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """The way of other devices than a CPU, on this one."""
+    monkeypatch.setattr(diversity, "_distances", diversity._distances_at_once)
+    features = GOLDEN[case.split("/")[0] + "/features"].float()
+    check_rule(features, max_min_diversity(features, len(GOLDEN[case])), GOLDEN[case])
+
+
+def test_one_product_of_groups_of_unequal_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = clusters(100, 24)
+    groups = torch.arange(120).view(3, 40).clamp(max=99)
+    valid = torch.arange(120).view(3, 40) < 100
+    expected = pick_in_groups(features, groups, valid, 15)
+    monkeypatch.setattr(diversity, "_distances", diversity._distances_at_once)
+    with Counted() as seen:
+        found = pick_in_groups(features, groups, valid, 15)
+    assert torch.equal(found, expected)
+    assert seen.counts["aten.bmm"] == 1
+    assert not WAITS & set(seen.counts)
+
+
 @pytest.mark.parametrize("width", [1, DEPTH - 1, DEPTH, DEPTH + 1, 3 * DEPTH + 7])
 @pytest.mark.parametrize("fast", [True, False])
 def test_products(monkeypatch: pytest.MonkeyPatch, width: int, fast: bool) -> None:
