@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -144,10 +145,9 @@ def _measure(plan: Plan, model: nn.Module, batch: int, prompt: PromptSize, tick:
         if round_index == plan.warm_up:
             for case in cases:
                 case.seconds, case.ratios, case.steps, case.pruner = [], [], [], []
-        # Each round begins with another case, so that none always follows the same one.
-        first = round_index % len(cases)
-        order = cases if reference is None else [*cases[first:], *cases[:first]]
-        for case in order:
+        # Each round has another order, so that no case always follows the same one.
+        shuffled = random.Random(round_index).sample(cases, len(cases))
+        for case in cases if reference is None else shuffled:
             logits = _run(plan, model, ids, case, clocked=case.pruned and not plan.slow_clock)
             reference = logits if reference is None else reference
             case.identical &= torch.equal(logits, reference)
