@@ -10,14 +10,18 @@ from torch import Tensor
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.products import in_float32, inner_products, pack
 
-#: Largest candidate count whose distances are held as one matrix (1 GiB in float32).
-MATRIX_LIMIT = 16384
+#: Largest candidate count whose distances are held as one matrix (576 MiB in float32).
+MATRIX_LIMIT = 12288
 
 #: Rows of one product; two tiles and what comes of them stay in a CPU's cache.
 TILE = 1024
 
-#: Rows among which the next picks are sought where there is no matrix.
+#: Distances up to this are the rounding of float32 and count as none, so that copies of a row tie.
+ROUNDING = 2e-6
+
+#: Rows among which the next picks are sought where there is no matrix: at most and at least.
 CANDIDATES = 1024
+FEWEST_CANDIDATES = 64
 
 
 def max_min_diversity(features: Tensor, count: int) -> Tensor:
@@ -25,11 +29,12 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
 
     Distance is `1 - cosine`, computed in float32 whatever the dtype. The first pick is the row
     whose nearest other row is farthest; each next pick is the row farthest from the set picked
-    so far. Ties go to the lowest index, no row is picked twice, a zero row is at distance 1 from
-    every other. O(count * M) after the products of all pairs, each made once.
+    so far. Ties go to the lowest index, copies of a row at distance 0 among them; no row is picked
+    twice, a zero row is at distance 1 from every other. O(count * M) after the products of all
+    pairs, each made once.
 
     Memory: the rows once more in float32, and 4 M^2 bytes for all distances; above `MATRIX_LIMIT`
-    rows 4 `CANDIDATES`^2 bytes, at about twice the time.
+    rows 4 `CANDIDATES`^2 bytes, at up to twice the time.
 
     Args:
         features: [M, d].
@@ -124,29 +129,35 @@ def _walk(
 def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
     """int64 [1, count], the picks of one group, without the matrix of all distances.
 
-    A distance to the picks only ever shrinks. So the picks among the `CANDIDATES` farthest rows
-    are those among all rows for as long as they lie as far as the best of the others did when
-    the round began; then the distances to them are made for all rows at once.
+    A distance to the picks only ever shrinks. So the picks among the farthest rows, the
+    candidates, are those among all rows for as long as they lie as far as the best of the others
+    did when the round began; then the distances to them are made for all rows at once. Where few
+    picks of a round could be kept, as among many copies of a row, the next has fewer candidates.
     """
     picks: list[Tensor] = []
     tiles = [pack(_unit_rows(features[part])) for part in torch.split(group, TILE)]
     nearest = torch.full(group.shape, float("inf"), device=features.device)
-    found = 0
+    found, size = 0, CANDIDATES
     while found < min(count, len(group)):
         if found == 0:
             chosen = _nearest_others(tiles, len(group)).argmax(dim=0, keepdim=True)
         else:
             order = nearest.argsort(descending=True, stable=True)
-            candidates, others = order[:CANDIDATES].sort().values, order[CANDIDATES:]
+            candidates, others = order[:size].sort().values, order[size:]
             bound = nearest[others[:1]] if len(others) else nearest.new_tensor([-float("inf")])
             local = _distances(features, group[candidates][None])
             walked, heights = _walk(
                 local, nearest[candidates][None], min(len(candidates), count - found)
             )
-            sure = int((heights[0] >= bound).long().cumprod(dim=0).sum())
-            chosen = candidates[walked[0, :sure]]
+            reached = candidates[walked[0]]
+            # At the bound, those that came from above it may have a lower index among the others.
+            sure = (heights[0] > bound) | ((heights[0] == bound) & (nearest[reached] == bound))
+            sure[0] = True
+            kept = int(sure.long().cumprod(dim=0).sum())
+            chosen = reached[:kept]
+            size = min(CANDIDATES, max(FEWEST_CANDIDATES, 2 * kept))
         rows = pack(_unit_rows(features[group[chosen]]))
-        reach = [inner_products(rows, tile).neg_().add_(1).amin(dim=0) for tile in tiles]
+        reach = [_to_distances(inner_products(rows, tile)).amin(dim=0) for tile in tiles]
         torch.fmin(nearest, torch.cat(reach), out=nearest)
         nearest.index_fill_(0, chosen, float("-inf"))
         picks.append(chosen)
@@ -162,13 +173,18 @@ def _unit_rows(rows: Tensor) -> Tensor:
     return upcast.div_(norms.masked_fill_(norms == 0, 1))
 
 
+def _to_distances(cosines: Tensor) -> Tensor:
+    """`1 - cosine` in the memory of the cosines, none for rows that differ by rounding alone."""
+    return torch.nn.functional.threshold_(cosines.neg_().add_(1), ROUNDING, 0.0)
+
+
 def _pairs(
     tiles: list[tuple[Tensor, ...]],
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Distances of all pairs of tiles, each pair once, infinite from a row to itself."""
     for i, rows in enumerate(tiles):
         for j, columns in enumerate(tiles[: i + 1]):
-            distances = inner_products(rows, columns).neg_().add_(1)
+            distances = _to_distances(inner_products(rows, columns))
             if i == j:
                 distances.fill_diagonal_(float("inf"))
             height, width = distances.shape
@@ -197,7 +213,7 @@ def _distances_at_once(features: Tensor, groups: Tensor) -> Tensor:
     It makes each pair twice, from the rows of the groups once more in float32.
     """
     units = _unit_rows(features[groups])
-    made = torch.bmm(units, units.transpose(1, 2)).neg_().add_(1)
+    made = _to_distances(torch.bmm(units, units.transpose(1, 2)))
     made.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     return made
 

@@ -72,6 +72,22 @@ def test_long_redundant_features_follow_the_rule(
     check_rule(features, max_min_diversity(features, 200))
 
 
+@pytest.mark.parametrize("matrix", [True, False])
+def test_copies_of_a_row_tie(monkeypatch: pytest.MonkeyPatch, matrix: bool) -> None:
+    """After one of each the lowest index is next, whatever float32 rounds copies apart by."""
+    monkeypatch.setattr(diversity, "TILE", 70)
+    if not matrix:
+        monkeypatch.setattr(diversity, "MATRIX_LIMIT", 0)
+        monkeypatch.setattr(diversity, "CANDIDATES", 48)
+        monkeypatch.setattr(diversity, "FEWEST_CANDIDATES", 16)
+    unlike = torch.randn(13, 500, generator=torch.Generator().manual_seed(0))
+    scale = 1 + torch.rand(260, 1, generator=torch.Generator().manual_seed(1))
+    picks = max_min_diversity(unlike.repeat(20, 1) * scale, 100).tolist()
+    assert sorted(pick % 13 for pick in picks[:13]) == list(range(13))
+    rest = [row for row in range(260) if row not in picks[:13]]
+    assert picks[13:] == rest[:87]
+
+
 @pytest.mark.parametrize("case", [name for name in CASES if not name.startswith("video")])
 def test_golden_picks_by_one_product(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     """The way of other devices than a CPU, on this one."""
