@@ -41,7 +41,7 @@ class Sizes:
         groups: key/value heads.
         size: head size.
         layers: layers of the rollout.
-        repeats: rounds, after one that warms up.
+        repeats: rounds, after two calls that warm up.
         dtype: of queries, keys and features as the model holds them.
     """
 
@@ -60,7 +60,7 @@ class Sizes:
 
 @dataclass
 class Timing:
-    """One version of one part: seconds of each round, the first call's memory, remarks."""
+    """One version of one part: seconds of each round, memory of one call, remarks."""
 
     part: str
     version: str
@@ -99,7 +99,8 @@ def run_parts(sizes: Sizes, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     for part in parts:
         versions = {"selection": _selections, "rollout": _rollouts, "scoring": _scores}[part](sizes)
         for version in versions:
-            # The first call, before others leave memory behind that it could use again.
+            # The second call: the first also holds what libraries set up once.
+            version.call()
             forget_peak_memory()
             before = peak_memory()
             result = version.call()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -61,7 +62,8 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
     """`max_min_diversity` within each group of rows, all groups in step.
 
     On a CPU products are made tile by tile, since one tile's fill it; elsewhere all at once. Each
-    of the `count` steps that follow is taken by all groups at once and waits for no device.
+    of the `count` steps that follow is taken by all groups at once and waits for no device; an
+    NVIDIA GPU takes all of them in one kernel.
 
     Args:
         features: [R, d].
@@ -102,17 +104,19 @@ def _walk(
 
     Args:
         distances: float32 [N, M, M].
-        nearest: float32 [N, M], distance to the picks so far, -inf for what cannot be picked;
-            updated in place.
+        nearest: float32 [N, M], distance to the picks so far, -inf for what cannot be picked.
         steps: how often.
         first: int64 [N], the first pick if it is known.
 
     Returns:
         int64 [N, steps], the picks; float32 [N, steps], `nearest` of each when picked.
     """
+    if nearest.is_cuda and (kernel := _kernel()) is not None:
+        return kernel(distances, nearest, steps, first)
     number, total = nearest.shape
     picks = torch.empty((number, steps), dtype=torch.int64, device=nearest.device)
     heights = nearest.new_empty((number, steps))
+    nearest = nearest.clone()
     rows = distances.view(number * total, total)
     offsets = torch.arange(number, device=nearest.device) * total
     for step in range(steps):
@@ -124,6 +128,18 @@ def _walk(
         torch.fmin(nearest, rows.index_select(0, pick + offsets), out=nearest)
         nearest.scatter_(1, pick[:, None], float("-inf"))
     return picks, heights
+
+
+@functools.cache
+def _kernel() -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """All steps as one kernel for NVIDIA GPUs; None where there is no triton to compile it."""
+    if torch.version.hip is not None:
+        return None
+    try:
+        from fastav_plugin.diversity_kernel import walk_in_one_kernel
+    except ImportError:
+        return None
+    return walk_in_one_kernel
 
 
 def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
@@ -175,7 +191,7 @@ def _unit_rows(rows: Tensor) -> Tensor:
 
 def _to_distances(cosines: Tensor) -> Tensor:
     """`1 - cosine` in the memory of the cosines, none for rows that differ by rounding alone."""
-    return torch.nn.functional.threshold_(cosines.neg_().add_(1), ROUNDING, 0.0)
+    return torch.threshold_(cosines.neg_().add_(1), ROUNDING, 0.0)
 
 
 def _pairs(

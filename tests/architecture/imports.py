@@ -33,7 +33,8 @@ TIERS: tuple[tuple[str, ...], ...] = (
     # `generate_call` reads frames of transformers and knows nothing of this package.
     ("tokens", "scoring", "rollout", "diversity", "report", "model_identity", "generate_call")
     + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
-    ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy", "products"),
+    ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy", "products")
+    + ("diversity_kernel",),
     ("errors",),
 )
 
