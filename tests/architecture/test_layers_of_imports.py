@@ -27,7 +27,9 @@ def test_the_rooms_are_really_read() -> None:
     assert "attach" in edges[""]
 
 
-@pytest.mark.parametrize("name", ["scoring", "rollout", "diversity", "diversity_kernel", "products"])
+@pytest.mark.parametrize(
+    "name", ["scoring", "rollout", "diversity", "diversity_kernel", "products"]
+)
 def test_mathematics_knows_tensors_only(name: str) -> None:
     assert {target for target, _ in graph(ROOT)[name]} <= {"errors", "products", "diversity_kernel"}
 
