@@ -86,7 +86,7 @@ def _draw_curves(axes: Axes, points: Any, value: Callable[[Any], float]) -> None
             )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    axes.set_xticks(lengths, [f"{length / 1000:.1f}k" for length in lengths])
+    axes.set_xticks(lengths, [_thousands(length) for length in lengths])
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
@@ -94,6 +94,10 @@ def _draw_curves(axes: Axes, points: Any, value: Callable[[Any], float]) -> None
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _thousands(tokens: int) -> str:
+    return f"{tokens / 1000:.0f}k" if tokens >= 950 else str(tokens)
 
 
 def _bars(points: Any) -> int:

@@ -107,6 +107,8 @@ def _omni(layers: int, hidden: int, heads: int, groups: int, width: int, words: 
                     "mrope_section": [16, 24, 24],
                 },
             },
+            # generate() looks for pictures by it.
+            vision_start_token_id=151652,
         )
 
     # Half a minute: a grid of 72 tokens for each second of video, 25 tokens of sound.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -76,6 +77,26 @@ def test_a_rule_of_frames(invoke_json: Callable[..., Any]) -> None:
     short, long = (point["cases"][1] for point in found["points"])
     assert long["theory"] < short["theory"] < 1
     assert 0 <= long["call_bytes"] <= long["peak_bytes"]
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES if not name.startswith("qwen2-")])
+def test_every_family_of_shapes_runs(
+    monkeypatch: pytest.MonkeyPatch, invoke_json: Callable[..., Any], name: str
+) -> None:
+    """A shape's own configuration and class, made narrow."""
+    shape = find_shape(name)
+    config = shape.config()
+    text = config.get_text_config()
+    text.num_hidden_layers, text.hidden_size, text.intermediate_size = 2, 256, 128
+    text.num_attention_heads, text.num_key_value_heads = 2, 1
+    text.vocab_size = min(text.vocab_size, 32064)
+    if hasattr(config, "audio_config"):
+        config.audio_config.output_dim = config.vision_config.out_hidden_size = 256
+    monkeypatch.setitem(SHAPES, "narrow", dataclasses.replace(shape, config=lambda: config))
+    found = invoke_json("bench", "--shape", "narrow", "--repeats", 1, "--warm-up", 0, "--no-idle")
+    cases = found["points"][0]["cases"]
+    assert [case["case"] for case in cases] == ["dense", *shape.methods]
+    assert all(case["theory"] < 1 for case in cases[1:])
 
 
 def test_the_table(invoke: Callable[..., Result]) -> None:
