@@ -57,7 +57,10 @@ def test_the_same_words_about_other_clips_draw_other_rows(
 
 def test_a_draw_follows_from_seed_and_question_alone() -> None:
     one, other = (make_question(CLIPS, item) for item in ITEMS)
-    hooks = [{"name": "random", "seed": 1, "layer": 4}, {"name": "fine_pruning"}]
+    hooks: list[dict[str, Any]] = [
+        {"name": "random", "seed": 1, "layer": 4},
+        {"name": "fine_pruning"},
+    ]
     config = FastAVConfig(hooks=hooks)
 
     def drawn(question: Any, config: FastAVConfig = config) -> list[dict[str, Any]]:
