@@ -41,16 +41,6 @@ def test_the_cheapest_that_reaches_a_target_is_chosen() -> None:
     }
 
 
-def test_what_is_shipped_follows_from_its_own_rows() -> None:
-    assert RECORDED["targets"] == json.loads(json.dumps({k: asdict(t) for k, t in TARGETS.items()}))
-    assert RECORDED["first_clip"] == 100_000
-    assert [row["setting"] for row in RECORDED["rows"]] == [
-        "dense",
-        *(candidate.name(BASE) for candidate in grid(BASE)),
-    ]
-    assert RECORDED["chosen"] == choose(BASE, RECORDED["rows"])
-
-
 def test_the_table_holds_what_was_chosen_and_the_published_layer() -> None:
     settings, table = targets(BASE)
     made = {setting.name: setting.make(0) for setting in settings}
