@@ -37,7 +37,7 @@ def answer_questions(
     model: Any,
     processor: Any,
     source: Source,
-    configs: Mapping[str, FastAVConfig],
+    configs: Mapping[str, FastAVConfig] | Callable[[Question], Mapping[str, FastAVConfig]],
     file: EvaluationFile,
     tick: Callable[[str], None] = lambda name: None,
     leave_out: Callable[[Question, str], None] | None = None,
@@ -50,7 +50,7 @@ def answer_questions(
         model: the model, in evaluation mode.
         processor: its processor, for reading the answers' tokens.
         source: questions and their inputs.
-        configs: by name; dense is always there.
+        configs: by name, of each question where a function gives them; dense is always there.
         file: what is answered already, and where answers go.
         tick: called after each question, answered now or before, with its task.
         leave_out: called with a question whose media cannot be read, and the reason; None raises.
@@ -74,7 +74,8 @@ def answer_questions(
                 leave_out(question, str(error))
                 tick(question.task)
                 continue
-            answers = answer_one(model, processor, inputs, question, configs, source.max_new_tokens)
+            own = configs(question) if callable(configs) else configs
+            answers = answer_one(model, processor, inputs, question, own, source.max_new_tokens)
             record = Record(question, answers)
             file.append(record)
         elif record.question != question:

@@ -21,7 +21,7 @@ QUESTIONS = 1002
 
 
 def items_of(
-    held_out: Sequence[str], count: int = QUESTIONS, limit: int | None = None
+    held_out: Sequence[str], count: int = QUESTIONS, limit: int | None = None, first_seed: int = 0
 ) -> list[tuple[str, Item]]:
     """Draw the questions, the same ones each time, as many of every task.
 
@@ -30,6 +30,7 @@ def items_of(
         count: of each set, rounded up to a multiple of the number of tasks. Fewer questions are
             always among more.
         limit: only the first so many of each set.
+        first_seed: as in `held_out_items`.
 
     Returns:
         Each item with the set it is of.
@@ -38,7 +39,9 @@ def items_of(
     return [
         (name, item)
         for name in held_out
-        for item in held_out_items(per_task, combinations=name == COMBINATIONS)[:limit]
+        for item in held_out_items(
+            per_task, combinations=name == COMBINATIONS, first_seed=first_seed
+        )[:limit]
     ]
 
 

@@ -15,11 +15,7 @@ from fastav_plugin.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.cli import papers
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_testbed
-from fastav_plugin.cli.evaluation_settings import (
-    DEFAULT_METHODS,
-    check_device,
-    make_settings,
-)
+from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, check_device, make_settings
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import (
     AnswersFile,
@@ -48,11 +44,7 @@ from fastav_plugin.media import SOUND
 from fastav_plugin.model_overrides.own_models import own_model
 from fastav_plugin.papers.tables import KEYS
 from fastav_plugin.testbed.model import MODEL_PATH
-from fastav_plugin.testbed_source import (
-    CLIPS,
-    COMBINATIONS,
-    QUESTIONS,
-)
+from fastav_plugin.testbed_source import CLIPS, COMBINATIONS, QUESTIONS
 
 SUITES = (TESTBED, PAPERS)
 #: Exit status of a run that had to leave rows out.
@@ -143,6 +135,14 @@ def run(
     markdown: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Papers: the tables, for a README.")
     ] = None,
+    select: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            dir_okay=False,
+            help="Papers: instead, choose settings for the accuracy targets, on other clips.",
+        ),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Of the confidence intervals. Questions are fixed.")
     ] = 0,
@@ -206,12 +206,15 @@ def run(
             tables=table or (),
             resume=resume,
             markdown=markdown,
+            select=select,
             seed=seed,
             device=device,
             dtype=dtype or "float32",
-            json=json,
+            as_json=json,
         )
         return
+    if table or markdown or select:
+        raise ConfigError("--table, --markdown and --select are about `--suite papers`.")
     names = method or (None if config else ratios.methods(None, DEFAULT_METHODS))
     configs = make_settings(found, names, config, overrides)
     dtype = dtype or ("float32" if data is None else "auto")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +18,16 @@ from fastav_plugin.cli.generate import load
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation_file import EvaluationFile, model_digest
 from fastav_plugin.papers.markdown import columns_of, duration, processor_of, render
-from fastav_plugin.papers.run import answer_suite, make_tables, prepare_suite
-from fastav_plugin.papers.tables import KEYS
+from fastav_plugin.papers.run import SELECTION_SEED, answer_suite, make_tables, prepare_suite
+from fastav_plugin.papers.tables import KEYS, suite
+from fastav_plugin.papers.targets import record_choice, selection
 from fastav_plugin.testbed_source import CLIPS, items_of
 
 PAPERS = "papers"
 #: Enough for differences of a few points, and done in minutes.
 QUESTIONS = 300
+#: A choice by means of a per cent or two takes more.
+SELECTION_QUESTIONS = 600
 
 
 def check_options(*given: Any) -> None:
@@ -45,36 +49,47 @@ def run(
     tables: Sequence[str],
     resume: Path | None,
     markdown: Path | None,
+    select: Path | None,
     seed: int,
     device: str,
     dtype: str,
-    json: bool,
+    as_json: bool,
 ) -> None:
     """Solve the settings, answer the questions, print the tables.
 
     Args:
         folder: the model's.
         overrides: fields of FastAVConfig that the tables start from.
-        questions: how many, as many of every task; None for `QUESTIONS`.
+        questions: how many, as many of every task; None for `QUESTIONS`, or for
+            `SELECTION_QUESTIONS` where settings are chosen.
         limit: only the first so many of them.
         tables: keys of the tables wanted; () for all.
         resume: file of answers.
         markdown: file for the tables as Markdown.
+        select: file for settings of the targets, chosen on clips that no table is about; None
+            makes the tables.
         seed: of the intervals.
         device: where the model runs.
         dtype: of its weights.
-        json: print JSON instead of tables.
+        as_json: print JSON instead of tables.
     """
     for key in tables:
         if key not in KEYS:
             raise ConfigError(f"Unknown table {key!r}. Known: {', '.join(KEYS)}.")
+    if select is not None and tables:
+        raise ConfigError("--select makes a table of its own: leave out --table.")
     start = time.monotonic()
-    items = [item for _, item in items_of((CLIPS,), questions or QUESTIONS, limit)]
+    first = 0 if select is None else SELECTION_SEED
+    count = questions or (QUESTIONS if select is None else SELECTION_QUESTIONS)
+    items = [item for _, item in items_of((CLIPS,), count, limit, first)]
     model, processor = load(folder, dtype, device)
     with progress("settings", None) as tick:
-        found = prepare_suite(model, processor, overrides, only=tables, tick=tick)
+        make = suite if select is None else selection
+        found = prepare_suite(model, processor, overrides, only=tables, make=make, tick=tick)
     facts = {
         "suite": PAPERS,
+        "first_clip": first,
+        "draws": "one per question",
         "version": __version__,
         "model": model_digest(folder),
         "device": device,
@@ -99,7 +114,10 @@ def run(
     if markdown is not None:
         markdown.write_text(render(result), encoding="utf-8")
         note(f"Written: {markdown}")
-    if json:
+    if select is not None:
+        select.write_text(json.dumps(record_choice(found.base, result), indent=1) + "\n")
+        note(f"Written: {select}")
+    if as_json:
         print_json(result)
         return
     for table in result["tables"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,8 @@ from fastav_plugin.comparison import DENSE
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluate import answer_questions
 from fastav_plugin.evaluation_file import EvaluationFile
-from fastav_plugin.evaluation_record import Record
+from fastav_plugin.evaluation_record import Question, Record
+from fastav_plugin.hooks.random_pruning import RandomPruning
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.papers.base import Base
 from fastav_plugin.papers.setting import Setting, Solved, Table, solve_all
@@ -40,19 +42,23 @@ class Suite:
     """The tables of one model with every free parameter solved.
 
     Attributes:
+        base: the model's own settings.
         solved: settings by name.
         tables: what stands side by side.
         same: for each setting the first one that is the same; settings are answered once.
     """
 
+    base: Base
     solved: dict[str, Solved]
     tables: list[Table]
     same: dict[str, str]
 
-    @property
-    def configs(self) -> dict[str, FastAVConfig]:
-        """What is answered, by name."""
-        return {name: self.solved[name].config for name in dict.fromkeys(self.same.values())}
+    def configs(self, question: Question) -> dict[str, FastAVConfig]:
+        """What answers a question, by name."""
+        return {
+            name: draw_for(question, self.solved[name].config)
+            for name in dict.fromkeys(self.same.values())
+        }
 
     def facts(self) -> dict[str, Any]:
         """The settings as plain JSON data."""
@@ -65,6 +71,7 @@ def prepare_suite(
     overrides: Mapping[str, Any],
     *,
     only: Sequence[str] = (),
+    make: Callable[[Base], tuple[list[Setting], list[Table]]] = suite,
     tick: Tick = lambda name: None,
 ) -> Suite:
     """Solve the settings of every table for one model.
@@ -74,6 +81,7 @@ def prepare_suite(
         processor: a Qwen2_5OmniProcessor.
         overrides: fields of FastAVConfig that all tables start from.
         only: keys of the tables wanted; () for all.
+        make: all settings and tables of a model.
         tick: called with the name of each setting that is solved.
 
     Raises:
@@ -82,7 +90,7 @@ def prepare_suite(
     config = FastAVConfig.for_model(model, method="fastav+divprune", **overrides)
     samples = _Samples(model, processor)
     base = Base(config, samples.layers, samples.prompt)
-    settings, tables = suite(base)
+    settings, tables = make(base)
     if only:
         tables = [table for table in tables if table.key in only]
         settings = _needed(settings, tables)
@@ -99,7 +107,32 @@ def prepare_suite(
         name: first[json.dumps(found.config.to_dict(), sort_keys=True)]
         for name, found in solved.items()
     }
-    return Suite(solved, tables, same)
+    return Suite(base, solved, tables, same)
+
+
+def draw_for(question: Question, config: FastAVConfig) -> FastAVConfig:
+    """The config with a draw at random of the question's own, the same one in every run.
+
+    Questions in the same words have the same token ids, from which `RandomPruning` draws; only
+    its seed can tell their clips apart.
+    """
+    hooks = config.to_dict()["hooks"]
+    if all(hook["name"] != RandomPruning.name for hook in hooks):
+        return config
+    return FastAVConfig(
+        hooks=[
+            {**hook, "seed": _seed(hook.get("seed", 0), question.key)}
+            if hook["name"] == RandomPruning.name
+            else hook
+            for hook in hooks
+        ]
+    )
+
+
+def _seed(seed: int, key: str) -> int:
+    """A number below 2 ** 63 that the setting's seed and the question decide."""
+    digest = hashlib.sha256(f"{seed} {key}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def _needed(settings: Sequence[Setting], tables: Sequence[Table]) -> list[Setting]:

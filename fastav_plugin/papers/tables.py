@@ -7,6 +7,7 @@ from typing import Any
 from fastav_plugin.hooks.base import ENTRANCE
 from fastav_plugin.papers.base import Base, ratios, scale_rule
 from fastav_plugin.papers.setting import Setting, Table
+from fastav_plugin.papers.targets import targets
 
 FASTAV, DIVPRUNE, COMPOSED = "fastav", "divprune", "fastav+divprune"
 NARROW, WIDE = "middle cut", "middle cut, wider"
@@ -36,7 +37,7 @@ def suite(base: Base) -> tuple[list[Setting], list[Table]]:
         _layers(base),
         _keeps(base),
         _removals(base),
-        _targets(base),
+        targets(base),
     ]
     settings = [*fixed, *(setting for own, _ in parts for setting in own)]
     return settings, [table for _, table in parts]
@@ -236,30 +237,4 @@ def _removals(base: Base) -> Part:
         "Late removal is at 0.82 of the depth; the last rows drop everything from one layer on "
         "and nothing before it (VTW).",
         [*before, *rows],
-    )
-
-
-def _targets(base: Base) -> Part:
-    """What the accuracy targets are measured on: P = 20 %, and DivPrune at 50 %."""
-    late, few = base.layers * 3 // 4, scale_rule(base.rules, 1 / 4)
-    later = f"cut at layer {late}, a quarter of the rule"
-    middle = base.layers // 2
-    settings = [
-        Setting("fastav, the model's own", lambda _: base.fastav(drop=0.2)),
-        Setting(f"fastav, {later}", lambda _: base.fastav(late, 0.2, few)),
-        Setting(
-            f"fastav, fine cuts alone from layer {middle + 1}", lambda _: [base.fine(middle, 0.2)]
-        ),
-        Setting("divprune 50 %", lambda _: [base.divprune(0.5)]),
-        Setting("divprune 50 % + fastav", lambda _: [base.divprune(0.5), *base.fastav(drop=0.2)]),
-        Setting(
-            f"divprune 50 % + fastav, {later}",
-            lambda _: [base.divprune(0.5), *base.fastav(late, 0.2, few)],
-        ),
-    ]
-    return settings, Table(
-        "targets",
-        "Accuracy targets: FastAV with P = 20 %, and with DivPrune at 50 % of video and audio",
-        "What differs from the model's own settings was chosen on clips that are not reported on.",
-        [(setting.name, setting.name) for setting in settings],
     )

@@ -119,6 +119,20 @@ def test_markdown_is_made_of_the_result(found: tuple[dict[str, Any], Path]) -> N
     assert {line.count("|") for line in lines[:3]} == {lines[0].count("|")}
 
 
+def test_settings_are_chosen_on_other_clips(folder: Path, tmp_path: Path) -> None:
+    chosen, answers = tmp_path / "chosen.json", tmp_path / "a.jsonl"
+    command = ["eval", "--suite", "papers", "--model", folder, "--select", chosen, "--limit", 1]
+    result = invoke(*command, "--resume", answers, "--json")
+    assert result.exit_code == 0, result.output
+    _, line = [json.loads(line) for line in answers.read_text().splitlines()]
+    assert int(line["question"]["clip"].split("/")[1]) >= run.SELECTION_SEED
+    recorded, printed = json.loads(chosen.read_text()), json.loads(result.stdout)
+    assert recorded["first_clip"] == run.SELECTION_SEED
+    assert len(recorded["rows"]) == len(printed["tables"][0]["rows"]) == len(line["answers"])
+    for row, full in zip(recorded["rows"], printed["tables"][0]["rows"], strict=True):
+        assert row.items() <= full.items()
+
+
 def test_differences_that_are_none_stand_in_brackets() -> None:
     show = cells()["over random"]
     assert show({"against_random": {"mean": 0.02, "low": -0.01, "high": 0.05}}) == "(+2.0)"
@@ -137,6 +151,8 @@ def test_wrong_options(folder: Path) -> None:
     for arguments, expected in {
         ("--table", "7"): "Unknown table '7'. Known: methods-fastav",
         ("--method", "fastav"): "settings and questions of its own",
+        ("--select", "a.json", "--table", "rules"): "--select makes a table of its own",
+        ("--suite", "testbed", "--table", "rules"): "are about `--suite papers`",
     }.items():
         result = invoke(*command, *arguments)
         assert result.exit_code == 2
