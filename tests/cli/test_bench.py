@@ -87,7 +87,7 @@ def test_every_family_of_shapes_runs(
     shape = find_shape(name)
     config = shape.config()
     text = config.get_text_config()
-    text.num_hidden_layers, text.hidden_size, text.intermediate_size = 2, 256, 128
+    text.num_hidden_layers, text.hidden_size, text.intermediate_size = 4, 256, 128
     text.num_attention_heads, text.num_key_value_heads = 2, 1
     text.vocab_size = min(text.vocab_size, 32064)
     if hasattr(config, "audio_config"):
