@@ -16,8 +16,9 @@ from typing_extensions import override
 
 from fastav_plugin.bench_parts import published_selection
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.hooks.base import VISUAL, LayerHookList, LayerView, method_hooks
+from fastav_plugin.hooks.base import LayerHookList, LayerView, method_hooks
 from fastav_plugin.hooks.div_prune import DivPrune
+from fastav_plugin.hooks.ratio_pruning import media_and_ratios
 
 #: Methods that have a published version here.
 PEERS = ("fastv", "divprune")
@@ -34,19 +35,24 @@ class PublishedDivPrune(DivPrune):
     @override
     def __call__(self, view: LayerView) -> Tensor:
         keep = torch.ones_like(view.alive)
-        for sample, rows in enumerate(view.mask(*VISUAL)):
-            candidates = rows.nonzero().squeeze(1)
-            features = view.hidden_states[sample, candidates]
-            count = max(1, round(self.visual_keep_ratio * len(candidates)))
-            keep[sample, candidates] = False
-            keep[sample, candidates[published_selection(features, count)]] = True
+        for kind, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
+            for sample, rows in enumerate(kind):
+                candidates = rows.nonzero().squeeze(1)
+                count = max(1, round(ratio * len(candidates)))
+                if count >= len(candidates):
+                    continue
+                features = view.hidden_states[sample, candidates]
+                keep[sample, candidates] = False
+                keep[sample, candidates[published_selection(features, count)]] = True
         return keep
 
 
 def published(config: FastAVConfig) -> FastAVConfig:
     """The config of one of `PEERS` with its hooks in their published version."""
     hooks = LayerHookList(
-        PublishedDivPrune(hook.visual_keep_ratio) if isinstance(hook, DivPrune) else hook
+        PublishedDivPrune(hook.visual_keep_ratio, hook.audio_keep_ratio)
+        if isinstance(hook, DivPrune)
+        else hook
         for hook in method_hooks(config)
     )
     return config.replace(hooks=hooks)

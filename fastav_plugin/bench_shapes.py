@@ -90,7 +90,7 @@ def _llava(prompt: PromptSize, visual_keep_ratio: float) -> Shape:
 
 def _omni(layers: int, hidden: int, heads: int, groups: int, width: int, words: int) -> Shape:
     def config() -> Any:
-        return Qwen2_5OmniThinkerConfig(
+        made: Any = Qwen2_5OmniThinkerConfig(
             audio_config={"encoder_layers": 1, "output_dim": hidden},
             vision_config={"depth": 1, "out_hidden_size": hidden, "fullatt_block_indexes": [0]},
             text_config={
@@ -107,9 +107,10 @@ def _omni(layers: int, hidden: int, heads: int, groups: int, width: int, words: 
                     "mrope_section": [16, 24, 24],
                 },
             },
-            # generate() looks for pictures by it.
-            vision_start_token_id=151652,
         )
+        # generate() looks for pictures by it.
+        made.vision_start_token_id = 151652
+        return made
 
     # Half a minute: a grid of 72 tokens for each second of video, 25 tokens of sound.
     prompt = PromptSize(text=50, video=2160, audio=750, frames=30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Iterator
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.products import in_float32, inner_products, pack
+
+logger = logging.getLogger(__name__)
 
 #: Largest candidate count whose distances are held as one matrix (576 MiB in float32).
 MATRIX_LIMIT = 12288
@@ -111,7 +114,7 @@ def _walk(
     Returns:
         int64 [N, steps], the picks; float32 [N, steps], `nearest` of each when picked.
     """
-    if nearest.is_cuda and (kernel := _kernel()) is not None:
+    if nearest.is_cuda and (kernel := _kernel(nearest.device)) is not None:
         return kernel(distances, nearest, steps, first)
     number, total = nearest.shape
     picks = torch.empty((number, steps), dtype=torch.int64, device=nearest.device)
@@ -131,13 +134,21 @@ def _walk(
 
 
 @functools.cache
-def _kernel() -> Callable[..., tuple[Tensor, Tensor]] | None:
-    """All steps as one kernel for NVIDIA GPUs; None where there is no triton to compile it."""
+def _kernel(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]] | None:
+    """All steps as one kernel for NVIDIA GPUs; None where triton cannot make it.
+
+    Triton may be missing, need a C compiler that is not there, or not know the GPU.
+    """
     if torch.version.hip is not None:
         return None
     try:
         from fastav_plugin.diversity_kernel import walk_in_one_kernel
-    except ImportError:
+
+        single = torch.zeros((1, 1, 1), device=device)
+        walk_in_one_kernel(single, single[0], 1, None)
+    except Exception as error:
+        first = (str(error).strip() or type(error).__name__).split("\n")[0]
+        logger.warning("DivPrune's steps run one by one on %s: %s", device, first)
         return None
     return walk_in_one_kernel
 

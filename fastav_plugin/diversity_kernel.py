@@ -5,6 +5,7 @@ Importing it needs triton, which torch brings along on Linux with CUDA.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -64,16 +65,18 @@ def walk_in_one_kernel(
     picks = torch.empty((number, steps), dtype=torch.int64, device=nearest.device)
     heights = nearest.new_empty((number, steps))
     block = triton.next_power_of_2(total)
-    _steps[(number,)](
-        distances,
-        nearest,
-        picks if first is None else first,
-        picks,
-        heights,
-        total,
-        steps,
-        BLOCK=block,
-        FIRST=first is not None,
-        **_options(block),
-    )
+    # Triton launches on the current device, whatever its arguments lie on.
+    with torch.cuda.device(nearest.device) if nearest.is_cuda else nullcontext():
+        _steps[(number,)](
+            distances,
+            nearest,
+            picks if first is None else first,
+            picks,
+            heights,
+            total,
+            steps,
+            BLOCK=block,
+            FIRST=first is not None,
+            **_options(block),
+        )
     return picks, heights

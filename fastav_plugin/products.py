@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Concatenate, ParamSpec
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Concatenate, ParamSpec
 
 import torch
 from torch import Tensor
@@ -15,19 +17,43 @@ Rest = ParamSpec("Rest")
 DEPTH = 1024
 
 
+#: Whether TF32 is allowed is said once for the process: one thread at a time says otherwise.
+_ALLOWING = threading.RLock()
+
+
+@contextmanager
+def _no_tf32(device: str) -> Iterator[None]:
+    """Let a GPU's float32 products keep their 24 bits; TF32 has 11, and is asked for by servers."""
+    if device != "cuda":
+        yield
+        return
+    matmul: Any = torch.backends.cuda.matmul
+    with _ALLOWING:
+        before = matmul.fp32_precision
+        if before != "tf32":
+            yield
+            return
+        matmul.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            matmul.fp32_precision = before
+
+
 def in_float32(
     function: Callable[Concatenate[Tensor, Rest], Tensor],
 ) -> Callable[Concatenate[Tensor, Rest], Tensor]:
-    """Make a function keep no gradients and all digits, also inside the caller's autocast."""
+    """Make a function keep no gradients and all digits.
+
+    Also inside the caller's autocast, and where TF32 is allowed for the process's matrix products.
+    """
 
     @functools.wraps(function)
     def call(first: Tensor, /, *args: Rest.args, **kwargs: Rest.kwargs) -> Tensor:
         device = first.device.type
         casts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        if not casts:
-            with torch.no_grad():
-                return function(first, *args, **kwargs)
-        with torch.no_grad(), torch.autocast(device, enabled=False):
+        autocast = torch.autocast(device, enabled=False) if casts else nullcontext()
+        with torch.no_grad(), autocast, _no_tf32(device):
             return function(first, *args, **kwargs)
 
     return call

@@ -183,13 +183,15 @@ def run(
     plan.check()
     if plot is not None:
         check_drawing()
+    for path in (plot, output):
+        _make_room(path)
     with progress("bench", plan.steps) as tick:
         found = describe(plan, run_bench(plan, tick))
+    if output is not None:
+        output.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
     if plot is not None:
         draw_bench(plot, found)
         note(f"Drawn: {plot}")
-    if output is not None:
-        output.write_text(dumps(found, indent=2) + "\n", encoding="utf-8")
     if json:
         print_json(found)
         return
@@ -233,6 +235,19 @@ def _prompt(shape: str, counts: dict[str, int | None]) -> Any:
     if "video" in given:
         given.setdefault("frames", 0)
     return dataclasses.replace(find_shape(shape).prompt, **given) if given else None
+
+
+def _make_room(path: Path | None) -> None:
+    """Make the folder of a file that is written once all is measured.
+
+    Raises:
+        ConfigError: it cannot be made.
+    """
+    try:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def _names(text: str) -> list[str]:

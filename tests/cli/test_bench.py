@@ -49,7 +49,7 @@ def test_cases_that_do_nothing_give_the_dense_bits(invoke_json: Callable[..., An
 def test_a_grid_of_batches_and_lengths(invoke: Callable[..., Result], tmp_path: Path) -> None:
     """Each batch size with each length, in a table, a file and two pictures."""
     grid = ("--batch", "1,2", "--lengths", "120,220", "--methods", "fastav")
-    picture, data = tmp_path / "curves.svg", tmp_path / "bench.json"
+    picture, data = tmp_path / "curves.svg", tmp_path / "new" / "bench.json"
     result = invoke(*SMALL, *grid, "--new-tokens", 2, "--plot", picture, "--output", data)
     assert result.exit_code == 0, result.output
     points = json.loads(data.read_text())["points"]
@@ -120,7 +120,8 @@ def test_a_checkpoint_folder(invoke_json: Callable[..., Any]) -> None:
 
 
 def test_published_versions_cost_more_and_keep_the_same(invoke_json: Callable[..., Any]) -> None:
-    found = invoke_json(*SMALL, "--methods", "fastv,divprune", "--peers", "--no-idle")
+    ratio = ("--audio-keep-ratio", 0.5)
+    found = invoke_json(*SMALL, "--methods", "fastv,divprune", "--peers", "--no-idle", *ratio)
     cases = {case["case"]: case for case in found["points"][0]["cases"]}
     assert list(cases) == ["dense", "fastv", "fastv as published"] + [
         "divprune",
@@ -181,6 +182,7 @@ def test_wrong_options(fail: Callable[..., str]) -> None:
     assert "Unknown method" in fail("bench", "--shape", "tiny", "--methods", "magic")
     assert "visual_keep_ratio" in fail("bench", "--shape", "tiny", "--keep-ratio", 0)
     assert "numbers separated" in fail("bench", "--shape", "tiny", "--batch", "1,two")
+    assert "Cannot write" in fail("bench", "--shape", "tiny", "--output", __file__ + "/x.json")
     assert "cannot be made 10 tokens long" in fail("bench", "--shape", "tiny", "--lengths", "10")
     assert "Cannot make" in fail("bench", "--shape", "tiny", "--device", "cuda:7")
     assert "Cannot make" in fail("bench", "--shape", "tiny", "--attention", "magic")

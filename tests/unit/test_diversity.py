@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastav_plugin import diversity
+from fastav_plugin import diversity, products
 from fastav_plugin.diversity import max_min_diversity, pick_in_groups
 from fastav_plugin.products import DEPTH, inner_products, pack
 from fastav_plugin.rollout import rollout_row
@@ -183,6 +183,22 @@ def test_the_features_are_left_alone() -> None:
     picks = max_min_diversity(features, 12)
     assert torch.equal(features, before)
     assert len(set(picks.tolist())) == 12
+
+
+def test_tf32_of_the_process_is_left_outside_and_comes_back() -> None:
+    """Said for GPUs by a switch that any machine has."""
+    matmul: Any = torch.backends.cuda.matmul
+    before = matmul.fp32_precision
+    try:
+        for allowed, inside in (("tf32", "ieee"), ("ieee", "ieee")):
+            matmul.fp32_precision = allowed
+            with products._no_tf32("cuda"), products._no_tf32("cuda"):
+                assert matmul.fp32_precision == inside
+            with products._no_tf32("cpu"):
+                assert matmul.fp32_precision == allowed
+            assert matmul.fp32_precision == allowed
+    finally:
+        matmul.fp32_precision = before
 
 
 def test_autocast_of_the_caller_is_left_outside() -> None:

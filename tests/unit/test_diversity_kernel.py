@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -62,13 +63,22 @@ def test_it_picks_as_the_steps_do() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_where_triton_cannot_make_it_the_steps_run_one_by_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Here there is no GPU to launch on."""
+    with caplog.at_level(logging.WARNING):
+        assert _kernel(torch.device("cpu")) is None
+    assert "run one by one on cpu" in caplog.text
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_picks_as_the_cpu_does() -> None:
     """A rehearsal of the whole selection: rows whose order no rounding decides."""
     features = torch.randn(3000, 512, generator=torch.Generator().manual_seed(0))
     expected = max_min_diversity(features, 300)
-    assert _kernel() is not None
+    assert _kernel(torch.device("cuda", torch.cuda.current_device())) is not None
     assert torch.equal(max_min_diversity(features.cuda(), 300).cpu(), expected)
 
 
