@@ -191,7 +191,7 @@ def tradeoff(
         typer.Option(
             min=1,
             help="Which table or set of questions of the file: 1, 2 ... May be repeated, for one "
-            "line through the settings of each. Default: 1.",
+            "line through the settings of each. Default: the one whose costs differ most.",
         ),
     ] = None,
     title: Title = None,
@@ -200,11 +200,17 @@ def tradeoff(
 
     Example: fastav visualize tradeoff papers.json --table 7 --table 8 --output tradeoff.png
     """
-    from fastav_plugin.visualize.tradeoff import draw_curves, draw_tradeoff, read_points
+    from fastav_plugin.visualize.tradeoff import (
+        cost_range,
+        draw_curves,
+        draw_tradeoff,
+        read_points,
+    )
 
     check_drawing(output)
     found = list(read_points(answers).items())
-    wanted = table or [1]
+    widest = max(range(len(found)), key=lambda index: cost_range(found[index][1]))
+    wanted = table or [widest + 1]
     if max(wanted) > len(found):
         names = "; ".join(f"{number}: {name}" for number, (name, _) in enumerate(found, 1))
         raise ConfigError(f"'{answers}' holds {names}; got `--table` {max(wanted)}.")

@@ -58,14 +58,23 @@ def read_points(path: Path) -> dict[str, list[Point]]:
             _title(part): [_point(row) for row in part["rows"] if _ACCURACY in row]
             for part in parts
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"'{path}' cannot be read as JSON: {error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"'{path}' is not what `fastav eval --json` prints: {type(error).__name__} {error}."
+            f"'{path}' is not what `fastav eval --json` prints: it lacks tables or sets of "
+            "questions whose rows have a setting, a FLOPs ratio and an accuracy."
         ) from error
     judged = {title: own for title, own in points.items() if own}
     if not judged:
         raise ConfigError(f"'{path}' holds no accuracy, as questions with right answers have.")
     return judged
+
+
+def cost_range(points: Sequence[Point]) -> float:
+    """Between the cheapest and the dearest setting, as a fraction of the dense FLOPs."""
+    costs = [point.flops for point in points]
+    return max(costs) - min(costs)
 
 
 def _title(part: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import pytest
 from fastav_plugin import ConfigError, UnsupportedError
 from fastav_plugin.visualize.layers import LayerCounts, draw_layers
 from fastav_plugin.visualize.page import MODALITIES, check_drawing
-from fastav_plugin.visualize.tradeoff import Point, draw_tradeoff, read_points
+from fastav_plugin.visualize.tradeoff import Point, cost_range, draw_tradeoff, read_points
 
 
 def pixels(path: Path) -> npt.NDArray[np.uint8]:
@@ -61,10 +61,18 @@ def test_points_of_both_kinds_of_evaluation(tmp_path: Path) -> None:
     path.write_text(json.dumps({"sets": [{"task": "captions", "rows": [{"cider_d": {}}]}]}))
     with pytest.raises(ConfigError, match="holds no accuracy"):
         read_points(path)
-    for text in ("[]", "{}", "no", '{"sets": [{"rows": [{"accuracy": 1}], "held_out": "clips"}]}'):
+    for text in ("[]", "{}", '{"sets": [{"rows": [{"accuracy": 1}], "held_out": "clips"}]}'):
         path.write_text(text)
         with pytest.raises(ConfigError, match="not what `fastav eval --json` prints"):
             read_points(path)
+    path.write_text("no")
+    with pytest.raises(ConfigError, match="cannot be read as JSON"):
+        read_points(path)
+
+
+def test_the_cost_range_of_a_table() -> None:
+    points = [Point(str(flops), flops, (1, 1, 1)) for flops in (0.75, 1, 0.25)]
+    assert cost_range(points) == 0.75
 
 
 def test_dense_alone_is_no_tradeoff(tmp_path: Path) -> None:
