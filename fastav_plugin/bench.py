@@ -57,7 +57,7 @@ class Case:
         theory: theoretical multiply-accumulates of the prefill as a fraction of dense.
         pruner: seconds in each part of the pruner's own code, one entry per clocked run.
         kv_bytes: keys and values held after the prefill.
-        peak_bytes: most memory held in any run, weights included; None where nobody tells.
+        peak_bytes: most memory held in any measured run, weights included; None where nobody tells.
         call_bytes: the same less what was held when the run began.
         identical: whether the first token's logits equal the dense ones bit by bit.
     """
@@ -75,6 +75,11 @@ class Case:
     peak_bytes: int | None = None
     call_bytes: int | None = None
     identical: bool = True
+
+    def forget(self) -> None:
+        """Begin to measure anew: what was seen so far warmed up."""
+        self.seconds, self.ratios, self.steps, self.pruner = [], [], [], []
+        self.peak_bytes = self.call_bytes = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -144,7 +149,7 @@ def _measure(plan: Plan, model: nn.Module, batch: int, prompt: PromptSize, tick:
     for round_index in range(plan.warm_up + plan.repeats):
         if round_index == plan.warm_up:
             for case in cases:
-                case.seconds, case.ratios, case.steps, case.pruner = [], [], [], []
+                case.forget()
         # Each round has another order, so that no case always follows the same one.
         shuffled = random.Random(round_index).sample(cases, len(cases))
         for case in cases if reference is None else shuffled:
