@@ -25,6 +25,7 @@ from fastav_plugin.rollout import rollout_row
 from fastav_plugin.scoring import query_scores
 
 PARTS = ("selection", "rollout", "scoring")
+DTYPES = ("bfloat16", "float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
         parser.error(f"unknown part {unknown[0]!r}; known: {', '.join(PARTS)}")
+    if given["dtype"] not in DTYPES:
+        parser.error(f"unknown dtype {given['dtype']!r}; known: {', '.join(DTYPES)}")
+    wrong = [name for name, value in given.items() if isinstance(value, int) and value < 1]
+    if wrong:
+        parser.error(f"--{wrong[0]} must be at least 1, got {given[wrong[0]]}")
+    if given["keep"] > given["rows"]:
+        parser.error(f"--keep must be at most --rows, {given['rows']}, got {given['keep']}")
+    if given["heads"] % given["groups"]:
+        parser.error(f"--heads must be a multiple of --groups, {given['groups']}")
     if threads is not None:
         torch.set_num_threads(threads)
     found = run_parts(Sizes(**given), parts or PARTS)

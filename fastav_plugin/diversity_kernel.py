@@ -18,7 +18,8 @@ _PER_THREAD = 16
 _WARP = 32
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+# One kernel for every number of steps, or each new ratio would wait for a compiler.
+@triton.jit(do_not_specialize=["steps"])  # type: ignore[untyped-decorator]
 def _steps(  # type: ignore[no-untyped-def]  # pragma: no cover
     distances,
     nearest,

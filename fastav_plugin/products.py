@@ -27,17 +27,40 @@ def _no_tf32(device: str) -> Iterator[None]:
     if device != "cuda":
         yield
         return
-    matmul: Any = torch.backends.cuda.matmul
     with _ALLOWING:
-        before = matmul.fp32_precision
-        if before != "tf32":
-            yield
-            return
-        matmul.fp32_precision = "ieee"
+        allow_again = _forbid_tf32()
         try:
             yield
         finally:
-            matmul.fp32_precision = before
+            allow_again()
+
+
+def _forbid_tf32() -> Callable[[], None]:
+    """Switch TF32 off by the switch that it was switched on with; returns what undoes that.
+
+    torch refuses to read one of its two kinds of switches while the other says otherwise.
+    """
+    onednn: Any = torch.backends.mkldnn
+    matmul: Any = torch.backends.cuda.matmul
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:
+        precision = matmul.fp32_precision
+        matmul.fp32_precision = "ieee"
+        return lambda: setattr(matmul, "fp32_precision", precision)
+    if before == "highest":
+        return lambda: None
+    # It moves oneDNN's as well, which torch 2.7 does not have.
+    beside: Any = getattr(onednn, "matmul", None)
+    precision = getattr(beside, "fp32_precision", None)
+    torch.set_float32_matmul_precision("highest")
+
+    def undo() -> None:
+        torch.set_float32_matmul_precision(before)
+        if precision is not None:
+            beside.fp32_precision = precision
+
+    return undo
 
 
 def in_float32(

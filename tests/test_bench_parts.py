@@ -88,9 +88,10 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert published["times_faster"] == published["times_less_cpu"] == 1
     assert joint["least_distance"] == pytest.approx(published["least_distance"], abs=1e-6)
     assert windowed["least_distance"] <= joint["least_distance"]
-    for wrong in (["magic"], ["--rows", "many"]):
+    wrong_sizes = ["--rows 0", "--rows 10 --keep 50", "--repeats 0", "--dtype int3", "--heads 3"]
+    for wrong in ["magic", "--rows many", *wrong_sizes]:
         with pytest.raises(SystemExit):
-            bench_parts.main([*small, *wrong])
+            bench_parts.main([*small, *wrong.split()])
         capsys.readouterr()
 
 

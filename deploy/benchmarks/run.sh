@@ -5,16 +5,20 @@
 #   deploy/benchmarks/run.sh --device cpu       the same without batches above 1
 #   deploy/benchmarks/run.sh --shape tiny --device cpu --output results   a minute's rehearsal
 #
-# Each file says on what hardware, with which versions and of which commit it was made.
+# Each file says on what hardware, with which versions and of which commit it was made. The pictures
+# need fastav-plugin[viz]. A run that fails, for lack of memory say, does not keep the others from it.
 set -eu
 cd "$(dirname "$0")/../.."
-DEVICE=cuda SHAPE=qwen2-7b OUTPUT=deploy/benchmarks/results FASTAV=${FASTAV:-fastav}
+DEVICE=cuda SHAPE=qwen2-7b OUTPUT=deploy/benchmarks/results FASTAV=${FASTAV:-fastav} FAILED=
 while [ $# -gt 0 ]; do
+    case $1 in --device | --shape | --output)
+        [ $# -gt 1 ] || { echo "run.sh: $1 needs a value; see --help" >&2; exit 2; } ;;
+    esac
     case $1 in
     --device) DEVICE=$2; shift 2 ;;
     --shape) SHAPE=$2; shift 2 ;;
     --output) OUTPUT=$2; shift 2 ;;
-    -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "run.sh: unknown option $1; see --help" >&2; exit 2 ;;
     esac
 done
@@ -24,7 +28,7 @@ measure() { # NAME OPTION...: one run, its table on stdout, its JSON and picture
     name=$1; shift
     echo "== $name"
     "$FASTAV" bench --device "$DEVICE" --output "$OUTPUT/$name.json" \
-        --plot "$OUTPUT/$name.png" "$@"
+        --plot "$OUTPUT/$name.png" "$@" || FAILED="$FAILED $name"
 }
 
 # The paper's prompt: 676 video and 1,496 audio tokens; composed keeps half of both.
@@ -34,9 +38,12 @@ cpu) measure "$SHAPE-batch1" "$@" --repeats 3 --new-tokens 9 ;;
 *)
     measure "$SHAPE-batch1" "$@" --repeats 15 --warm-up 3 --new-tokens 129
     measure "$SHAPE-batches" "$@" --batch 1,8,32 --repeats 5 --warm-up 2 --new-tokens 65 --no-idle
-    if python3 -c 'import flash_attn' 2>/dev/null; then
+    if "$FASTAV" bench --shape tiny --device "$DEVICE" --attention flash_attention_2 --no-idle \
+        --methods fastav --repeats 1 --warm-up 0 >/dev/null 2>&1; then
         measure "$SHAPE-flash" "$@" --batch 1,8 --repeats 9 --warm-up 2 --new-tokens 65 --no-idle \
             --attention flash_attention_2
+    else
+        echo "== FlashAttention cannot be used here"
     fi
     ;;
 esac
@@ -45,4 +52,6 @@ lengths=1000,2000,4000,8000,16000,20400,32000
 [ "$SHAPE" = tiny ] && lengths=500,1000
 measure "$SHAPE-lengths" "$@" --lengths "$lengths" --video 20020 --audio 330 --frames 110 \
     --rule 'video=first 4 frames, audio=first 12 tokens' --repeats 1 --warm-up 1 --new-tokens 9
+measure "$SHAPE-peers" --shape "$SHAPE" --methods fastv,divprune --peers --no-idle --repeats 3
 echo "Results: $OUTPUT"
+[ -z "$FAILED" ] || { echo "run.sh: failed:$FAILED" >&2; exit 1; }

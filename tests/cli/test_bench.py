@@ -169,7 +169,7 @@ def test_the_script_for_a_whole_machine(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    for name, points in (("tiny-batch1", 1), ("tiny-lengths", 2)):
+    for name, points in (("tiny-batch1", 1), ("tiny-lengths", 2), ("tiny-peers", 1)):
         found = json.loads((tmp_path / "results" / f"{name}.json").read_text())
         assert len(found["points"]) == points
         assert found["machine"]["torch"] == torch.__version__

@@ -185,20 +185,36 @@ def test_the_features_are_left_alone() -> None:
     assert len(set(picks.tolist())) == 12
 
 
-def test_tf32_of_the_process_is_left_outside_and_comes_back() -> None:
-    """Said for GPUs by a switch that any machine has."""
+@pytest.mark.parametrize("switch", ["allow_tf32", "medium", "fp32_precision", "off"])
+def test_tf32_of_the_process_is_left_outside_and_comes_back(switch: str) -> None:
+    """Said for GPUs by switches that any machine has; both kinds can be read inside."""
     matmul: Any = torch.backends.cuda.matmul
-    before = matmul.fp32_precision
+    onednn: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+
+    def said() -> list[str]:
+        found = [matmul.fp32_precision, onednn.fp32_precision]
+        try:
+            return [*found, torch.get_float32_matmul_precision(), str(matmul.allow_tf32)]
+        except RuntimeError:
+            return found
+
     try:
-        for allowed, inside in (("tf32", "ieee"), ("ieee", "ieee")):
-            matmul.fp32_precision = allowed
-            with products._no_tf32("cuda"), products._no_tf32("cuda"):
-                assert matmul.fp32_precision == inside
-            with products._no_tf32("cpu"):
-                assert matmul.fp32_precision == allowed
-            assert matmul.fp32_precision == allowed
+        if switch == "allow_tf32":
+            matmul.allow_tf32 = True
+        elif switch == "medium":
+            torch.set_float32_matmul_precision("medium")
+        elif switch == "fp32_precision":
+            matmul.fp32_precision = "tf32"
+        before = said()
+        with products._no_tf32("cuda"), products._no_tf32("cuda"):
+            assert matmul.fp32_precision in ("ieee", "none")
+            assert said()[2:] == ["highest", "False"]
+        with products._no_tf32("cpu"):
+            assert said() == before
+        assert said() == before
     finally:
-        matmul.fp32_precision = before
+        matmul.fp32_precision = "ieee"
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_autocast_of_the_caller_is_left_outside() -> None:
