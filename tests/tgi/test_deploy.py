@@ -51,7 +51,7 @@ def test_the_shims_are_the_packages_own() -> None:
 
 def test_shell_scripts() -> None:
     found = [*FILES, *SHIMS.iterdir()]
-    scripts = [path for path in found if re.match(r"#!.*\b(ba)?sh\b", path.read_text())]
+    scripts = [path for path in found if re.match(rb"#!.*\b(ba)?sh\b", path.read_bytes())]
     assert len(scripts) >= 2
     for path in [*scripts, SHIMS / "find-real"]:
         shellcheck("--external-sources", f"--source-path={SHIMS}", str(path))
