@@ -83,13 +83,10 @@ class AliveRows:
         """What a hook sees at one place; tensors as in LayerView."""
         tokens, device = self._tokens, hidden_states.device
         columns = [tokens.modality, tokens.segment, tokens.frame]
-        if self.rows is None:
-            columns = [column.to(device, copy=True) for column in columns]
-        else:
-            columns = [column.gather(1, self.rows).to(device) for column in columns]
-        # A hook may write into its view.
-        positions = self.positions.to(device, copy=True)
-        modality, segment, frame = columns
+        if self.rows is not None:
+            columns = [column.gather(1, self.rows) for column in columns]
+        columns = [column.to(device, copy=True) for column in (self.positions, *columns)]
+        positions, modality, segment, frame = columns
         return LayerView(
             layer=place,
             num_layers=num_layers,
@@ -116,14 +113,6 @@ class AliveRows:
         Returns:
             int64 [B, K'], index of the rows that go on; None if none is lost.
         """
-        if len(kept) == 1 and self.valid is None:
-            # The usual case, and the device waits only once, as below.
-            order = kept[0].nonzero().T.to(self.positions.device)
-            if order.shape[1] == kept.shape[1]:
-                return None
-            self.rows = order if self.rows is None else self.rows.gather(1, order)
-            self.positions = self.positions.gather(1, order)
-            return order
         counts = kept.sum(dim=1)
         lost = alive.sum() - counts.sum()
         dropped, most, least = torch.stack([lost, counts.max(), counts.min()]).tolist()

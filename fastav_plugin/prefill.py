@@ -204,9 +204,7 @@ class Prefill:
 
     def _protected(self, media: Tensor, wanted: Tensor, may_empty: bool) -> Tensor:
         """Text, drafts and rows with little media go on; one media row unless a hook means it."""
-        kept = wanted | ~media
-        if len(media) > 1:  # a prompt of little media that is alone asks no hooks at all
-            kept |= ~self._cuttable.to(media.device)[:, None]
+        kept = wanted | ~media | ~self._cuttable.to(media.device)[:, None]
         kept[:, kept.shape[1] - 1 - self.setting.drafted :] = True
         if may_empty:
             return kept
