@@ -161,8 +161,9 @@ def _measure(plan: Plan, model: nn.Module, batch: int, prompt: PromptSize, tick:
             case.ratios.append(case.seconds[-1] / dense.seconds[-1])
     for case in cases:
         if case.pruned and plan.slow_clock:
-            once = replace(case, seconds=[], steps=[])
+            once = replace(case, seconds=[], steps=[], pruner=[])
             _run(replace(plan, new_tokens=1), model, ids, once, clocked=True)
+            case.pruner = once.pruner
             tick(f"pruner alone, {case.name}")
     return Point(batch, prompt, tokens.length, cases)
 

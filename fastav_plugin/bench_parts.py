@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.bench_clock import forget_peak_memory, machine, peak_memory
+from fastav_plugin.bench_shapes import DTYPES
 from fastav_plugin.diversity import max_min_diversity, pick_in_groups
 from fastav_plugin.rollout import rollout_row
 from fastav_plugin.scoring import query_scores
 
 PARTS = ("selection", "rollout", "scoring")
-DTYPES = ("bfloat16", "float32", "float16")
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def spread_of(features: Tensor, picks: Tensor) -> dict[str, float]:
 
 def _random(*shape: int, dtype: str) -> Tensor:
     draw = torch.Generator().manual_seed(0)
-    return torch.randn(shape, generator=draw).to(getattr(torch, dtype))
+    return torch.randn(shape, generator=draw).to(DTYPES[dtype])
 
 
 def _features(sizes: Sizes) -> Tensor:

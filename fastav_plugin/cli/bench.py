@@ -16,7 +16,15 @@ from fastav_plugin.bench_picture import draw_bench
 from fastav_plugin.bench_plan import Plan
 from fastav_plugin.bench_shapes import find_shape
 from fastav_plugin.cli.bench_clip import run_on_clip
-from fastav_plugin.cli.console import note, percent, print_json, print_table, progress, size
+from fastav_plugin.cli.console import (
+    make_room,
+    note,
+    percent,
+    print_json,
+    print_table,
+    progress,
+    size,
+)
 from fastav_plugin.cli.console import seconds as in_seconds
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
@@ -183,8 +191,7 @@ def run(
     plan.check()
     if plot is not None:
         check_drawing()
-    for path in (plot, output):
-        _make_room(path)
+    make_room(plot, output)
     with progress("bench", plan.steps) as tick:
         found = describe(plan, run_bench(plan, tick))
     if output is not None:
@@ -235,19 +242,6 @@ def _prompt(shape: str, counts: dict[str, int | None]) -> Any:
     if "video" in given:
         given.setdefault("frames", 0)
     return dataclasses.replace(find_shape(shape).prompt, **given) if given else None
-
-
-def _make_room(path: Path | None) -> None:
-    """Make the folder of a file that is written once all is measured.
-
-    Raises:
-        ConfigError: it cannot be made.
-    """
-    try:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def _names(text: str) -> list[str]:

@@ -12,7 +12,7 @@ from fastav_plugin.calibration import calibrate, steps
 from fastav_plugin.calibration_data import FileSource, GeneratedSource, Source, read_data
 from fastav_plugin.calibration_plan import CalibrationPlan
 from fastav_plugin.cli.calibration_table import print_calibration
-from fastav_plugin.cli.console import note, print_json, progress
+from fastav_plugin.cli.console import make_room, note, print_json, progress
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import JsonFlag, Ratios, Threads
 from fastav_plugin.errors import ConfigError
@@ -169,7 +169,7 @@ def run(
         if data is None
         else FileSource(found, prepare, reading)
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_room(output)
     with progress("calibrate", steps(plan, source)) as tick:
         calibration = calibrate(loaded, source, plan, output, tick)
     if json:

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -16,7 +17,7 @@ from rich.table import Table
 from transformers.utils import logging as transformers_logging
 from typer.core import TyperGroup
 
-from fastav_plugin.errors import FastAVError
+from fastav_plugin.errors import ConfigError, FastAVError
 
 #: Exit status of a mistake that the user can mend.
 USER_ERROR = 2
@@ -51,6 +52,20 @@ class Group(TyperGroup):
         if standalone:
             sys.exit(status if isinstance(status, int) else 0)
         return status
+
+
+def make_room(*paths: Path | None) -> None:
+    """Make the folders of files that are written once all work is done.
+
+    Raises:
+        ConfigError: one cannot be made.
+    """
+    for path in paths:
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def _fail(message: str) -> NoReturn:

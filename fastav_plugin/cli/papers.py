@@ -13,7 +13,7 @@ import torch
 from fastav_plugin import __version__
 from fastav_plugin.bench_clock import machine
 from fastav_plugin.bootstrap import LEVEL, RESAMPLES
-from fastav_plugin.cli.console import note, print_json, print_table, progress
+from fastav_plugin.cli.console import make_room, note, print_json, print_table, progress
 from fastav_plugin.cli.generate import load
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation_file import EvaluationFile, model_digest
@@ -78,6 +78,7 @@ def run(
             raise ConfigError(f"Unknown table {key!r}. Known: {', '.join(KEYS)}.")
     if select is not None and tables:
         raise ConfigError("--select makes a table of its own: leave out --table.")
+    make_room(markdown, select)
     start = time.monotonic()
     first = 0 if select is None else SELECTION_SEED
     count = questions or (QUESTIONS if select is None else SELECTION_QUESTIONS)

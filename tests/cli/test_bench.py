@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from fastav_plugin.bench_clock import PARTS, spread
 from fastav_plugin.bench_peers import run_layer_twice
-from fastav_plugin.bench_plan import scale
+from fastav_plugin.bench_plan import Plan, scale
 from fastav_plugin.bench_shapes import SHAPES, draw_ids, find_shape, make_model
 from fastav_plugin.plan import PromptSize
 from fastav_plugin.testbed.model import MODEL_PATH
@@ -44,6 +44,18 @@ def test_cases_that_do_nothing_give_the_dense_bits(invoke_json: Callable[..., An
         assert 0 < cases[name]["pruner_seconds"] < cases[name]["median_seconds"] * 2
     assert cases["fastav"]["pruner_parts"]["scoring"] > 0
     assert cases["divprune"]["pruner_parts"]["scoring"] == 0
+
+
+def test_a_clock_that_makes_the_device_wait_has_its_own_run(
+    monkeypatch: pytest.MonkeyPatch, invoke_json: Callable[..., Any]
+) -> None:
+    """As on a GPU: neither times nor memory of that run count."""
+    monkeypatch.setattr(Plan, "slow_clock", True)
+    found = invoke_json(*SMALL, "--methods", "fastav", "--no-idle")
+    dense, fastav = found["points"][0]["cases"]
+    assert len(fastav["seconds"]) == len(dense["seconds"]) == 2
+    assert fastav["pruner_parts"]["scoring"] > 0
+    assert not dense["pruner_parts"]
 
 
 def test_a_grid_of_batches_and_lengths(invoke: Callable[..., Result], tmp_path: Path) -> None:
