@@ -11,6 +11,7 @@ from torch import Tensor
 from fastav_plugin import layer_call
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.kv_layer import FastAVLayer, Ticket
+from fastav_plugin.upstream.arguments import MASK
 
 
 class Append:
@@ -33,14 +34,14 @@ class Append:
         kv_layer.expect(Ticket(self.rows, self.rows))
         total = kv_layer.rows + self.rows
         seen = kv_layer.visible_rows(total, self.rows)
-        mask = arguments.get(layer_call.MASK)
+        mask = arguments.get(MASK)
         past_window = kv_layer.logical_length + self.rows > (kv_layer.window or sys.maxsize)
         if kv_layer.compacted and self.flash and past_window:
-            arguments[layer_call.MASK] = self._inside_window(kv_layer, seen)
+            arguments[MASK] = self._inside_window(kv_layer, seen)
         elif kv_layer.compacted:
-            arguments[layer_call.MASK] = self._pick(mask, kv_layer, seen)
+            arguments[MASK] = self._pick(mask, kv_layer, seen)
         elif seen < total and mask is not None:
-            arguments[layer_call.MASK] = layer_call.last_columns(mask, seen)
+            arguments[MASK] = layer_call.last_columns(mask, seen)
         return hidden_states
 
     def _inside_window(self, kv_layer: FastAVLayer, seen: int) -> Tensor:

@@ -6,19 +6,18 @@ import functools
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig
-from transformers.cache_utils import DynamicCache, QuantizedCache, StaticCache
 
 from fastav_plugin.binding import Binding
 from fastav_plugin.budget import Budget, fit_budget
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.generate_call import inside_generate
 from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
 from fastav_plugin.refusals import (
@@ -27,13 +26,32 @@ from fastav_plugin.refusals import (
     refuse_parallel,
     refuse_prompt_learning,
     refuse_settings,
+    refuse_unseen,
 )
 from fastav_plugin.report import PruningReport
+from fastav_plugin.upstream import check
+from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads
+from fastav_plugin.upstream.compilation import without_compilation
+from fastav_plugin.upstream.generation import inside_generate
 
 logger = logging.getLogger(__name__)
 
-#: The caches that the generate() of this context got in exchange, for its report.
-_exchanged: ContextVar[list[FastAVCache] | None] = ContextVar("fastav_exchanged", default=None)
+
+@dataclass
+class _Exchanges:
+    """What happened to the caches of one generate() of an attached model.
+
+    Attributes:
+        made: the caches that took the place of its own, for its report.
+        asked: whether any cache of its own was seen.
+    """
+
+    made: list[FastAVCache] = field(default_factory=list)
+    asked: bool = False
+
+
+#: Of the generate() that runs in this context.
+_exchanges: ContextVar[_Exchanges | None] = ContextVar("fastav_exchanges", default=None)
 
 #: Called with the account of a generate(); None where nothing was exchanged.
 OnReport = Callable[[PruningReport | None], None]
@@ -107,8 +125,9 @@ def unwrap(model: Any) -> nn.Module:
     """
     while True:
         refuse_parallel(model)
-        if hasattr(model, "_orig_mod"):
-            model = model._orig_mod
+        inner = without_compilation(model)
+        if inner is not model:
+            model = inner
         elif hasattr(model, "get_base_model"):
             model = model.get_base_model()
         else:
@@ -128,8 +147,8 @@ def _watched(head: Any) -> MethodType:
         binding = Binding.of(self)
         if binding is not None and binding.exchange is not None:
             refuse_settings(self, args, kwargs)
-        made: list[FastAVCache] = []
-        listening = _exchanged.set(made)
+        exchanges = _Exchanges()
+        listening = _exchanges.set(exchanges)
         ended = False
         try:
             if own is not None:
@@ -137,10 +156,12 @@ def _watched(head: Any) -> MethodType:
             else:
                 output = type(self).generate(self, *args, **kwargs)
             ended = True
+            if binding is not None and binding.exchange is not None:
+                refuse_unseen(self, exchanges.asked, args, kwargs)
             return output
         finally:
-            _exchanged.reset(listening)
-            _tell(Binding.of(self), made, ended)
+            _exchanges.reset(listening)
+            _tell(Binding.of(self), exchanges.made, ended)
 
     return MethodType(generate, head)
 
@@ -160,32 +181,32 @@ def _exchange(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | Non
     Raises:
         UnsupportedError: generate made a kind of cache that cannot be pruned, or was compiled.
     """
+    exchanges = _exchanges.get()
     if not found:
-        if _exchanged.get() is not None and not inside_generate():
+        if exchanges is not None and not inside_generate():
             raise UnsupportedError(
                 "A compiled generate() cannot be told from a direct call of the model, which stays "
                 "dense. Compile the model (model.compile() or model.forward), not its generate, or "
                 "pass a FastAVCache."
             )
         return None
-    if getattr(past, "_is_user_defined", False):
+    if exchanges is not None:
+        exchanges.asked = True
+    if made_by_caller(past):
         logger.info(
             "fastav: this generate() got a %s of the caller's and runs unpruned.",
             type(past).__name__,
         )
         return None
-    if isinstance(past, (StaticCache, QuantizedCache)) or past.offloading:
+    if not is_plain(past):
         raise UnsupportedError(
             f"generate() made a {type(past).__name__}"
-            f"{' that offloads' if past.offloading else ''}, which cannot hold layers of different "
+            f"{' that offloads' if offloads(past) else ''}, which cannot hold layers of different "
             "lengths. Leave `cache_implementation` unset, or detach(model)."
         )
-    if type(past) is not DynamicCache:
-        return None
     cache = FastAVCache(config, _search=False)
-    made = _exchanged.get()
-    if made is not None:
-        made.append(cache)
+    if exchanges is not None:
+        exchanges.made.append(cache)
     return cache
 
 
@@ -193,6 +214,7 @@ def _resolve(
     model: Any, config: FastAVConfig, wanted: tuple[float, Any, frozenset[str]] | None
 ) -> FastAVConfig:
     """Fill in a model family's defaults and check names, for `FastAVConfig.for_model`."""
+    check()
     hooks = method_hooks(config)
     if isinstance(model, nn.Module):
         head: Any = unwrap(model)

@@ -7,23 +7,19 @@ the keys. Masks, towers and the model's name checks still see the stock name.
 
 from __future__ import annotations
 
-import copy
-import inspect
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.layer_call import REQUEST
+from fastav_plugin.upstream.attention import function_of, register, renamed_copy
 
 #: Two threads may reach the first scored prefill of one model together.
 _RENAMING = threading.Lock()
 
 PREFIX = "fastav_"
-_NAME = "_attn_implementation_internal"
 _ORIGINAL = "_fastav_original"
 
 
@@ -50,13 +46,12 @@ class RenamedAttention:
                 self._wrap(base)
 
     def _wrap(self, base: str) -> None:
-        _register(base)
+        register(PREFIX + base, _observed(base))
         copies: dict[int, Any] = {}
         for module in self._modules:
             original = module.config
             if id(original) not in copies:
-                renamed = copy.copy(original)
-                object.__setattr__(renamed, _NAME, PREFIX + base)
+                renamed = renamed_copy(original, PREFIX + base)
                 object.__setattr__(renamed, _ORIGINAL, original)
                 copies[id(original)] = renamed
             self._originals.append(original)
@@ -80,12 +75,6 @@ class RenamedAttention:
         self._base = None
 
 
-def _register(base: str) -> None:
-    name = PREFIX + base
-    if name not in ALL_ATTENTION_FUNCTIONS:
-        ALL_ATTENTION_FUNCTIONS.register(name, _observed(base))
-
-
 def _observed(base: str) -> Callable[..., Any]:
     """The attention function registered for one base implementation."""
 
@@ -102,26 +91,11 @@ def _observed(base: str) -> Callable[..., Any]:
             request.observe(
                 query, key, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")
             )
-        function = _base_function(base, module)
+        function = function_of(base, module)
         shown = _Shown(module) if takes_2d_masks(base) else module
         return function(shown, query, key, value, attention_mask, **kwargs)
 
     return fastav_attention
-
-
-def _base_function(base: str, module: nn.Module) -> Callable[..., Any]:
-    """The stock function, looked up per call so that later registrations count."""
-    if base != "eager":
-        return ALL_ATTENTION_FUNCTIONS[base]  # type: ignore[no-any-return]
-    # Every modeling file has its own eager function, and a subclass may live in another file.
-    home = inspect.unwrap(type(module).forward).__globals__
-    function = home.get("eager_attention_forward")
-    if function is None:
-        raise UnsupportedError(
-            f"{type(module).__name__} has no `eager_attention_forward` beside it. "
-            "Use attn_implementation='sdpa'."
-        )
-    return function  # type: ignore[no-any-return]
 
 
 class _Shown:

@@ -12,12 +12,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache
 
-from fastav_plugin import layer_call
 from fastav_plugin.append import Append
 from fastav_plugin.attention import RenamedAttention, takes_2d_masks
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import StateError
-from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.hooks.base import LayerHookList, method_hooks
 from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.layer_entry import LayerEntry
@@ -28,6 +26,7 @@ from fastav_plugin.opening import base_attention, cut_deepstack, open_prefill, s
 from fastav_plugin.parallel import find_ranks, refuse_stages
 from fastav_plugin.refusals import (
     check_config,
+    refuse_cache_name,
     refuse_call,
     refuse_compiled,
     refuse_compiled_flex,
@@ -38,7 +37,17 @@ from fastav_plugin.refusals import (
     refuse_scores,
 )
 from fastav_plugin.state import State, state_of
-from fastav_plugin.tracing import inlined_only
+from fastav_plugin.upstream import check
+from fastav_plugin.upstream.arguments import (
+    cache_of,
+    check_head,
+    check_layer,
+    check_text_model,
+    readable_cache_names,
+    with_cache,
+)
+from fastav_plugin.upstream.compilation import inlined_only, skip_hooks
+from fastav_plugin.upstream.generation import find_generate_call
 
 #: Two threads may give a model its first FastAVCache together.
 _MAKING = threading.RLock()
@@ -59,6 +68,10 @@ class Binding:
         self.override = override
         refuse_stages(head)
         self.parts = override.parts(head)
+        check_head(head)
+        check_text_model(self.parts.text_model)
+        for layer in self.parts.layers:
+            check_layer(layer)
         override.check_text_model(self.parts.text_model)
         text_config = override.text_config(self.parts.head.config)
         self.ranks = find_ranks(head, self.parts.attentions, text_config)
@@ -70,6 +83,7 @@ class Binding:
         self.on_report: Callable[[Any], None] | None = None
         #: What `remove` puts back into the head's own attributes.
         self.replaced: dict[str, Any] = {}
+        self._cache_names = readable_cache_names()
         self._parameters = list(inspect.signature(type(head).forward).parameters)[1:]
         self._text_parameters = list(
             inspect.signature(type(self.parts.text_model).forward).parameters
@@ -93,6 +107,8 @@ class Binding:
 
     @classmethod
     def _make(cls, head: nn.Module) -> Binding:
+        check()
+        skip_hooks()
         refuse_compiled(head)
         binding = cls(head, find_override(head))
         device = next((weights.device.type for weights in head.parameters()), "meta")
@@ -185,7 +201,7 @@ class Binding:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Forward pre-hook of the head: open the request; None leaves the call as it is."""
         named = {**dict(zip(self._parameters, args, strict=False)), **kwargs} if args else kwargs
-        past = named.get(layer_call.CACHE)
+        past = cache_of(named)
         state = state_of(past)
         if state is None:
             if past is None:
@@ -197,9 +213,11 @@ class Binding:
             if state is None:
                 return None
             state.replaces = past
-            named = {**named, layer_call.CACHE: replacement}
+            named = with_cache(named, replacement)
         elif state.served is kwargs:
             return None
+        elif not any(name in named for name in self._cache_names):
+            refuse_cache_name(module, named, past)
         refuse_parallel(module)
         self.open_head(state, named)
         return (), named
@@ -221,7 +239,7 @@ class Binding:
         if module is self.parts.text_model:
             changed = self._enter_text_model(module, *(changed or (args, kwargs)))
         assert changed is not None
-        state = state_of(changed[1].get(layer_call.CACHE))
+        state = state_of(cache_of(changed[1]))
         assert state is not None
         state.served = changed[1]
         return changed
@@ -244,7 +262,7 @@ class Binding:
     def _leave_head(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        state = state_of(kwargs.get(layer_call.CACHE))
+        state = state_of(cache_of(kwargs))
         if state is not None and state.binding is self:
             state.close()
 
@@ -254,7 +272,7 @@ class Binding:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self.attention.follow(self.base_attention)
         named = {**dict(zip(self._text_parameters, args, strict=False)), **kwargs}
-        state = state_of(named.get(layer_call.CACHE))
+        state = state_of(cache_of(named))
         if state is None or state.served is kwargs:
             return None
         call, state.call = state.call, None

@@ -1,4 +1,4 @@
-"""The arguments of a decoder layer: the only file that knows their names.
+"""The arguments of a decoder layer, fitted to the rows that go on.
 
 Every function takes `rows`, the index of the rows that go on: int64 [B, K] into the rows the
 text model was called with, and `valid`: bool [B, K], False for padding, or None.
@@ -14,12 +14,6 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from fastav_plugin.block_mask import cut_block_mask, pick_block_columns, visible_keys
 from fastav_plugin.errors import UnsupportedError
-
-HIDDEN = "hidden_states"
-MASK = "attention_mask"
-POSITIONS = "position_ids"
-ROTARY = "position_embeddings"
-CACHE = "past_key_values"
 
 #: Keyword by which a request travels: decoder layer -> attention -> attention interface.
 REQUEST = "fastav_request"

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from fastav_plugin import layer_call
 from fastav_plugin.prefill import Prefill
 from fastav_plugin.state import state_of
-from fastav_plugin.tracing import inlined_only
+from fastav_plugin.upstream.arguments import HIDDEN, cache_of
+from fastav_plugin.upstream.compilation import inlined_only
 
 
 class LayerEntry:
@@ -29,11 +29,11 @@ class LayerEntry:
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Cut the rows, if any hook says so, and fit the layer's arguments to them."""
-        state = state_of(kwargs.get(layer_call.CACHE))
+        state = state_of(cache_of(kwargs))
         if state is None or state.forward is None or state.binding is not self.binding:
             return None
         arguments = dict(kwargs)
-        hidden_states = args[0] if args else arguments.pop(layer_call.HIDDEN)
+        hidden_states = args[0] if args else arguments.pop(HIDDEN)
         state.entered = state.layers[self.index]
         hidden_states = state.forward.enter(self.index, hidden_states, arguments, state.entered)
         if self.index == 0 and isinstance(state.forward, Prefill):

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastav_plugin.upstream.torch_internals import version
+
 _SIZES = (
     *("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"),
     *("num_key_value_heads", "head_dim", "vocab_size"),
@@ -137,4 +139,4 @@ def remember(layers: Sequence[nn.Module], digest: str) -> None:
 def _versions(layers: Sequence[nn.Module]) -> int:
     """A number that changes with the parameters, and with each change made in place."""
     parameters = (parameter for layer in layers for parameter in layer.parameters())
-    return hash(tuple((id(p), 0 if p.is_inference() else p._version) for p in parameters))
+    return hash(tuple((id(p), version(p)) for p in parameters))

@@ -7,26 +7,15 @@ conversations, in turn or in two threads, would each continue with what the othe
 
 from __future__ import annotations
 
-import copy
 from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.generation.utils import GenerationMixin
 
-from fastav_plugin import layer_call
 from fastav_plugin.state import State, state_of
-
-#: The method of a head in which generate reads and writes the model's memory.
-METHOD = "_prepare_position_ids_for_generation"
-_MEMORY = "rope_deltas"
-
-#: Arguments of a call that brings text only.
-_TEXT = frozenset(
-    "input_ids inputs_embeds attention_mask past_key_values use_cache logits_to_keep return_dict "
-    "output_hidden_states output_attentions output_router_logits cache_position".split()
-)
+from fastav_plugin.upstream.arguments import OF_TEXT, POSITIONS, cache_of
+from fastav_plugin.upstream.positions import METHOD, own_method, path_to_memory, remembering
 
 
 def positions_method(head: nn.Module) -> MethodType | None:
@@ -35,47 +24,23 @@ def positions_method(head: nn.Module) -> MethodType | None:
     Returns:
         None if the head has no such memory, or a method of its own already.
     """
-    own = getattr(type(head), METHOD, None)
-    if own in (None, getattr(GenerationMixin, METHOD)) or METHOD in head.__dict__:
+    if own_method(head) is None or METHOD in head.__dict__ or path_to_memory(head) is None:
         return None
-    return (
-        None
-        if _path_to_memory(head) is None
-        else MethodType(_prepare_position_ids_for_generation, head)
-    )
+    return MethodType(_prepare_position_ids_for_generation, head)
 
 
 # By METHOD's own name, by which a pickled model finds it again on its class.
 def _prepare_position_ids_for_generation(
     self: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]
 ) -> Any:
-    state = state_of(model_kwargs.get(layer_call.CACHE))
-    path = _path_to_memory(self)
+    state = state_of(cache_of(model_kwargs))
+    path = path_to_memory(self)
     if state is not None and state.rope_deltas is not None and path is not None:
         # Beams of one prompt stand together and have one value.
         copies = max(1, state.rope_deltas.shape[0] // inputs_tensor.shape[0])
         # Shown to this call alone: another thread may write on the model at any time.
-        self = _remembering(self, path, state.rope_deltas[::copies])
-    return getattr(type(self), METHOD)(self, inputs_tensor, model_kwargs)
-
-
-def _path_to_memory(head: nn.Module) -> list[str] | None:
-    """Names that lead from a head to the module that remembers."""
-    for name, module in head.named_modules():
-        if _MEMORY in vars(module):
-            return name.split(".") if name else []
-    return None
-
-
-def _remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Module:
-    """A shallow copy of a model that shares all its weights and remembers something else."""
-    twin = copy.copy(module)
-    if not path:
-        setattr(twin, _MEMORY, deltas)
-        return twin
-    twin._modules = dict(module._modules)
-    twin._modules[path[0]] = _remembering(getattr(module, path[0]), path[1:], deltas)
-    return twin
+        self = remembering(self, path, state.rope_deltas[::copies])
+    return own_method(self)(self, inputs_tensor, model_kwargs)
 
 
 def remember(state: State, named: dict[str, Any], past: int, rows: int) -> None:
@@ -89,7 +54,7 @@ def remember(state: State, named: dict[str, Any], past: int, rows: int) -> None:
         past: rows brought before.
         rows: rows of this forward.
     """
-    positions = named.get(layer_call.POSITIONS)
+    positions = named.get(POSITIONS)
     if state.rope_deltas is not None or rows == 1:
         return
     if positions is None or positions.dim() != 3 or state.token_map is None:
@@ -108,12 +73,12 @@ def continue_positions(state: State, named: dict[str, Any]) -> None:
     source = named.get("input_ids")
     source = named.get("inputs_embeds") if source is None else source
     brought = {name for name, value in named.items() if value is not None}
-    if state.length == 0 or state.rope_deltas is None or source is None or brought - _TEXT:
+    if state.length == 0 or state.rope_deltas is None or source is None or brought - OF_TEXT:
         return
     device = source.device
     later = torch.arange(state.length, state.length + source.shape[1], device=device)
     counted = later - _padding(state).to(device)[:, None]
-    named[layer_call.POSITIONS] = (counted + state.rope_deltas.to(device)).expand(3, -1, -1)
+    named[POSITIONS] = (counted + state.rope_deltas.to(device)).expand(3, -1, -1)
 
 
 def rotary_positions(state: State, counted: Tensor) -> Tensor:

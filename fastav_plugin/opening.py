@@ -7,17 +7,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastav_plugin import layer_call
 from fastav_plugin.attention import takes_2d_masks
 from fastav_plugin.causal import refuse_other_attention
 from fastav_plugin.errors import TokenMapError, UnsupportedError
 from fastav_plugin.fingerprint import fingerprints
-from fastav_plugin.generate_call import find_generate_call
 from fastav_plugin.model_overrides.base import ModelOverride, Parts
 from fastav_plugin.prefill import Prefill, Setting
 from fastav_plugin.refusals import refuse_drafted_outputs
 from fastav_plugin.state import State
 from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.arguments import (
+    DEEPSTACK_FEATURES,
+    DEEPSTACK_PLACES,
+    MASK,
+    POSITIONS,
+    cache_of,
+)
+from fastav_plugin.upstream.attention import implementation
+from fastav_plugin.upstream.generation import find_generate_call
 
 
 def open_prefill(
@@ -43,7 +50,7 @@ def open_prefill(
     """
     rows, length = source.shape[:2]
     past = state.length
-    generate = find_generate_call(call[layer_call.CACHE], state.replaces)
+    generate = find_generate_call(cache_of(call), state.replaces)
     state.replaces = None
     if generate is not None and generate.prefill_chunk_size is not None:
         raise UnsupportedError(
@@ -68,7 +75,7 @@ def open_prefill(
     expansion = 1 if generate is None else generate.expansion
     inputs = call
     if generate is not None:
-        of_rows = dict.fromkeys((layer_call.MASK, layer_call.POSITIONS, "input_ids"))
+        of_rows = dict.fromkeys((MASK, POSITIONS, "input_ids"))
         inputs = {**generate.inputs, **of_rows, **call}
     token_map = _token_map(state, inputs, (rows, length, drafted, expansion), parts, override)
     flash = takes_2d_masks(base_attention(parts))
@@ -99,7 +106,7 @@ def open_prefill(
         modules = parts.attentions[:below]
         refuse_other_attention(base_attention(parts), modules, windows, past + length)
     if past:
-        _hide_padding(state, call.get(layer_call.MASK), past + length)
+        _hide_padding(state, call.get(MASK), past + length)
     _remember(state, prefill, call)
     return prefill
 
@@ -135,7 +142,7 @@ def _remember(state: State, prefill: Prefill, call: dict[str, Any]) -> None:
 def base_attention(parts: Parts) -> str:
     """Name of the attention implementation the user chose for the decoder."""
     config: Any = parts.text_model.config
-    return str(config._attn_implementation)
+    return implementation(config)
 
 
 def _check_windows(length: int, parts: Parts, override: ModelOverride) -> None:
@@ -205,15 +212,15 @@ def shift_positions(state: State, named: dict[str, Any], past: int, source: Tens
     """Continue renumbered positions where the survivors of the prompt end."""
     if state.shift is None:
         return
-    positions = named.get(layer_call.POSITIONS)
+    positions = named.get(POSITIONS)
     if positions is None:
         positions = torch.arange(past, past + source.shape[1], device=source.device)[None]
-    named[layer_call.POSITIONS] = positions - state.shift.to(positions.device)[:, None]
+    named[POSITIONS] = positions - state.shift.to(positions.device)[:, None]
 
 
 def cut_deepstack(named: dict[str, Any], kept: Tensor, prefill: Prefill) -> None:
     """Shorten what the text model's loop adds by row, as the entrance cut will shorten the rows."""
-    visual = named.get("visual_pos_masks")
+    visual = named.get(DEEPSTACK_PLACES)
     if visual is None:
         return
     kept = kept.to(visual.device)
@@ -221,7 +228,7 @@ def cut_deepstack(named: dict[str, Any], kept: Tensor, prefill: Prefill) -> None
     assert rows is not None
     survivors = kept[visual]
     masks = visual.gather(1, rows.to(visual.device))
-    named["visual_pos_masks"] = masks if valid is None else masks & valid.to(visual.device)
-    embeds = named.get("deepstack_visual_embeds")
+    named[DEEPSTACK_PLACES] = masks if valid is None else masks & valid.to(visual.device)
+    embeds = named.get(DEEPSTACK_FEATURES)
     if embeds is not None:
-        named["deepstack_visual_embeds"] = [item[survivors.to(item.device)] for item in embeds]
+        named[DEEPSTACK_FEATURES] = [item[survivors.to(item.device)] for item in embeds]

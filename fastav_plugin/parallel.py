@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.upstream.devices import mesh_of
 
 
 class Ranks:
@@ -112,7 +113,7 @@ def find_ranks(head: nn.Module, attentions: Iterable[nn.Module], text_config: An
         return ALONE
     group = _sharding_group(attentions)
     if group is None and _size(head, "tp") > 1:
-        group = head._device_mesh["tp"].get_group()  # type: ignore[index, union-attr]
+        group = mesh_of(head)["tp"].get_group()
     size = 1 if group is None else dist.get_world_size(group)
     heads = text_config.num_attention_heads
     if size == 1:
@@ -144,7 +145,7 @@ def refuse_stages(head: nn.Module) -> None:
 
 def _size(head: nn.Module, name: str) -> int:
     """Ranks along one named dimension of the mesh that transformers spread a model over."""
-    mesh: Any = getattr(head, "_device_mesh", None)
+    mesh = mesh_of(head)
     names = getattr(mesh, "mesh_dim_names", None) or ()
     return int(mesh.size(names.index(name))) if name in names else 1
 

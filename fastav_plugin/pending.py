@@ -19,8 +19,8 @@ from transformers import PreTrainedModel
 
 from fastav_plugin.binding import Binding
 from fastav_plugin.errors import StateError
-from fastav_plugin.layer_call import CACHE
-from fastav_plugin.refusals import PARALLEL, refuse_parallel
+from fastav_plugin.refusals import PARALLEL, refuse_cache_name, refuse_parallel
+from fastav_plugin.upstream.torch_internals import forget_keywords, want_keywords
 
 
 class Pending:
@@ -48,7 +48,7 @@ class Pending:
             self._first.remove()
             self._second.remove()
             for module in tuple(self._marked):
-                module._forward_pre_hooks_with_kwargs.pop(self._second.id, None)
+                forget_keywords(module, self._second.id)
             self._marked.clear()
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -57,7 +57,7 @@ class Pending:
             return
         with self._marking:
             if not self._closed:
-                module._forward_pre_hooks_with_kwargs[self._second.id] = True
+                want_keywords(module, self._second.id)
                 self._marked.add(module)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -72,8 +72,9 @@ class Pending:
                 "fastav_plugin.attach(model, config) before generate()."
             )
         cache = self._cache()
-        if cache is None or not any(value is cache for value in (kwargs.get(CACHE), *args)):
+        if cache is None or not any(value is cache for value in (*kwargs.values(), *args)):
             return None
+        refuse_cache_name(module, kwargs, cache)
         refuse_parallel(module)
         self.close()
         binding = Binding.make(module)

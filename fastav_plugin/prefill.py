@@ -16,6 +16,7 @@ from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerVi
 from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.observation import Observation
 from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.arguments import MASK, POSITIONS, ROTARY
 
 
 @dataclass(frozen=True)
@@ -217,10 +218,10 @@ class Prefill:
         rows, flash = self.alive.rows, self.setting.flash
         if rows is not None:
             rotary = rows if self._rotary is None else self._rotary.gather(1, rows)
-            self._replace(arguments, layer_call.ROTARY, lambda x: layer_call.cut_rotary(x, rotary))
+            self._replace(arguments, ROTARY, lambda x: layer_call.cut_rotary(x, rotary))
             self._replace(
                 arguments,
-                layer_call.POSITIONS,
+                POSITIONS,
                 lambda x: None if flash else layer_call.cut_positions(x, rotary),
             )
             for name in self.setting.row_arguments:
@@ -239,9 +240,9 @@ class Prefill:
                 )
                 return mask if seen == total else layer_call.last_columns(mask, seen)
 
-            self._replace(arguments, layer_call.MASK, cut, kv_layer.head, seen)
-        elif seen < total and layer_call.MASK in arguments:
-            arguments[layer_call.MASK] = layer_call.last_columns(arguments[layer_call.MASK], seen)
+            self._replace(arguments, MASK, cut, kv_layer.head, seen)
+        elif seen < total and MASK in arguments:
+            arguments[MASK] = layer_call.last_columns(arguments[MASK], seen)
 
     def _replace(
         self, arguments: dict[str, Any], name: str, cut: Callable[[Any], Any], *others: Any

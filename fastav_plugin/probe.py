@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 from typing_extensions import override
 
-from fastav_plugin import layer_call
 from fastav_plugin.binding import Binding
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
@@ -27,18 +26,22 @@ from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.generic import set_probe
 from fastav_plugin.tiny_copy import tiny_copy
 from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.arguments import (
+    HIDDEN,
+    MASK,
+    OF_TEXT_MODELS,
+    POSITIONS,
+    ROTARY,
+    cache_in,
+    cache_name,
+    cache_of,
+)
+from fastav_plugin.upstream.attention import only_looked_up
 
 CUT = 2
 #: Prompt length of the probe; a prime, so that it cannot be mistaken for a size of the model.
 LENGTH = 37
 TOLERANCE = 1e-4
-
-#: Arguments of a text model that need no cutting, or that the engine cuts.
-KNOWN_ARGUMENTS = frozenset(
-    "input_ids attention_mask position_ids past_key_values inputs_embeds use_cache kwargs "
-    "visual_pos_masks deepstack_visual_embeds output_attentions output_hidden_states return_dict "
-    "cache_position logits_to_keep flash_attn_kwargs".split()
-)
 
 
 class _DropThird(LayerHook):
@@ -73,7 +76,7 @@ def probe(model: nn.Module) -> tuple[str | None, bool]:
     """Why a model cannot be pruned, or None, and whether its attention hands over scores."""
     override = _Trusting()
     text_model = override.find_text_model(model)
-    unknown = set(inspect.signature(type(text_model).forward).parameters) - KNOWN_ARGUMENTS
+    unknown = set(inspect.signature(type(text_model).forward).parameters) - OF_TEXT_MODELS
     unknown -= {"self"}
     if unknown:
         return f"its text model takes unknown arguments ({', '.join(sorted(unknown))})", False
@@ -119,11 +122,11 @@ def _outputs(tiny: nn.Module, cache: Any) -> list[Tensor]:
     for step in range(3):
         output = tiny(
             inputs_embeds=_embeddings(tiny, step),
-            past_key_values=cache,
+            **{cache_name(): cache},
             position_ids=_position_ids(step),
             use_cache=True,
         )
-        cache = output.past_key_values
+        cache = cache_in(output)
         found.append(output.last_hidden_state[:, -1])
     return found
 
@@ -175,7 +178,7 @@ def _scores_are_honest(tiny: nn.Module, override: ModelOverride, cut: int) -> bo
         except (OSError, TypeError):  # a class typed into a console has no source to check
             return False
         # The only use of the implementation's name may be to look the function up.
-        if source.count("_attn_implementation") != source.count("get_interface("):
+        if not only_looked_up(source):
             return False
     hook = _DropThird(cut, True)
     try:
@@ -190,11 +193,11 @@ def _scores_are_honest(tiny: nn.Module, override: ModelOverride, cut: int) -> bo
 
 def _contract(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> str | None:
     """Whether the layers were called as the engine expects."""
-    known = {layer_call.MASK, layer_call.POSITIONS, layer_call.ROTARY, layer_call.CACHE}
+    known = {MASK, POSITIONS, ROTARY, cache_name()}
     for args, kwargs in calls:
-        if len(args) > 1 or (not args and layer_call.HIDDEN not in kwargs):
+        if len(args) > 1 or (not args and HIDDEN not in kwargs):
             return "its layers get more than the hidden states by position"
-        missing = {layer_call.MASK, layer_call.ROTARY, layer_call.CACHE} - kwargs.keys()
+        missing = {MASK, ROTARY, cache_name()} - kwargs.keys()
         if missing:
             return f"its layers are not given {', '.join(sorted(missing))} by keyword"
         for name, value in kwargs.items():
@@ -217,8 +220,8 @@ def _hidden(tiny: nn.Module, positions: list[Tensor], windows: list[int | None])
 
     def hide(index: int) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-            hidden_states = args[0] if args else kwargs[layer_call.HIDDEN]
-            past = kwargs[layer_call.CACHE].get_seq_length(index)
+            hidden_states = args[0] if args else kwargs[HIDDEN]
+            past = cache_of(kwargs).get_seq_length(index)
             queries = torch.arange(past, past + hidden_states.shape[1])
             columns = torch.arange(past + hidden_states.shape[1])
             visible = columns <= queries[:, None]
@@ -228,7 +231,7 @@ def _hidden(tiny: nn.Module, positions: list[Tensor], windows: list[int | None])
             visible &= torch.isin(columns, positions[index]) | (columns == queries[:, None])
             mask = torch.zeros(visible.shape, dtype=torch.float32)
             mask.masked_fill_(~visible, torch.finfo(torch.float32).min)
-            return args, {**kwargs, layer_call.MASK: mask[None, None]}
+            return args, {**kwargs, MASK: mask[None, None]}
 
         return hook
 

@@ -7,16 +7,20 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch._dynamo import eval_frame
+from transformers.cache_utils import Cache
 
 from fastav_plugin.calibration_file import Calibration, read_calibration, read_tensors
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
-from fastav_plugin.generate_call import left_out_cache
 from fastav_plugin.hooks.base import LayerHookList
 from fastav_plugin.model_identity import WeightSample, decoder_sizes, is_known, remember
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.state import state_of
+from fastav_plugin.upstream.arguments import cache_name, readable_cache_names
+from fastav_plugin.upstream.compilation import compiles_nothing, is_compiled, without_compilation
+from fastav_plugin.upstream.generation import left_out_cache
+from fastav_plugin.upstream.releases import installed, tested
+from fastav_plugin.upstream.torch_internals import is_replica
 
 #: Wrappers that call the model inside them on slices of a batch.
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -91,9 +95,7 @@ def refuse_scores(
     Raises:
         UnsupportedError: with methods that need none.
     """
-    asked = any(
-        (hook.needs_scores or hook.needs_rollout) and hook.layers(layers) for hook in hooks
-    )
+    asked = any((hook.needs_scores or hook.needs_rollout) and hook.layers(layers) for hook in hooks)
     if asked and not override.scores_allowed(head):
         raise UnsupportedError(
             f"The attention scores of {type(head).__name__} cannot be read: its attention is "
@@ -159,6 +161,25 @@ def _refuse_left_out(head: nn.Module, limit: int, attached: bool) -> None:
             f"{type(head).__name__} leaves its cache behind as soon as a sequence is longer than "
             f"{LONG_ROPE}={limit}, so nothing would be pruned from there on. Keep prompt and "
             "answer below that length."
+        )
+
+
+def refuse_cache_name(head: nn.Module, named: dict[str, Any], cache: Any) -> None:
+    """Raise if a FastAVCache is given under a keyword that the installed release does not read.
+
+    Args:
+        head: the model called.
+        named: keywords of the call.
+        cache: the FastAVCache.
+
+    Raises:
+        UnsupportedError: with the right keyword.
+    """
+    given = next((name for name, value in named.items() if value is cache), None)
+    if given is not None and given not in readable_cache_names():
+        raise UnsupportedError(
+            f"{type(head).__name__} got a FastAVCache as `{given}`, which transformers "
+            f"{installed()} does not read. Pass it as `{cache_name()}`."
         )
 
 
@@ -233,13 +254,37 @@ def refuse_settings(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
         )
 
 
+def refuse_unseen(
+    head: nn.Module, seen: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Raise if an attached model's generate() ended without showing a cache to exchange.
+
+    Args:
+        head: the model.
+        seen: whether it showed one.
+        args: positional arguments of generate.
+        kwargs: its keywords; with a cache or a loop of the caller's there is none to show.
+
+    Raises:
+        UnsupportedError: it ran unpruned.
+    """
+    own = any(isinstance(value, Cache) for value in (*args, *kwargs.values()))
+    if seen or own or kwargs.get("custom_generate") is not None:
+        return
+    raise UnsupportedError(
+        f"The generate() of {type(head).__name__} ended without a cache that could be exchanged, "
+        f"so nothing was pruned. transformers {installed()} is installed, tested are {tested()}. "
+        "Pass a FastAVCache, or detach(model)."
+    )
+
+
 def refuse_prompt_learning(model: nn.Module) -> None:
     """Raise for PEFT's adapters that put virtual tokens before the prompt, or into its cache.
 
     Raises:
         UnsupportedError: with the kind of adapter.
     """
-    adapter: Any = getattr(getattr(model, "_orig_mod", model), "active_peft_config", None)
+    adapter: Any = getattr(without_compilation(model), "active_peft_config", None)
     if getattr(adapter, "is_prompt_learning", False):
         raise UnsupportedError(
             f"PEFT's {adapter.peft_type.value} brings prompts as embeddings, or fills generate's "
@@ -255,12 +300,7 @@ def refuse_compiled(head: nn.Module) -> None:
         UnsupportedError: "attach, then compile".
     """
     for module in head.modules():
-        compiled = (
-            getattr(module, "_compiled_call_impl", None) is not None
-            or hasattr(module.__dict__.get("forward"), "_torchdynamo_orig_callable")
-            or hasattr(module, "_orig_mod")
-        )
-        if compiled:
+        if is_compiled(module):
             raise UnsupportedError(
                 f"{type(module).__name__} was compiled before attach, so its hooks would be "
                 "skipped. Attach, then compile: load the model anew, call "
@@ -276,7 +316,7 @@ def refuse_parallel(module: Any) -> None:
     """
     # By name: torch's sharded package is imported by those who use it.
     sharded = type(module).__name__ == "FullyShardedDataParallel"
-    if isinstance(module, PARALLEL) or sharded or getattr(module, "_is_replica", False):
+    if isinstance(module, PARALLEL) or sharded or is_replica(module):
         raise UnsupportedError(
             f"{type(module).__name__} takes part in data parallelism, whose copies of a model "
             "cannot share a FastAVCache. Use the model itself, attach(model.module, config) and "
@@ -290,8 +330,7 @@ def refuse_compiled_flex(attention: str, device: str) -> None:
     Raises:
         UnsupportedError: on a CPU, unless torch.compile is off.
     """
-    uncompiled = eval_frame._stance.stance == "force_eager"
-    if attention == "flex_attention" and device == "cpu" and not uncompiled:
+    if attention == "flex_attention" and device == "cpu" and not compiles_nothing():
         raise UnsupportedError(
             "Compiled flex_attention on a CPU crashes on the masks of a cut. Use "
             "attn_implementation='sdpa', or torch.compiler.set_stance('force_eager')."

@@ -10,6 +10,8 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torch import nn
 
 from fastav_plugin.errors import FastAVError
+from fastav_plugin.upstream.attention import implementation, rename
+from fastav_plugin.upstream.models import from_config
 
 LAYERS = 4
 
@@ -41,8 +43,7 @@ def tiny_copy(text_model: nn.Module) -> nn.Module:
     for sizes in ({**few, "head_dim": 16}, few, _ALWAYS):
         try:
             config = _shrunk(text_model.config, sizes)
-            build: Any = type(text_model)
-            tiny: nn.Module = build._from_config(config, dtype=torch.float32).eval()
+            tiny: nn.Module = from_config(type(text_model), config, dtype=torch.float32).eval()
             tiny(inputs_embeds=torch.zeros(1, 2, config.hidden_size), use_cache=False)
             return tiny
         except Exception as error:  # the next sizes may do
@@ -72,8 +73,8 @@ def _shrunk(config: Any, sizes: dict[str, int]) -> Any:
     if isinstance(rope, dict) and "mrope_section" in rope and head_size != head_size_of(config):
         half = sum(rope["mrope_section"]) * head_size_of(config) // head_size
         rope["mrope_section"] = [half - 2 * (half // 3), half // 3, half // 3]
-    if "flash" in str(config._attn_implementation):
-        config._attn_implementation = "sdpa"
+    if "flash" in implementation(config):
+        rename(config, "sdpa")
     return config
 
 

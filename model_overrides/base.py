@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import Modality, TokenMap
+from fastav_plugin.upstream.arguments import check_layer, takes_cache
 
 #: Attention classes that compare the implementation's name, so that it cannot be renamed.
 NAME_SENSITIVE = frozenset(
@@ -99,8 +100,11 @@ class ModelOverride:
                 continue
             # Towers have attention as well; a layer that decodes takes a cache.
             if layers and hasattr(layers[0], "self_attn"):
-                if "past_key_values" in inspect.signature(type(layers[0]).forward).parameters:
+                if takes_cache(layers[0]):
                     return candidate
+        layers = getattr(decoder, "layers", None)
+        if isinstance(layers, nn.ModuleList) and layers and hasattr(layers[0], "self_attn"):
+            check_layer(layers[0])  # raises: its cache has a name of its own
         raise UnsupportedError(
             f"Found no decoder layers in {type(head).__name__}. "
             "Add an override with register_override()."

@@ -11,6 +11,7 @@ from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
 from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.arguments import cache_of
 
 
 @register_override
@@ -45,7 +46,7 @@ class PaliGemmaOverride(ModelOverride):
         attention_mask: Tensor | None,
         inputs: dict[str, Any],
     ) -> TokenMap:
-        past = inputs.get("past_key_values")
+        past = cache_of(inputs)
         if past is not None and past.get_seq_length() > 0:
             raise UnsupportedError(
                 "PaliGemma's `token_type_ids` know one prompt only, so a later turn cannot be "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
@@ -10,11 +9,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.generate_call import find_local
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.qwen_vl import grid_frames
 from fastav_plugin.model_overrides.registry import register_override
 from fastav_plugin.tokens import Modality, TokenMap
+from fastav_plugin.upstream.generation import will_speak
 
 
 @register_override
@@ -59,8 +58,7 @@ class QwenOmniOverride(ModelOverride):
         )
 
         full = (Qwen2_5OmniForConditionalGeneration, Qwen3OmniMoeForConditionalGeneration)
-        codes = (inspect.unwrap(model.generate).__code__ for model in full)
-        if any(find_local(code, "generate_audio") for code in codes):
+        if will_speak(*full):
             raise UnsupportedError(
                 "Speech output reads the whole prompt's hidden states, which pruning shortens. "
                 "Call generate(..., generation_mode='text'), or pass no FastAVCache."

@@ -175,7 +175,7 @@ def _initialise(model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
             nn.init.normal_(module.weight, std=1 / math.sqrt(fan_in))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    text = model.model.language_model
+    text: Any = model.get_decoder()
     nn.init.normal_(text.embed_tokens.weight, std=0.5)
     # A row that carries a word's embedding names the word.
     model.lm_head.weight.copy_(text.embed_tokens.weight * (2 / math.sqrt(_HIDDEN)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -80,7 +82,7 @@ def compute_loss(
     Returns:
         The loss, and per task and dense target the number of right answers and of answers.
     """
-    embedding = model.model.language_model.embed_tokens.weight
+    embedding: Any = model.get_input_embeddings().weight
     if towers_only:
         video, audio = packing.encode_media(model, batch)
         return dense(embedding, video, audio, batch)  # type: ignore[no-any-return]

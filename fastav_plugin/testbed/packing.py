@@ -16,8 +16,11 @@ from transformers import AttentionInterface, Qwen2_5OmniThinkerForConditionalGen
 
 from fastav_plugin.testbed.batches import QUESTION_ROWS, Batch
 from fastav_plugin.testbed.words import NAMED_TOKENS, TURN_START, vocabulary
+from fastav_plugin.upstream.attention import rename
 
 _CELLS, _PATCHES_PER_SIDE = 16, 8
+#: Attributes that hold the towers, of the thinker or, up to transformers 5.20, of its head.
+TOWERS = ("visual", "audio_tower")
 _CHUNKED, _BLOCKS = "testbed_flash_chunks", "testbed_blocks"
 
 
@@ -58,9 +61,15 @@ def use_packed_attention(model: Qwen2_5OmniThinkerForConditionalGeneration) -> N
     """
     AttentionInterface.register(_CHUNKED, _attend_in_chunks)
     AttentionInterface.register(_BLOCKS, _attend_in_blocks)
-    model.model.visual.config._attn_implementation = _CHUNKED
-    model.model.audio_tower.config._attn_implementation = _CHUNKED
-    model.model.language_model.config._attn_implementation = _BLOCKS
+    for name in TOWERS:
+        rename(tower(model, name).config, _CHUNKED)
+    rename(model.get_decoder().config, _BLOCKS)
+
+
+def tower(model: nn.Module, name: str) -> Any:
+    """The vision or the audio tower, one of TOWERS."""
+    found = (module for path, module in model.named_modules() if path.endswith(name))
+    return next(found)
 
 
 def forward(model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch) -> Packed:
@@ -69,7 +78,7 @@ def forward(model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch) -> 
     clips, questions = batch.tasks.shape
     layout = _layout(model, video.shape[1], audio.shape[1], questions)
     device = batch.question_ids.device
-    text = model.model.language_model
+    text: Any = model.get_decoder()
     prefix = text.embed_tokens(layout.ids.to(device)).expand(clips, -1, -1)
     asked = text.embed_tokens(batch.question_ids).flatten(1, 2)
     after_video = 3 + video.shape[1]
@@ -98,9 +107,9 @@ def encode_media(
     device = batch.pixels.device
     grids = len(batch.pixels) // clips // _PATCHES_PER_SIDE**2
     shape = [[grids, _PATCHES_PER_SIDE, _PATCHES_PER_SIDE]] * clips
-    video = model.model.visual(batch.pixels, grid_thw=torch.tensor(shape, device=device))
+    video = tower(model, "visual")(batch.pixels, grid_thw=torch.tensor(shape, device=device))
     frames = batch.mel.shape[-1]
-    audio = model.model.audio_tower(
+    audio = tower(model, "audio_tower")(
         batch.mel.transpose(0, 1).flatten(1),
         feature_lens=torch.full((clips,), frames, device=device),
     )
@@ -124,7 +133,7 @@ def _layout(
         + [named["audio_eos_token"]]
     )
     alone = torch.cat([prefix, torch.full((QUESTION_ROWS,), ids["is"])])[None]
-    positions, _ = model.model.get_rope_index(
+    positions, _ = model.get_rope_index(
         alone,
         video_grid_thw=torch.tensor(
             [[video // _CELLS, _PATCHES_PER_SIDE, _PATCHES_PER_SIDE]],

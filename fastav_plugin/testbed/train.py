@@ -50,11 +50,10 @@ class Trainer:
         if self.checkpoint.exists():
             self._load()
         if compiled:
-            thinker = self.model.model
             for layer in (
-                *thinker.language_model.layers,
-                *thinker.visual.blocks,
-                *thinker.audio_tower.layers,
+                *self.model.get_decoder().layers,
+                *packing.tower(self.model, "visual").blocks,
+                *packing.tower(self.model, "audio_tower").layers,
             ):
                 layer.compile(dynamic=False)
 

@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides.checked_config import CheckedConfig
+from fastav_plugin.upstream.models import ConfigOfParts
 
 #: The one vision tower that the 7B model was trained with; checkpoints only name it.
 VISION_TOWER = "siglip-so400m-patch14-384"
@@ -76,7 +77,7 @@ class WindowQFormerConfig(PreTrainedConfig):
     layer_norm_eps: float = 1e-12
 
 
-class VideoSalmonn2Config(CheckedConfig, Qwen2Config):
+class VideoSalmonn2Config(CheckedConfig, ConfigOfParts, Qwen2Config):
     """video-SALMONN 2: Qwen2 with SigLIP frames and Whisper sound, interleaved frame by frame.
 
     The decoder's fields are those of Qwen2Config. What the authors pass on the command line
@@ -98,10 +99,10 @@ class VideoSalmonn2Config(CheckedConfig, Qwen2Config):
 
     model_type = "video_salmonn_2"
     default_theta = 1_000_000.0
-    sub_configs_defaults: ClassVar[Any] = {
-        "vision_config": SiglipVisionConfig,
-        "speech_config": WhisperConfig,
-        "qformer_config": WindowQFormerConfig,
+    parts: ClassVar[Any] = {
+        "vision_config": (SiglipVisionConfig, {}),
+        "speech_config": (WhisperConfig, {}),
+        "qformer_config": (WindowQFormerConfig, {}),
     }
 
     hidden_size: int = 3584
@@ -166,7 +167,7 @@ class VideoSalmonn2Config(CheckedConfig, Qwen2Config):
         return side * (side + 1)
 
 
-class VideoSalmonn2PlusAudioConfig(WhisperConfig):
+class VideoSalmonn2PlusAudioConfig(ConfigOfParts, WhisperConfig):
     """Whisper's encoder with a window-level Q-Former of its own.
 
     Args:
@@ -177,7 +178,7 @@ class VideoSalmonn2PlusAudioConfig(WhisperConfig):
 
     model_type = "video_salmonn2_plus_audio"
     base_config_key = "audio_config"
-    sub_configs_defaults: ClassVar[Any] = {"qformer_config": WindowQFormerConfig}
+    parts: ClassVar[Any] = {"qformer_config": (WindowQFormerConfig, {})}
 
     num_mel_bins: int = 128
     d_model: int = 1280
@@ -196,7 +197,7 @@ class VideoSalmonn2PlusAudioConfig(WhisperConfig):
         super().__post_init__(**_unnamed(kwargs))
 
 
-class VideoSalmonn2PlusConfig(CheckedConfig, Qwen2_5_VLConfig):
+class VideoSalmonn2PlusConfig(CheckedConfig, ConfigOfParts, Qwen2_5_VLConfig):
     """video-SALMONN 2+: Qwen2.5-VL with Whisper sound between the time grids of a clip.
 
     The authors' config.json calls itself "qwen2_5_vl" and is flat; it is read as it is.
@@ -213,10 +214,10 @@ class VideoSalmonn2PlusConfig(CheckedConfig, Qwen2_5_VLConfig):
     """
 
     model_type = "video_salmonn2_plus"
-    sub_configs_defaults: ClassVar[Any] = {
-        "vision_config": Qwen2_5_VLVisionConfig,
-        "text_config": Qwen2_5_VLTextConfig,
-        "audio_config": VideoSalmonn2PlusAudioConfig,
+    parts: ClassVar[Any] = {
+        "vision_config": (Qwen2_5_VLVisionConfig, {}),
+        "text_config": (Qwen2_5_VLTextConfig, {}),
+        "audio_config": (VideoSalmonn2PlusAudioConfig, {}),
     }
 
     audio_config: Any = None

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig, Qwen2Config, SiglipVisionConfig
-from transformers.configuration_utils import SubConfigSpec
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
@@ -16,6 +15,7 @@ from fastav_plugin.model_overrides.videollama2.official import (
     is_official,
     translate_config,
 )
+from fastav_plugin.upstream.models import ConfigOfParts
 
 #: What a picture or clip must have at least: two frames make one step of time.
 FEWEST_FRAMES = 2
@@ -80,7 +80,7 @@ class BeatsConfig(PreTrainedConfig):
         return (frames // self.patch_size) * (self.num_mel_bins // self.patch_size)
 
 
-class VideoLlama2Config(CheckedConfig, PreTrainedConfig):
+class VideoLlama2Config(CheckedConfig, ConfigOfParts, PreTrainedConfig):
     """Sizes of a VideoLLaMA2.1 model with sound; the defaults are those of the published 7B.
 
     Attributes:
@@ -98,12 +98,10 @@ class VideoLlama2Config(CheckedConfig, PreTrainedConfig):
     """
 
     model_type = "videollama2_qwen2"
-    sub_configs_defaults = {  # noqa: RUF012  # as every configuration of transformers has it
-        "text_config": SubConfigSpec(Qwen2Config, init_kwargs=DECODER),
-        "vision_config": SubConfigSpec(
-            SiglipVisionConfig, init_kwargs=TOWERS["siglip-so400m-patch14-384"]
-        ),
-        "audio_config": SubConfigSpec(BeatsConfig),
+    parts: ClassVar[Any] = {
+        "text_config": (Qwen2Config, DECODER),
+        "vision_config": (SiglipVisionConfig, TOWERS["siglip-so400m-patch14-384"]),
+        "audio_config": (BeatsConfig, {}),
     }
 
     text_config: dict[str, Any] | PreTrainedConfig | None = None

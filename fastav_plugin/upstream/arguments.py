@@ -1,0 +1,165 @@
+"""Names of the arguments of forwards, and of the fields of what they return."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from transformers.generation.utils import GenerationMixin
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.upstream.contract import Contract, code_of, mentions, takes
+from fastav_plugin.upstream.releases import installed, missing, tested
+
+# Of a decoder layer; its text model takes the last four as well.
+HIDDEN = "hidden_states"
+ROTARY = "position_embeddings"
+MASK = "attention_mask"
+POSITIONS = "position_ids"
+
+#: The cache: renamed in transformers 5.24, which still takes the older name with a warning.
+CACHE_NAMES = ("cache", "past_key_values")
+
+# Of a text model whose loop adds visual features after its lowest layers.
+DEEPSTACK_PLACES = "visual_pos_masks"
+DEEPSTACK_FEATURES = "deepstack_visual_embeds"
+
+#: Arguments of a head that bring text, or no tokens at all.
+OF_TEXT = frozenset(
+    "input_ids inputs_embeds attention_mask use_cache logits_to_keep return_dict "
+    "output_hidden_states output_attentions output_router_logits cache_position".split()
+) | frozenset(CACHE_NAMES)
+
+#: Arguments of a text model that need no cutting, or that the engine cuts.
+OF_TEXT_MODELS = OF_TEXT | frozenset(
+    ("position_ids", "kwargs", DEEPSTACK_PLACES, DEEPSTACK_FEATURES, "flash_attn_kwargs")
+)
+
+
+def cache_name() -> str:
+    """The keyword of generate() and of forwards for a cache, which no warning follows.
+
+    Raises:
+        UnsupportedError: the installed release has another one.
+    """
+    found = _own_name(GenerationMixin.prepare_inputs_for_generation)
+    if found is None:
+        raise missing(_NAMED)
+    return found
+
+
+def readable_cache_names() -> tuple[str, ...]:
+    """All keywords under which the installed release reads a cache, older ones included."""
+    return CACHE_NAMES[CACHE_NAMES.index(cache_name()) :]
+
+
+def cache_of(named: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a call, or among generate()'s model inputs; or None."""
+    found = named.get("cache")
+    return named.get("past_key_values") if found is None else found
+
+
+def with_cache(named: Mapping[str, Any], cache: Any) -> dict[str, Any]:
+    """The arguments of a call with another cache, under the name that the caller used."""
+    given = [name for name in CACHE_NAMES if named.get(name) is not None]
+    return {**named, given[0] if given else cache_name(): cache}
+
+
+def cache_in(output: Any) -> Any:
+    """The cache among the outputs of a forward or of generate(); None if it returned none.
+
+    Raises:
+        UnsupportedError: the output has no field for a cache.
+    """
+    for name in CACHE_NAMES:
+        if name in vars(output):
+            return vars(output)[name]
+    raise missing(f"a field {_either()} of {type(output).__name__}")
+
+
+def output_name() -> str:
+    """The field of a model's output that holds its cache.
+
+    Raises:
+        UnsupportedError: the installed release has another one.
+    """
+    for name in CACHE_NAMES:
+        if name in BaseModelOutputWithPast.__dataclass_fields__:
+            return name
+    raise missing(_FIELD)
+
+
+def takes_cache(module: nn.Module) -> bool:
+    """Whether a module's forward takes a cache."""
+    return _own_name(type(module).forward) is not None
+
+
+def check_layer(layer: nn.Module) -> None:
+    """Make sure that a decoder layer takes what a cut has to change, under the known names.
+
+    Raises:
+        UnsupportedError: an argument has another name; it says which are there.
+    """
+    for names in ((HIDDEN,), (MASK,), (ROTARY,), CACHE_NAMES):
+        _require(layer, names)
+
+
+def check_text_model(text_model: nn.Module) -> None:
+    """The same for the module that runs the layers.
+
+    Raises:
+        UnsupportedError: an argument has another name.
+    """
+    for names in (("input_ids",), ("inputs_embeds",), (MASK,), (POSITIONS,), CACHE_NAMES):
+        _require(text_model, names)
+
+
+def check_head(head: nn.Module) -> None:
+    """The same for the module that generate() calls, which may hand on what it does not name.
+
+    Raises:
+        UnsupportedError: an argument has another name.
+    """
+    parameters = inspect.signature(type(head).forward).parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        for names in (("input_ids",), (MASK,), (POSITIONS,), CACHE_NAMES):
+            _require(head, names)
+
+
+def _require(module: nn.Module, names: tuple[str, ...]) -> None:
+    parameters = list(inspect.signature(type(module).forward).parameters)[1:]
+    if set(names).isdisjoint(parameters):
+        wanted = " or ".join(f"`{name}`" for name in names)
+        raise UnsupportedError(
+            f"{type(module).__name__}.forward takes no argument {wanted} but "
+            f"{', '.join(parameters)}; transformers {installed()} is installed, fastav_plugin was "
+            f"tested with {tested()}. If the model's code is your own, name the argument so."
+        )
+
+
+def _own_name(function: Any) -> str | None:
+    parameters = inspect.signature(function).parameters
+    return next((name for name in CACHE_NAMES if name in parameters), None)
+
+
+def _either() -> str:
+    return " or ".join(f"`{name}`" for name in CACHE_NAMES)
+
+
+_NAMED = f"a parameter {_either()} of GenerationMixin.prepare_inputs_for_generation"
+_FIELD = f"a field {_either()} of BaseModelOutputWithPast"
+
+CONTRACTS = (
+    Contract(_NAMED, lambda: takes(GenerationMixin.prepare_inputs_for_generation, *CACHE_NAMES)),
+    Contract(
+        _FIELD,
+        lambda: not set(CACHE_NAMES).isdisjoint(BaseModelOutputWithPast.__dataclass_fields__),
+    ),
+    Contract(
+        "the argument `logits_to_keep` in GenerationMixin._supports_logits_to_keep",
+        lambda: mentions(code_of(GenerationMixin._supports_logits_to_keep), "logits_to_keep"),
+    ),
+)

@@ -1,0 +1,105 @@
+"""Attention implementations: their names in configs, and the functions behind the names."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.upstream.contract import Contract, takes
+from fastav_plugin.upstream.releases import missing
+
+_PUBLIC = "_attn_implementation"
+_NAME = "_attn_implementation_internal"
+_EAGER = "eager_attention_forward"
+_LOOK_UP = "get_interface"
+
+
+def implementation(config: Any) -> str:
+    """Name of the attention implementation that a config asks for.
+
+    Raises:
+        UnsupportedError: this release keeps it elsewhere.
+    """
+    if not hasattr(config, _PUBLIC):
+        raise missing(f"the attribute `{_PUBLIC}` of {type(config).__name__}")
+    return str(getattr(config, _PUBLIC))
+
+
+def rename(config: Any, name: str) -> None:
+    """Ask for another implementation, in this config alone and without checks of the name.
+
+    Raises:
+        UnsupportedError: this release would not see it.
+    """
+    object.__setattr__(config, _NAME, name)
+    if implementation(config) != name:
+        raise missing(_KEPT)
+
+
+def renamed_copy(config: Any, name: str) -> Any:
+    """A shallow copy of a config that asks for another implementation."""
+    renamed = copy.copy(config)
+    rename(renamed, name)
+    return renamed
+
+
+def register(name: str, function: Callable[..., Any]) -> None:
+    """Make an attention function known by name, unless one has the name."""
+    if name not in ALL_ATTENTION_FUNCTIONS:
+        ALL_ATTENTION_FUNCTIONS.register(name, function)
+
+
+def function_of(base: str, module: nn.Module) -> Callable[..., Any]:
+    """The stock function of an implementation, looked up anew so that later ones count.
+
+    Args:
+        base: its name.
+        module: the attention that calls it.
+
+    Raises:
+        UnsupportedError: no eager function stands beside the module's class.
+    """
+    if base != "eager":
+        return ALL_ATTENTION_FUNCTIONS[base]  # type: ignore[no-any-return]
+    # Every modeling file has its own eager function, and a subclass may live in another file.
+    home = inspect.unwrap(type(module).forward).__globals__
+    function = home.get(_EAGER)
+    if function is None:
+        raise UnsupportedError(
+            f"{type(module).__name__} has no `{_EAGER}` beside it. Use attn_implementation='sdpa'."
+        )
+    return function  # type: ignore[no-any-return]
+
+
+def only_looked_up(source: str) -> bool:
+    """Whether an attention class uses the implementation's name only to look the function up."""
+    return source.count(_PUBLIC) == source.count(f"{_LOOK_UP}(")
+
+
+_KEPT = f"the attribute `{_NAME}` of PreTrainedConfig"
+
+
+def _is_kept() -> bool:
+    config = PreTrainedConfig()
+    object.__setattr__(config, _NAME, "fastav_contract")
+    return implementation(config) == "fastav_contract"
+
+
+CONTRACTS = (
+    Contract(_KEPT, _is_kept),
+    Contract(
+        "the method `register` of ALL_ATTENTION_FUNCTIONS",
+        lambda: takes(ALL_ATTENTION_FUNCTIONS.register, "key", "value"),
+    ),
+    Contract(
+        f"the method `{_LOOK_UP}` of ALL_ATTENTION_FUNCTIONS",
+        lambda: callable(getattr(ALL_ATTENTION_FUNCTIONS, _LOOK_UP)),
+    ),
+)

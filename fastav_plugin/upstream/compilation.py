@@ -1,0 +1,109 @@
+"""How hooks and models meet torch.compile."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from fastav_plugin.upstream.contract import Contract, mentions
+from fastav_plugin.upstream.releases import missing
+
+_Hook = TypeVar("_Hook", bound=Callable[..., Any])
+
+_EVAL_FRAME = "torch._dynamo.eval_frame"
+_COMPILED_CALL = "_compiled_call_impl"
+_COMPILED_FUNCTION = "_torchdynamo_orig_callable"
+_COMPILED_MODULE = "_orig_mod"
+
+#: Code of the wrapper that `inlined_only` makes; all hooks share it.
+_wrappers: set[CodeType] = set()
+
+
+def inlined_only(function: _Hook) -> _Hook:
+    """Let dynamo trace a hook together with the module around it, but not by itself.
+
+    Where only decoder layers are compiled, their hooks run before the compiled frames. Compiled as
+    a frame of its own, a hook would be compiled again for every layer, up to dynamo's limit.
+    `skip_hooks` makes it so, before the first model is bound.
+    """
+    by_itself: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+
+    def hook(*args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        return by_itself(*args, **kwargs)
+
+    _wrappers.add(hook.__code__)
+    return functools.update_wrapper(hook, function)  # type: ignore[return-value]
+
+
+def skip_hooks() -> None:
+    """Tell dynamo not to compile the hooks made by `inlined_only` by themselves.
+
+    Raises:
+        UnsupportedError: this torch cannot be told.
+    """
+    skip = getattr(_eval_frame(), "skip_code", None)
+    if skip is None:
+        raise missing(_SKIP, "torch")
+    while _wrappers:
+        skip(_wrappers.pop())
+
+
+def is_compiled(module: nn.Module) -> bool:
+    """Whether a module, or its forward, was compiled: dynamo skips hooks added afterwards."""
+    return (
+        getattr(module, _COMPILED_CALL) is not None
+        or hasattr(module.__dict__.get("forward"), _COMPILED_FUNCTION)
+        or hasattr(module, _COMPILED_MODULE)
+    )
+
+
+def without_compilation(model: Any) -> Any:
+    """The module inside what torch.compile(model) returned; any other model itself."""
+    return getattr(model, _COMPILED_MODULE, model)
+
+
+def compiles_nothing() -> bool:
+    """Whether torch.compiler.set_stance("force_eager") is in force."""
+    stance = getattr(_eval_frame(), "_stance", None)
+    if not hasattr(stance, "stance"):
+        raise missing(_STANCE, "torch")
+    return bool(stance.stance == "force_eager")
+
+
+def _eval_frame() -> Any:
+    return importlib.import_module(_EVAL_FRAME)
+
+
+_SKIP = f"the function `skip_code` of {_EVAL_FRAME}"
+_STANCE = f"the setting `_stance.stance` of {_EVAL_FRAME}"
+
+CONTRACTS = (
+    Contract(_SKIP, lambda: callable(_eval_frame().skip_code), "torch"),
+    Contract(_STANCE, lambda: isinstance(_eval_frame()._stance.stance, str), "torch"),
+    Contract(
+        f"the attribute `{_COMPILED_CALL}` of nn.Module",
+        lambda: hasattr(nn.Module(), _COMPILED_CALL),
+        "torch",
+    ),
+    Contract(
+        f"the mark `{_COMPILED_FUNCTION}` of compiled functions",
+        lambda: mentions(_eval_frame()._TorchDynamoContext.__call__.__code__, _COMPILED_FUNCTION),
+        "torch",
+    ),
+    Contract(
+        f"the attribute `{_COMPILED_MODULE}` of compiled models",
+        lambda: (
+            _COMPILED_MODULE in _eval_frame().OptimizedModule.__annotations__
+            or mentions(_eval_frame().OptimizedModule.__init__.__code__, _COMPILED_MODULE)
+        ),
+        "torch",
+    ),
+)

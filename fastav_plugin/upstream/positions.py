@@ -1,0 +1,65 @@
+"""Where models with multi-dimensional rotary positions keep how far these are ahead of counts."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from torch import Tensor, nn
+from transformers.generation.utils import GenerationMixin
+
+from fastav_plugin.upstream.contract import Contract, takes
+from fastav_plugin.upstream.torch_internals import replace_submodules, submodules
+
+#: The method of a head in which generate() reads and writes the model's memory.
+METHOD = "_prepare_position_ids_for_generation"
+_MEMORY = "rope_deltas"
+
+
+def own_method(head: nn.Module) -> Any:
+    """METHOD of a head's class; None where that is generate()'s own."""
+    own = getattr(type(head), METHOD, None)
+    return None if own is getattr(GenerationMixin, METHOD) else own
+
+
+def stock_positions(head: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
+    """generate()'s own METHOD: positions counted from each prompt's first real token."""
+    found: Tensor = getattr(GenerationMixin, METHOD)(head, inputs_tensor, model_kwargs)
+    return found
+
+
+def path_to_memory(head: nn.Module) -> list[str] | None:
+    """Names that lead from a head to the module that remembers; None if none does."""
+    for name, module in head.named_modules():
+        if _MEMORY in vars(module):
+            return name.split(".") if name else []
+    return None
+
+
+def remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Module:
+    """A shallow copy of a model that shares all its weights and remembers something else.
+
+    Args:
+        module: the model.
+        path: as of `path_to_memory`.
+        deltas: int64 [B, 1].
+    """
+    twin = copy.copy(module)
+    if not path:
+        setattr(twin, _MEMORY, deltas)
+        return twin
+    found = dict(submodules(module))
+    found[path[0]] = remembering(getattr(module, path[0]), path[1:], deltas)
+    replace_submodules(twin, found)
+    return twin
+
+
+CONTRACTS = (
+    Contract(
+        f"the method GenerationMixin.{METHOD}(inputs_tensor, model_kwargs)",
+        lambda: (
+            takes(getattr(GenerationMixin, METHOD), "inputs_tensor")
+            and takes(getattr(GenerationMixin, METHOD), "model_kwargs")
+        ),
+    ),
+)

@@ -1,0 +1,93 @@
+"""The releases this package was tested with, and what is said of all others.
+
+This is the one place that states the window: setup.cfg, constraints.txt, the README and the tests
+follow it.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import torch
+import transformers
+from packaging.version import InvalidVersion, Version
+
+from fastav_plugin.errors import UnsupportedError
+
+#: The oldest and the newest release of transformers that the tests were run with.
+OLDEST = "5.19.0"
+NEWEST = "5.24.0"
+
+#: The same for torch.
+OLDEST_TORCH = "2.7.0"
+NEWEST_TORCH = "2.15.0"
+
+#: Releases that were warned of in this process.
+_warned: set[str] = set()
+_WARNING = threading.Lock()
+
+
+def installed(package: str = "transformers") -> str:
+    """The version that "transformers" or "torch" states of itself."""
+    return str(transformers.__version__ if package == "transformers" else torch.__version__)
+
+
+def tested(package: str = "transformers") -> str:
+    """The tested window, for messages."""
+    if package == "transformers":
+        return f"{OLDEST} to {NEWEST}"
+    return f"{OLDEST_TORCH} to {NEWEST_TORCH}"
+
+
+def missing(name: str, package: str = "transformers") -> UnsupportedError:
+    """The error for a name that is not where the tested releases have it.
+
+    Args:
+        name: what was looked for and where, e.g. "the variable `x` of GenerationMixin.generate".
+        package: "transformers" or "torch".
+    """
+    oldest, newest = (OLDEST, NEWEST) if package == "transformers" else (OLDEST_TORCH, NEWEST_TORCH)
+    return UnsupportedError(
+        f"{package} {installed(package)} lacks {name}, which fastav_plugin relies on. {package} "
+        f"{newest} has it. Install a tested release: pip install '{package}>={oldest},<={newest}'."
+    )
+
+
+def check_release() -> None:
+    """Refuse releases older than the window; warn once of one that is newer, or not final.
+
+    Raises:
+        UnsupportedError: the release is too old, or states no version that can be compared.
+    """
+    found = installed()
+    remedy = f"pip install 'transformers>={OLDEST},<={NEWEST}'"
+    try:
+        version = Version(Version(found).public)  # a local build label says nothing of the code
+    except InvalidVersion:
+        raise UnsupportedError(
+            f"The installed transformers states '{found}' as its version, which cannot be compared "
+            f"with the tested releases {tested()}. Install one of them: {remedy}."
+        ) from None
+    if version < Version(OLDEST):
+        raise UnsupportedError(
+            f"transformers {found} is too old for fastav_plugin: the oldest supported release is "
+            f"{OLDEST}. Install {OLDEST} to {NEWEST}: {remedy}."
+        )
+    if version > Version(NEWEST):
+        _warn_once(found, f"is newer than {NEWEST}, the newest tested release")
+    elif version.is_prerelease:
+        _warn_once(found, f"is not a final release; tested are {tested()}")
+
+
+def _warn_once(found: str, what: str) -> None:
+    with _WARNING:
+        if found in _warned:
+            return
+        _warned.add(found)
+    warnings.warn(
+        f"transformers {found} {what} of fastav_plugin. Pruning goes on, and stops with an error "
+        "at the first thing that is not as it was tested.",
+        UserWarning,
+        stacklevel=2,
+    )
