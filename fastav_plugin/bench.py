@@ -33,6 +33,7 @@ from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.plan import PromptSize
 from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.arguments import cache_argument, cache_in
 
 Tick = Callable[[str], None]
 
@@ -49,7 +50,7 @@ class Case:
         name: what the table calls it.
         prepare: brings the untimed model into the case's state, from a detached one; a handle
             that it returns is removed after the run.
-        cache: makes generate's `past_key_values`, or None.
+        cache: makes the cache that generate() is given, or None.
         pruned: whether this case drops tokens; the others must give the dense bits.
         seconds: each measured time to the first token.
         ratios: each time over the dense time of the same round.
@@ -228,7 +229,7 @@ def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case, clocked: bool) -
     if peak is not None and held_before is not None:
         case.peak_bytes = max(case.peak_bytes or 0, peak)
         case.call_bytes = max(case.call_bytes or 0, peak - held_before)
-    held = output.past_key_values
+    held = cache_in(output)
     if case.pruned:
         case.theory = held.report().flops_ratio
     # Of dense the tokens decoded meanwhile are part, as they are of pruned.
@@ -244,7 +245,7 @@ def _generate(model: nn.Module, ids: Tensor, cache: Any, **settings: Any) -> Any
     return model.generate(  # type: ignore[operator]
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        past_key_values=cache,
+        **cache_argument(cache),
         do_sample=False,
         return_dict_in_generate=True,
         output_logits=True,

@@ -21,6 +21,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides import videollama2
 from fastav_plugin.testbed.samples import CLIPS_PATH
 from fastav_plugin.testbed.words import build_tokenizer
+from fastav_plugin.upstream.models import from_config
 
 #: What differs from the published model in each shape.
 CLIP_SHAPES: dict[str, dict[str, Any]] = {
@@ -161,8 +162,8 @@ def make_clip_model(shape: str, dtype: str = "bfloat16", seed: int = 0) -> Any:
     """A model of random weights, made in its dtype without a larger copy."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        build: Any = videollama2.VideoLlama2ForConditionalGeneration._from_config
-        model = build(make_clip_config(shape), dtype=DTYPES[dtype])
+        kind = videollama2.VideoLlama2ForConditionalGeneration
+        model = from_config(kind, make_clip_config(shape), dtype=DTYPES[dtype])
     model.generation_config.eos_token_id = None
     nn.Module.eval(model)
     return model

@@ -19,6 +19,8 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.hooks.base import LayerHookList, LayerView, method_hooks
 from fastav_plugin.hooks.div_prune import DivPrune
 from fastav_plugin.hooks.ratio_pruning import media_and_ratios
+from fastav_plugin.upstream.arguments import cache_argument
+from fastav_plugin.upstream.attention import rename
 
 #: Methods that have a published version here.
 PEERS = ("fastv", "divprune")
@@ -75,9 +77,9 @@ def run_layer_twice(model: nn.Module) -> RemovableHandle:
         mask = hidden.new_full((rows, rows), torch.finfo(hidden.dtype).min).triu(1)
         fused = module.self_attn.config
         module.self_attn.config = copy.copy(fused)
-        module.self_attn.config._attn_implementation_internal = "eager"
+        rename(module.self_attn.config, "eager")
         try:
-            changed = {"attention_mask": mask[None, None], "past_key_values": DynamicCache()}
+            changed = {"attention_mask": mask[None, None], **cache_argument(DynamicCache())}
             module.forward(*args, **{**kwargs, **changed})
         finally:
             module.self_attn.config = fused

@@ -24,6 +24,7 @@ from fastav_plugin.attach import unwrap
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.inspection import model_class, read_config
 from fastav_plugin.plan import PromptSize
+from fastav_plugin.upstream.models import from_config
 
 #: VideoLLaMA2's rule of the FastAV paper.
 RULE = {"video": "all", "audio": "first 10 tokens"}
@@ -172,8 +173,8 @@ def make_model(
         if name in SHAPES:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                model = shape.model._from_config(
-                    shape.config(), dtype=DTYPES[dtype], attn_implementation=attention
+                model = from_config(
+                    shape.model, shape.config(), dtype=DTYPES[dtype], attn_implementation=attention
                 )
         else:
             model = shape.model.from_pretrained(

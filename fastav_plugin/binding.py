@@ -21,7 +21,7 @@ from fastav_plugin.kv_layer import FastAVLayer
 from fastav_plugin.layer_entry import LayerEntry
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import find_override
-from fastav_plugin.mrope import METHOD, continue_positions, positions_method, remember
+from fastav_plugin.mrope import continue_positions, positions_method, remember
 from fastav_plugin.opening import base_attention, cut_deepstack, open_prefill, shift_positions
 from fastav_plugin.parallel import find_ranks, refuse_stages
 from fastav_plugin.refusals import (
@@ -48,6 +48,7 @@ from fastav_plugin.upstream.arguments import (
 )
 from fastav_plugin.upstream.compilation import inlined_only, skip_hooks
 from fastav_plugin.upstream.generation import find_generate_call
+from fastav_plugin.upstream.positions import METHOD
 
 #: Two threads may give a model its first FastAVCache together.
 _MAKING = threading.RLock()

@@ -1,4 +1,4 @@
-"""FastAVCache: the object given to generate(past_key_values=...)."""
+"""FastAVCache: the object given to generate() as its cache."""
 
 from __future__ import annotations
 

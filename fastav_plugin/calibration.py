@@ -28,6 +28,7 @@ from fastav_plugin.model_identity import WeightSample, decoder_sizes, model_dige
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.rollout_profile import RolloutObserver, RolloutProfile, positional_rules
 from fastav_plugin.sample_inputs import move_inputs
+from fastav_plugin.upstream.arguments import cache_argument
 
 Tick = Callable[[str], None]
 
@@ -145,7 +146,7 @@ class _Run:
                     with torch.no_grad():
                         self._model.generate(
                             **inputs,
-                            past_key_values=FastAVCache(config),
+                            **cache_argument(FastAVCache(config)),
                             max_new_tokens=1,
                             do_sample=False,
                         )
@@ -175,9 +176,7 @@ class _Run:
     def _places(self) -> list[int]:
         last = self._num_layers - 1
         if self._plan.layers is not None:
-            wrong = [
-                layer for layer in self._plan.layers if not self._first_place <= layer <= last
-            ]
+            wrong = [layer for layer in self._plan.layers if not self._first_place <= layer <= last]
             if wrong or not self._plan.layers:
                 raise ConfigError(
                     f"`layers` must lie in [{self._first_place}, {last}] for this model, got "

@@ -17,6 +17,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality
+from fastav_plugin.upstream.arguments import cache_argument, cache_in
 
 DENSE = "dense"
 
@@ -126,7 +127,7 @@ def _generate(
 ) -> tuple[Tensor, int, Any]:
     """New token ids, bytes of KV held at the end, and the cache."""
     detach(model)
-    extra = {} if config is None else {"past_key_values": FastAVCache(config)}
+    extra = {} if config is None else cache_argument(FastAVCache(config))
     output = unwrap(model).generate(  # type: ignore[operator]
         **inputs,
         **extra,
@@ -134,7 +135,7 @@ def _generate(
         max_new_tokens=new_tokens,
         return_dict_in_generate=True,
     )
-    cache = output.past_key_values
+    cache = cache_in(output)
     held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     detach(model)
     return output.sequences[0, inputs["input_ids"].shape[1] :], held, cache

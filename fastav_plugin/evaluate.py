@@ -23,6 +23,7 @@ from fastav_plugin.evaluation_record import Answer, Question, Record, Source
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.sample_inputs import move_inputs
 from fastav_plugin.tokens import Modality
+from fastav_plugin.upstream.arguments import cache_argument, cache_in
 
 
 def saved_overrides(directory: Path) -> dict[str, Any]:
@@ -123,7 +124,7 @@ def answer_one(
             kl=0.0 if config is None else divergence(dense_logits, logits),
             seconds=seconds,
             new_tokens=len(ids),
-            **_cost(model, inputs, output.past_key_values),
+            **_cost(model, inputs, cache_in(output)),
         )
     return answers
 
@@ -167,7 +168,7 @@ def _generate(
 ) -> tuple[Any, float]:
     """The output of generate() and the seconds until its first token."""
     detach(model)
-    extra = {} if config is None else {"past_key_values": FastAVCache(config)}
+    extra = {} if config is None else cache_argument(FastAVCache(config))
     if model.device.type == "cuda":
         torch.cuda.synchronize()
     first, start = _FirstToken(), time.perf_counter()

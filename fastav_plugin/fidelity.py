@@ -15,6 +15,7 @@ from fastav_plugin.bootstrap import Interval, bootstrap_mean
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluate import divergence
+from fastav_plugin.upstream.arguments import cache_argument, cache_in
 
 #: What is known of one setting on one prompt: KL, agreement, share of FLOPs, mean tokens per
 #: layer, and whether anything was cut.
@@ -243,9 +244,7 @@ def _generate(
 ) -> tuple[Tensor, Tensor, Any]:
     """Logits [N, vocabulary] on the CPU, token ids [N], and the cache."""
     detach(model)
-    extra: dict[str, Any] = {}
-    if config is not None:
-        extra["past_key_values"] = FastAVCache(config)
+    extra = {} if config is None else cache_argument(FastAVCache(config))
     prompt = inputs["input_ids"].shape[1]
     if forced is not None and tokens > 1:
         extra["logits_processor"] = LogitsProcessorList([_Forced(forced, prompt)])
@@ -261,4 +260,4 @@ def _generate(
     finally:
         detach(model)
     logits = torch.stack([step[0] for step in output.logits]).cpu()
-    return logits, output.sequences[0, prompt:], output.past_key_values
+    return logits, output.sequences[0, prompt:], cache_in(output)

@@ -61,7 +61,9 @@ def main() -> None:
                     return_dict_in_generate=True,
                 )
                 seconds[name].append(time.perf_counter() - start)
-            layers = output.past_key_values.layers
+            # transformers 5.24 renamed the field.
+            cache = output.cache if "cache" in output else output.past_key_values
+            layers = cache.layers
             held[name] = sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)
     print(f"transformers {transformers.__version__}, {given.tokens} tokens, bfloat16, batch 1")
     for name, times in seconds.items():

@@ -28,6 +28,7 @@ from fastav_plugin.testbed.needles import find_needle
 from fastav_plugin.testbed.tasks import TASKS, Item, held_out_items
 from fastav_plugin.testbed_source import CLIPS, TestbedSource
 from fastav_plugin.towers import towers_once
+from fastav_plugin.upstream.arguments import cache_argument
 
 #: Clips from this seed on are never reported on and never trained on: a ratio is solved on them.
 SELECTION_SEED = 100_000
@@ -216,7 +217,7 @@ class _Samples:
             for index in range(len(self._source.questions)):
                 cache = FastAVCache(config)
                 inputs = self._input(index)
-                head.generate(**inputs, past_key_values=cache, max_new_tokens=1, do_sample=False)
+                head.generate(**inputs, **cache_argument(cache), max_new_tokens=1, do_sample=False)
                 averages.append(statistics.fmean(cache.report().tokens_per_layer))
         detach(self._model)
         return statistics.fmean(averages)

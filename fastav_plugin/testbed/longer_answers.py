@@ -32,6 +32,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.testbed.media import read_clip, write_clip
 from fastav_plugin.testbed.model import MODEL_PATH, prepare_inputs
 from fastav_plugin.testbed.tasks import Item, clips_asked_twice
+from fastav_plugin.upstream.arguments import cache_argument
 
 LATE = "late_removal"
 METHODS = ("fastav", "divprune", "fastav+divprune")
@@ -63,7 +64,7 @@ def dictate(
         text: int64 [n].
         config: what to prune; None for the stock model.
     """
-    extra = {} if config is None else {"past_key_values": FastAVCache(config)}
+    extra = {} if config is None else cache_argument(FastAVCache(config))
     dictated = LogitsProcessorList([_Dictated(inputs["input_ids"].shape[1], text)])
     output = model.generate(
         **inputs,

@@ -166,6 +166,11 @@ def prepare_inputs(
     return inputs
 
 
+def decoder_of(model: Any) -> Any:
+    """The language model of a thinker, which transformers 5.21 moved by one level."""
+    return model.get_decoder()
+
+
 @torch.no_grad()
 def _initialise(model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
     """Scale every matrix by its fan-in and let attention find and copy what a word names."""
@@ -175,7 +180,7 @@ def _initialise(model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
             nn.init.normal_(module.weight, std=1 / math.sqrt(fan_in))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    text: Any = model.get_decoder()
+    text = decoder_of(model)
     nn.init.normal_(text.embed_tokens.weight, std=0.5)
     # A row that carries a word's embedding names the word.
     model.lm_head.weight.copy_(text.embed_tokens.weight * (2 / math.sqrt(_HIDDEN)))

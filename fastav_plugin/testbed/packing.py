@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Qwen2_5OmniThinkerForConditionalGeneration
 
 from fastav_plugin.testbed.batches import QUESTION_ROWS, Batch
+from fastav_plugin.testbed.model import decoder_of
 from fastav_plugin.testbed.words import NAMED_TOKENS, TURN_START, vocabulary
 from fastav_plugin.upstream.attention import rename
 
 _CELLS, _PATCHES_PER_SIDE = 16, 8
-#: Attributes that hold the towers, of the thinker or, up to transformers 5.20, of its head.
+#: Attributes that hold the towers, of the thinker or of its head before transformers 5.21.
 TOWERS = ("visual", "audio_tower")
 _CHUNKED, _BLOCKS = "testbed_flash_chunks", "testbed_blocks"
 
@@ -63,7 +64,7 @@ def use_packed_attention(model: Qwen2_5OmniThinkerForConditionalGeneration) -> N
     AttentionInterface.register(_BLOCKS, _attend_in_blocks)
     for name in TOWERS:
         rename(tower(model, name).config, _CHUNKED)
-    rename(model.get_decoder().config, _BLOCKS)
+    rename(decoder_of(model).config, _BLOCKS)
 
 
 def tower(model: nn.Module, name: str) -> Any:
@@ -78,7 +79,7 @@ def forward(model: Qwen2_5OmniThinkerForConditionalGeneration, batch: Batch) -> 
     clips, questions = batch.tasks.shape
     layout = _layout(model, video.shape[1], audio.shape[1], questions)
     device = batch.question_ids.device
-    text: Any = model.get_decoder()
+    text = decoder_of(model)
     prefix = text.embed_tokens(layout.ids.to(device)).expand(clips, -1, -1)
     asked = text.embed_tokens(batch.question_ids).flatten(1, 2)
     after_video = 3 + video.shape[1]
@@ -133,7 +134,8 @@ def _layout(
         + [named["audio_eos_token"]]
     )
     alone = torch.cat([prefix, torch.full((QUESTION_ROWS,), ids["is"])])[None]
-    positions, _ = model.get_rope_index(
+    count: Any = model.get_rope_index
+    positions, _ = count(
         alone,
         video_grid_thw=torch.tensor(
             [[video // _CELLS, _PATCHES_PER_SIDE, _PATCHES_PER_SIDE]],

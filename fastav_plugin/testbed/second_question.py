@@ -26,6 +26,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.testbed.media import read_clip, write_clip
 from fastav_plugin.testbed.model import MODEL_PATH, prepare_inputs
 from fastav_plugin.testbed.tasks import Item, clips_asked_twice
+from fastav_plugin.upstream.arguments import cache_argument
 
 METHODS = ("none", "fastav", "divprune", "fastav+divprune")
 ALONE, NEXT_TURN, INSTEAD = "alone", "next turn", "instead"
@@ -78,7 +79,7 @@ def _continue(model: Any, ids: torch.Tensor, cache: FastAVCache) -> torch.Tensor
 def _generate(model: Any, inputs: Any, cache: FastAVCache) -> torch.Tensor:
     """The prompt's ids and one answer token: int64 [1, T + 1]."""
     ids: torch.Tensor = model.generate(
-        **inputs, past_key_values=cache, max_new_tokens=1, do_sample=False
+        **inputs, **cache_argument(cache), max_new_tokens=1, do_sample=False
     )
     return ids
 

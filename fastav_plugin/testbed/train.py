@@ -22,7 +22,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from fastav_plugin.testbed import packing
 from fastav_plugin.testbed.batches import make_batch
 from fastav_plugin.testbed.curriculum import CURRICULUM, Stage, seeds_of, stage_index
-from fastav_plugin.testbed.model import build_model, build_processor
+from fastav_plugin.testbed.model import build_model, build_processor, decoder_of
 from fastav_plugin.testbed.objective import DenseTargets, Scores, compute_loss
 from fastav_plugin.testbed.tasks import TASKS
 
@@ -51,7 +51,7 @@ class Trainer:
             self._load()
         if compiled:
             for layer in (
-                *self.model.get_decoder().layers,
+                *decoder_of(self.model).layers,
                 *packing.tower(self.model, "visual").blocks,
                 *packing.tower(self.model, "audio_tower").layers,
             ):

@@ -51,6 +51,11 @@ def cache_name() -> str:
     return found
 
 
+def cache_argument(cache: Any) -> dict[str, Any]:
+    """A cache as the keyword of a call: `model.generate(**inputs, **cache_argument(cache))`."""
+    return {cache_name(): cache}
+
+
 def readable_cache_names() -> tuple[str, ...]:
     """All keywords under which the installed release reads a cache, older ones included."""
     return CACHE_NAMES[CACHE_NAMES.index(cache_name()) :]

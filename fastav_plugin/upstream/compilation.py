@@ -72,7 +72,7 @@ def without_compilation(model: Any) -> Any:
 
 def compiles_nothing() -> bool:
     """Whether torch.compiler.set_stance("force_eager") is in force."""
-    stance = getattr(_eval_frame(), "_stance", None)
+    stance: Any = getattr(_eval_frame(), "_stance", None)
     if not hasattr(stance, "stance"):
         raise missing(_STANCE, "torch")
     return bool(stance.stance == "force_eager")

@@ -139,7 +139,7 @@ def _frames() -> Iterator[FrameType]:
 
 
 def _has_setting(name: str) -> bool:
-    return hasattr(GenerationConfig(), name)
+    return hasattr(GenerationConfig(), name)  # type: ignore[no-untyped-call]
 
 
 def _method(name: str) -> str:

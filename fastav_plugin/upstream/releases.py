@@ -49,8 +49,9 @@ def missing(name: str, package: str = "transformers") -> UnsupportedError:
     """
     oldest, newest = (OLDEST, NEWEST) if package == "transformers" else (OLDEST_TORCH, NEWEST_TORCH)
     return UnsupportedError(
-        f"{package} {installed(package)} lacks {name}, which fastav_plugin relies on. {package} "
-        f"{newest} has it. Install a tested release: pip install '{package}>={oldest},<={newest}'."
+        f"The installed {package} {installed(package)} lacks {name}, which fastav_plugin relies "
+        f"on. The tested releases {oldest} to {newest} have it: pip install "
+        f"'{package}>={oldest},<={newest}'."
     )
 
 

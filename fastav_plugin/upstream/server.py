@@ -12,7 +12,7 @@ from fastav_plugin.upstream.contract import Contract, code_of, mentions
 from fastav_plugin.upstream.releases import missing
 
 #: Method of the server's ModelManager that hands out models, and its first parameters.
-_LOADER = "load_model_and_processor"
+LOADER = "load_model_and_processor"
 _PARAMETERS = ["self", "model_id_and_revision"]
 
 
@@ -23,7 +23,17 @@ def is_installed() -> bool:
 
 def reads_video() -> bool:
     """Whether the server can read messages with video."""
-    return bool(import_utils.is_torchcodec_usable(decode="video"))
+    if not import_utils.is_torchcodec_available():
+        return False
+    usable = getattr(import_utils, "is_torchcodec_usable", None)
+    if usable is not None:
+        return bool(usable(decode="video"))
+    try:  # before transformers 5.23
+        import torchcodec
+    except Exception:  # it raises what its shared libraries raise
+        return False
+    # torchcodec 0.16 and newer can be imported without FFmpeg, and says so.
+    return getattr(torchcodec, "ffmpeg_major_version", True) is not None
 
 
 def check_server() -> None:
@@ -39,13 +49,13 @@ def check_server() -> None:
 
 def loader() -> Callable[..., Any]:
     """What the server loads models with: (manager, name, ...) -> (model, processor)."""
-    found: Callable[..., Any] = getattr(_manager(), _LOADER)
+    found: Callable[..., Any] = getattr(_manager(), LOADER)
     return found
 
 
 def set_loader(function: Callable[..., Any]) -> None:
     """Have the server load models with another function."""
-    setattr(_manager(), _LOADER, function)
+    setattr(_manager(), LOADER, function)
 
 
 def has_one_model(manager: Any) -> bool:
@@ -54,9 +64,15 @@ def has_one_model(manager: Any) -> bool:
 
 
 def command() -> Any:
-    """The class behind `transformers serve`, whose __init__ takes its options and runs it."""
-    from transformers.cli.serve import Serve
+    """The class behind `transformers serve`, whose __init__ takes its options and runs it.
 
+    Raises:
+        UnsupportedError: this release has none, or a package that it needs is missing.
+    """
+    try:
+        from transformers.cli.serve import Serve
+    except ImportError as error:
+        raise missing(f"its server, transformers.cli.serve.Serve ({error})") from error
     return Serve
 
 
@@ -74,12 +90,12 @@ def _handler() -> Any:
 
 CONTRACTS = (
     Contract(
-        f"the method ModelManager.{_LOADER}({', '.join(_PARAMETERS[1:])}, ...) of its server",
+        f"the method ModelManager.{LOADER}({', '.join(_PARAMETERS[1:])}, ...) of its server",
         lambda: list(inspect.signature(loader()).parameters)[: len(_PARAMETERS)] == _PARAMETERS,
     ),
     Contract(
-        f"the call of {_LOADER}() in the server's BaseHandler._resolve_model",
-        lambda: mentions(code_of(_handler()._resolve_model), _LOADER),
+        f"the call of {LOADER}() in the server's BaseHandler._resolve_model",
+        lambda: mentions(code_of(_handler()._resolve_model), LOADER),
     ),
     Contract(
         "the attribute `force_model` of the server's ModelManager",

@@ -17,6 +17,7 @@ from fastav_plugin.errors import FastAVError, StateError
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptError
 from fastav_plugin.mrope import rotary_positions
+from fastav_plugin.upstream.arguments import cache_argument
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Generation:
         inputs = {name: self._moved(value) for name, value in prompt.inputs.items()}
         try:
             with torch.no_grad():
-                output = self.head(**inputs, past_key_values=cache, use_cache=True, **self._keep)
+                output = self.head(**inputs, **cache_argument(cache), use_cache=True, **self._keep)
         except (*_FATAL, StateError):
             raise
         except FastAVError as error:
@@ -111,7 +112,7 @@ class Generation:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=rotary_positions(cache.fastav_state, positions + self._first),
-                past_key_values=cache,
+                **cache_argument(cache),
                 use_cache=True,
             )
         return output.logits[:, -1:]  # type: ignore[no-any-return]

@@ -25,6 +25,7 @@ from fastav_plugin.model_overrides.tgi.layouts import find_layout
 from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
 from fastav_plugin.model_overrides.tgi.prompts import PromptReader
 from fastav_plugin.parallel import ALONE, Ranks
+from fastav_plugin.upstream.devices import tensor_parallel
 
 logger = logging.getLogger(__name__)
 
@@ -196,12 +197,10 @@ def _load(
     if not ranks.split:
         model: nn.Module = kind.from_pretrained(source.model_id, **options)
         return model.to(device)
-    from transformers.distributed.configuration_utils import DistributedConfig
-
     # transformers starts the process group itself, which it tells by torchrun's variables.
     os.environ.setdefault("LOCAL_RANK", str(ranks.rank))
-    spread = DistributedConfig(tp_size=ranks.world_size, tp_plan="auto")
-    split: nn.Module = kind.from_pretrained(source.model_id, distributed_config=spread, **options)
+    options |= tensor_parallel(ranks.world_size)
+    split: nn.Module = kind.from_pretrained(source.model_id, **options)
     if not _is_split(split):
         raise UnsupportedError(
             f"transformers has no plan to split {kind.__name__} over shards. {_REPLICATE}"

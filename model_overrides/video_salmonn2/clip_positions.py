@@ -16,6 +16,7 @@ from fastav_plugin.model_overrides.video_salmonn2.positions import (
     reference_positions,
     trained_positions,
 )
+from fastav_plugin.upstream.arguments import cache_of
 
 #: What positions are counted from.
 _SIZES = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
@@ -78,8 +79,8 @@ class ClipPositions:
     def compute_3d_position_ids(self, input_ids: Tensor | None, **inputs: Any) -> Tensor | None:
         """As in Qwen2.5-VL; a sound alone, and media of a later turn, have them as well."""
         if input_ids is not None:
-            past = inputs["past_key_values"]
-            past = 0 if past is None else past.get_seq_length()
+            cache = cache_of(inputs)
+            past = 0 if cache is None else cache.get_seq_length()
             if past and bool(self.token_kinds(input_ids).any()):
                 return self.later_positions(input_ids, past, inputs)
             inputs |= self.position_inputs(input_ids, inputs)

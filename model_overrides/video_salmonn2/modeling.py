@@ -24,6 +24,8 @@ from fastav_plugin.model_overrides.video_salmonn2.hearing import (
 from fastav_plugin.model_overrides.video_salmonn2.layout import window_frames
 from fastav_plugin.model_overrides.video_salmonn2.published import PublishedCheckpoint
 from fastav_plugin.model_overrides.video_salmonn2.qformer import WindowQFormer, new_queries
+from fastav_plugin.upstream.arguments import cache_of
+from fastav_plugin.upstream.models import from_config
 
 
 class _Tower(nn.Module):
@@ -31,7 +33,7 @@ class _Tower(nn.Module):
 
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.vision_tower = SiglipVisionModel._from_config(config)
+        self.vision_tower = from_config(SiglipVisionModel, config)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         embedded = self.vision_tower.embeddings(pixel_values)
@@ -118,7 +120,7 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
         self.model = VideoSalmonn2Model(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(hidden, config.vocab_size, bias=False)
-        self.speech_encoder = WhisperEncoder._from_config(config.speech_config)
+        self.speech_encoder = from_config(WhisperEncoder, config.speech_config)
         self.ln_speech = nn.LayerNorm(heard)
         self.speech_query_tokens = new_queries(config.qformer_config)
         self.speech_Qformer = WindowQFormer(config.qformer_config)
@@ -174,7 +176,6 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
         pixel_values_videos: Tensor | None = None,
         frames_per_clip: Tensor | None = None,
@@ -209,12 +210,12 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
             if input_features is not None:
                 assert audio_layout is not None
                 encoded["audio"] = self.get_audio_features(input_features, audio_layout)
-            first = past_key_values is None or past_key_values.get_seq_length() == 0
+            cache = cache_of(kwargs)
+            first = cache is None or cache.get_seq_length() == 0
             inputs_embeds = self._embed(input_ids, encoded, first)
         outputs: CausalLMOutputWithPast = super().forward(
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             labels=labels,
             use_cache=use_cache,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationMixin, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 
 from fastav_plugin.model_overrides.video_salmonn2.audio_tower import VideoSalmonn2PlusAudio
@@ -18,9 +18,12 @@ from fastav_plugin.model_overrides.video_salmonn2.hearing import (
     refuse_reference_placeholder,
 )
 from fastav_plugin.model_overrides.video_salmonn2.published import PublishedCheckpoint
+from fastav_plugin.upstream.arguments import cache_of
+from fastav_plugin.upstream.models import from_config
+from fastav_plugin.upstream.positions import stock_positions
 
 
-class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):  # type: ignore[misc]
+class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):
     """Vision tower, sound and decoder."""
 
     config: Any
@@ -28,8 +31,8 @@ class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):  # type: ignore[mi
 
     def __init__(self, config: VideoSalmonn2PlusConfig) -> None:
         super().__init__(config)
-        self.audio = VideoSalmonn2PlusAudio._from_config(
-            config.audio_config, width=config.get_text_config().hidden_size
+        self.audio = from_config(
+            VideoSalmonn2PlusAudio, config.audio_config, width=config.get_text_config().hidden_size
         )
         self.post_init()
 
@@ -55,7 +58,6 @@ class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):  # type: ignore[mi
         self,
         input_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
-        past_key_values: Any = None,
         pixel_values: Tensor | None = None,
         pixel_values_videos: Tensor | None = None,
         input_features: Tensor | None = None,
@@ -69,7 +71,8 @@ class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):  # type: ignore[mi
         if input_features is not None:
             assert segments_per_sound is not None
             sounds = self.get_audio_features(input_features, segments_per_sound)
-        first = past_key_values is None or past_key_values.get_seq_length() == 0
+        cache = cache_of(kwargs)
+        first = cache is None or cache.get_seq_length() == 0
         if inputs_embeds is None and input_ids is not None and (first or sounds is not None):
             refuse_reference_placeholder(input_ids)
             inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -83,7 +86,6 @@ class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):  # type: ignore[mi
         return super().forward(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
-            past_key_values=past_key_values,
             pixel_values=pixel_values,
             pixel_values_videos=pixel_values_videos,
             mm_encoder_outputs=encoded or None,
@@ -139,13 +141,11 @@ class VideoSalmonn2PlusForConditionalGeneration(  # type: ignore[misc]
         input_ids = model_kwargs.get("input_ids")
         input_ids = inputs_tensor if input_ids is None or not input_ids.shape[1] else input_ids
         if input_ids.dim() == 2 and not input_ids.is_floating_point():
-            cache = model_kwargs.get("past_key_values")
+            cache = cache_of(model_kwargs)
             past = 0 if cache is None else cache.get_seq_length()
             if past and bool(self.model.token_kinds(input_ids[:, past:]).any()):
                 later = self.model.later_positions(input_ids[:, past:], past, model_kwargs)
-                counted: Tensor = GenerationMixin._prepare_position_ids_for_generation(
-                    self, inputs_tensor, model_kwargs
-                )
+                counted = stock_positions(self, inputs_tensor, model_kwargs)
                 earlier = counted[None, :, :past].expand(3, -1, -1)
                 return torch.cat([counted[None], torch.cat([earlier, later], dim=2)])
             model_kwargs = model_kwargs | self.model.position_inputs(input_ids, model_kwargs)
@@ -157,7 +157,6 @@ class VideoSalmonn2PlusForConditionalGeneration(  # type: ignore[misc]
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Any = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         use_cache: bool | None = None,
@@ -193,7 +192,6 @@ class VideoSalmonn2PlusForConditionalGeneration(  # type: ignore[misc]
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             labels=labels,
             use_cache=use_cache,

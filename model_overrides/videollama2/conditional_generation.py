@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Cache, GenerationConfig, GenerationMixin
-from transformers.utils.generic import ModelOutput
+from transformers import GenerationConfig, GenerationMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
@@ -30,27 +29,10 @@ from fastav_plugin.model_overrides.videollama2.official_weights import (
     fit_official,
     read_official,
 )
+from fastav_plugin.upstream.arguments import cache_in, output_name
 
 #: Settings that from_pretrained takes for the config of an official folder.
 _SETTINGS = ("num_frames", "image_token_id", "video_token_id", "audio_token_id")
-
-
-@dataclass
-class VideoLlama2Output(ModelOutput):
-    """What the model gives.
-
-    Attributes:
-        loss: of the next token, with labels.
-        logits: [B, T, vocabulary].
-        past_key_values: the cache.
-        hidden_states, attentions: of the decoder, if asked for.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
 
 
 class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, GenerationMixin):
@@ -107,13 +89,12 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         input_features: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         logits_to_keep: int | Tensor = 0,
         mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> VideoLlama2Output:
+    ) -> CausalLMOutputWithPast:
         """Predict the next token of each row.
 
         Args:
@@ -123,13 +104,12 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
             input_features: sounds [sounds, frames, mel bins], in the order of the rows.
             attention_mask: [B, T], 0 for padding.
             position_ids: int64 [B, T].
-            past_key_values: a cache.
             inputs_embeds: [B, T, C] in place of `input_ids`.
             labels: int64 [B, T]; -100 is ignored.
             logits_to_keep: how many last rows to make logits of; 0 for all.
             mm_encoder_outputs: what the `get_*_features` gave, by "image", "video" and "audio",
                 in place of the raw media.
-            kwargs: for the decoder.
+            kwargs: for the decoder, its cache among them.
 
         Raises:
             ConfigError: media that do not fit the placeholders.
@@ -141,7 +121,6 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
             input_features=input_features,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             **kwargs,
@@ -152,10 +131,10 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         if labels is not None:
             size = self.lm_head.out_features
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=size, **kwargs)
-        return VideoLlama2Output(
+        return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            past_key_values=outputs.past_key_values,
+            **{output_name(): cache_in(outputs)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import (
-    Cache,
     PreTrainedModel,
     Qwen2Model,
     SiglipVisionModel,
 )
 from transformers import initialization as init
-from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.utils.generic import ModelOutput
+from transformers.modeling_outputs import BaseModelOutputWithPast, BaseModelOutputWithPooling
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
@@ -25,22 +22,8 @@ from fastav_plugin.model_overrides.videollama2.configuration import VideoLlama2C
 from fastav_plugin.model_overrides.videollama2.connector import STCConnector, mlp
 from fastav_plugin.model_overrides.videollama2.official import used_layers
 from fastav_plugin.model_overrides.videollama2.prompt import KINDS
-
-
-@dataclass
-class VideoLlama2ModelOutput(ModelOutput):
-    """What the model without its head gives.
-
-    Attributes:
-        last_hidden_state: [B, T, C].
-        past_key_values: the cache.
-        hidden_states, attentions: of the decoder, if asked for.
-    """
-
-    last_hidden_state: Tensor | None = None
-    past_key_values: Cache | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
+from fastav_plugin.upstream.arguments import cache_of
+from fastav_plugin.upstream.models import from_config
 
 
 class VideoLlama2PreTrainedModel(PreTrainedModel):
@@ -51,7 +34,6 @@ class VideoLlama2PreTrainedModel(PreTrainedModel):
     input_modalities: Any = ("image", "video", "audio", "text")
     supports_gradient_checkpointing = True
     _no_split_modules = ["Qwen2DecoderLayer", "SiglipEncoderLayer", "STCConnector"]  # noqa: RUF012
-    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
@@ -78,7 +60,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         vision.num_hidden_layers = used_layers(config)
         vision.vision_use_head = False
         hidden = parts.text_config.hidden_size
-        self.vision_tower = SiglipVisionModel._from_config(vision)
+        self.vision_tower = from_config(SiglipVisionModel, vision)
         self.mm_projector = STCConnector(
             vision.hidden_size, hidden, config.connector_depth, config.connector_mlp_depth
         )
@@ -86,7 +68,7 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         self.mm_projector_a = mlp(
             parts.audio_config.hidden_size, hidden, config.audio_projector_depth
         )
-        self.language_model = Qwen2Model._from_config(parts.text_config)
+        self.language_model = from_config(Qwen2Model, parts.text_config)
         self.post_init()
 
     @override
@@ -162,32 +144,26 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
         input_features: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
-    ) -> VideoLlama2ModelOutput:
+    ) -> BaseModelOutputWithPast:
         """Run the decoder over text and media; arguments as in the class with a head."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ConfigError("Give exactly one of `input_ids` and `inputs_embeds`.")
         if inputs_embeds is None:
             assert input_ids is not None
             given = {"image": pixel_values, "video": pixel_values_videos, "audio": input_features}
-            first = past_key_values is None or past_key_values.get_seq_length() == 0
+            cache = cache_of(kwargs)
+            first = cache is None or cache.get_seq_length() == 0
             inputs_embeds = self._embed(input_ids, given, dict(mm_encoder_outputs or {}), first)
-        outputs = self.language_model(
+        outputs: BaseModelOutputWithPast = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             **kwargs,
         )
-        return VideoLlama2ModelOutput(
-            last_hidden_state=outputs.last_hidden_state,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        return outputs
 
     def _embed(
         self,
