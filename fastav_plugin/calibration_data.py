@@ -16,8 +16,8 @@ import numpy as np
 from typing_extensions import override
 
 from fastav_plugin.benchmarks.sample import ENDINGS, Sample, read_samples
-from fastav_plugin.decoding import REMEDY
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
 from fastav_plugin.sample_inputs import SampleInputs
 from fastav_plugin.testbed.tasks import training_questions
 from fastav_plugin.testbed.world import FIRST_TRAINING_SEED, sample_clip
@@ -124,7 +124,9 @@ class GeneratedSource(Source):
 
                 write_clip(path, clip)
             except ImportError as error:
-                raise UnsupportedError(f"Making clips needs PyAV. {REMEDY}") from error
+                raise UnsupportedError(
+                    f"Making clips needs PyAV. {install_hint('media')}"
+                ) from error
             return self._prepare(Sample(asked.text, video=path))
 
     @property

@@ -16,12 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
 
 Frames = npt.NDArray[np.uint8]
 Waveform = npt.NDArray[np.float32]
-
-#: What reading files needs, and the remedy when it is missing.
-REMEDY = "Install it with: pip install 'fastav-plugin[media]'"
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,9 @@ def _opened(path: str | Path) -> Iterator[Any]:
     try:
         import av
     except ImportError as error:
-        raise UnsupportedError(f"Reading media files needs PyAV. {REMEDY}") from error
+        raise UnsupportedError(
+            f"Reading media files needs PyAV. {install_hint('media')}"
+        ) from error
     try:
         with av.open(str(path)) as container:
             yield container

@@ -12,9 +12,9 @@ from typing import Any
 
 from fastav_plugin.comparison import Outcome, compare
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.decoding import REMEDY
 from fastav_plugin.demo_picture import draw_outcome
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
 from fastav_plugin.own_clip import KNOWLEDGE, check_questions, read_start
 from fastav_plugin.testbed.model import prepare_inputs
 from fastav_plugin.testbed.samples import SAMPLES
@@ -168,7 +168,9 @@ def sample_clips() -> list[Clip]:
 
             frames, waveform = read_clip(sample.path)
         except ImportError as error:
-            raise UnsupportedError(f"Reading media files needs PyAV. {REMEDY}") from error
+            raise UnsupportedError(
+                f"Reading media files needs PyAV. {install_hint('media')}"
+            ) from error
         questions: list[tuple[str, str | None]] = [(q.text, q.answer) for q in sample.questions()]
         clips.append(Clip(sample.path.name, frames, waveform, questions))
     return clips

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastav_plugin.decoding import REMEDY, Frames, Waveform
+from fastav_plugin.decoding import Frames, Waveform
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
 
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
@@ -61,7 +62,9 @@ def read_media(
     try:
         import av
     except ImportError as error:
-        raise UnsupportedError(f"Reading media files needs PyAV. {REMEDY}") from error
+        raise UnsupportedError(
+            f"Reading media files needs PyAV. {install_hint('media')}"
+        ) from error
     from fastav_plugin.testbed.media import read_clip
 
     media = Media(fps=fps)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastav_plugin.decoding import REMEDY
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
 from fastav_plugin.testbed.words import build_tokenizer, vocabulary
 from fastav_plugin.testbed.world import (
     CLIP_SECONDS,
@@ -90,7 +90,9 @@ def read_start(
     try:
         import av
     except ImportError as error:
-        raise UnsupportedError(f"Reading media files needs PyAV. {REMEDY}") from error
+        raise UnsupportedError(
+            f"Reading media files needs PyAV. {install_hint('media')}"
+        ) from error
     remarks = []
     try:
         with av.open(str(path)) as container:

@@ -20,16 +20,14 @@ from transformers.utils.import_utils import is_serve_available, is_torchcodec_us
 from fastav_plugin.attach import attach
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, UnsupportedError
+from fastav_plugin.installation import install_hint
 from fastav_plugin.report import PruningReport
 
 #: Method of the server's ModelManager that hands out models, and its first parameters.
 LOADER = "load_model_and_processor"
 _LOADER_PARAMETERS = ["self", "model_id_and_revision"]
 
-MISSING = (
-    "Serving needs fastapi, uvicorn and openai. "
-    "Install them with: pip install 'fastav-plugin[serve]'"
-)
+MISSING = "Serving needs fastapi, uvicorn and openai."
 
 
 def check_server() -> None:
@@ -39,7 +37,7 @@ def check_server() -> None:
         UnsupportedError: an extra is missing, or the server loads its models another way.
     """
     if not is_serve_available():
-        raise UnsupportedError(MISSING)
+        raise UnsupportedError(f"{MISSING} {install_hint('serve')}")
     found = _difference()
     if found is not None:
         raise UnsupportedError(

@@ -9,9 +9,9 @@ from typing import Any
 
 from transformers import Qwen2_5OmniProcessor
 
-from fastav_plugin.decoding import REMEDY
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.evaluation_record import Question
+from fastav_plugin.installation import install_hint
 from fastav_plugin.testbed.model import prepare_inputs
 from fastav_plugin.testbed.tasks import CHANCE, TASKS, Item, held_out_items
 
@@ -114,4 +114,6 @@ def _through_a_file(item: Item) -> tuple[Any, Any]:
             write_clip(path, item.clip())
             return read_clip(path)
     except ImportError as error:
-        raise UnsupportedError(f"The evaluation writes and reads mp4 files. {REMEDY}") from error
+        raise UnsupportedError(
+            f"The evaluation writes and reads mp4 files. {install_hint('media')}"
+        ) from error

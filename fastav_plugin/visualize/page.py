@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,9 +44,7 @@ def check_drawing(path: str | Path | None = None) -> None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise UnsupportedError(
-            "Drawing needs matplotlib. Install it with: pip install 'fastav-plugin[viz]'"
-        ) from error
+        raise UnsupportedError(f"Drawing needs matplotlib. {install_hint('viz')}") from error
 
 
 class Page:

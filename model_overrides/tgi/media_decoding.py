@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastav_plugin.decoding import REMEDY, Frames, Waveform
+from fastav_plugin.decoding import Frames, Waveform
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.media import spread_frames
 from fastav_plugin.model_overrides.tgi.media_policy import MediaError, MediaPolicy
@@ -246,7 +246,10 @@ def _opened(data: bytes) -> Iterator[Any]:
     try:
         import av
     except ImportError as error:
-        raise UnsupportedError(f"Reading media needs PyAV. {REMEDY}") from error
+        # Clients read this: it must not name a path of the server.
+        raise UnsupportedError(
+            "Reading media needs PyAV: the server lacks the extra 'media' of fastav-plugin."
+        ) from error
     if _PACKED.search(data):
         raise MediaError("its index is compressed.")
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from transformers import BatchFeature, SequenceFeatureExtractor
 
-from fastav_plugin.decoding import REMEDY, Waveform
+from fastav_plugin.decoding import Waveform
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
 
 #: Filter banks are made of 16-bit samples, not of samples in [-1, 1].
 _FULL_SCALE = 2**15
@@ -111,7 +112,9 @@ def kaldi_filter_banks(
     try:
         import kaldi_native_fbank as kaldi
     except ImportError as error:
-        raise UnsupportedError(f"Filter banks need kaldi-native-fbank. {REMEDY}") from error
+        raise UnsupportedError(
+            f"Filter banks need kaldi-native-fbank. {install_hint('media')}"
+        ) from error
     options = kaldi.FbankOptions()
     options.frame_opts.samp_freq = sample_rate
     options.frame_opts.dither = 0.0

@@ -35,7 +35,7 @@ TIERS: tuple[tuple[str, ...], ...] = (
     + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
     ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy", "products")
     + ("diversity_kernel",),
-    ("errors",),
+    ("errors", "installation"),
 )
 
 #: Rooms that are symlinks in a checkout and mapped in setup.cfg.

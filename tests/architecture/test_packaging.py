@@ -19,6 +19,7 @@ TOP_LEVEL = {
     ".gitignore",
     "CHANGELOG.md",
     "LICENSE",
+    "MANIFEST.in",
     "Makefile",
     "README.md",
     "constraints.txt",
@@ -28,6 +29,7 @@ TOP_LEVEL = {
     "model_overrides",
     "pyproject.toml",
     "setup.cfg",
+    "setup.py",
     "tests",
 }
 

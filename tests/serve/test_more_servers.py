@@ -14,6 +14,7 @@ import httpx2
 import pytest
 import torch
 
+from fastav_plugin.installation import install_hint
 from fastav_plugin.serving import MISSING
 from fastav_plugin.testbed.model import MODEL_PATH
 from tests.checkpoints import save_llava, save_t5
@@ -94,4 +95,6 @@ def test_without_the_extra() -> None:
         )
         assert done.returncode == status, done.stderr
         if status:
-            assert done.stderr.splitlines()[-1] == f"fastav: error: {MISSING}"
+            assert done.stderr.splitlines()[-1] == (
+                f"fastav: error: {MISSING} {install_hint('serve')}"
+            )
