@@ -1,6 +1,10 @@
 # make demo   set up .venv if needed, then ask about three clips: tables, demo/report.json, demo/*.png
 # make test   set up .venv if needed, then ruff, mypy and the tests with their coverage gate
 # make test-all   the same with the full matrix of models, modes and devices: much longer
+# make test-releases   the test groups on the oldest and the newest transformers that are supported
+# make test-releases-quick   the 3-minute part of it that CI runs
+# make canary the newest of everything in a throw-away environment: five lines say what broke
+# make clean  remove all that the others made
 # make        set up .venv only
 
 # The first Python 3.11 or newer that is found; `make PYTHON=/path/to/python3.11` overrides.
@@ -11,17 +15,21 @@ BIN := .venv/bin
 # Test processes; every one of them computes with one thread.
 WORKERS ?= 2
 READY := .venv/.installed
+# Further options of test-releases and canary, e.g. OPTIONS='--constraint constraints.txt'.
+OPTIONS ?=
 
 .DEFAULT_GOAL := setup
-.PHONY: setup demo test test-all clean
+.PHONY: setup demo test test-all test-releases test-releases-quick canary clean
+
+NEED_PYTHON = if [ -z "$(PYTHON)" ]; then \
+	echo "No Python 3.11 or newer was found. Install one with its venv module," \
+		"or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; fi
 
 setup: $(READY)
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	@if [ ! -x $(BIN)/python ]; then \
-		if [ -z "$(PYTHON)" ]; then \
-			echo "No Python 3.11 or newer was found. Install one with its venv module," \
-				"or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; fi; \
+		$(NEED_PYTHON); \
 		echo "Making .venv with $(PYTHON)"; \
 		"$(PYTHON)" -m venv .venv || { rm -rf .venv; exit 2; }; fi
 	@echo "Installing into .venv (once; torch is several gigabytes) ..."
@@ -38,5 +46,13 @@ test test-all: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist loadfile --cov --cov-report=term
 
+test-releases-quick: QUICK := --quick
+test-releases test-releases-quick: $(READY)
+	@$(BIN)/python -m tests.releases $(QUICK) -n $(WORKERS) $(OPTIONS)
+
+canary:
+	@$(NEED_PYTHON)
+	@"$(PYTHON)" -m tests.canary $(OPTIONS)
+
 clean:
-	rm -rf .venv demo build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .releases demo build dist *.egg-info .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,6 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from tests import family_prompts as prompts
 from tests.families import KNOWN, Family
 from tests.family_configs import hub, text_config
+from tests.model_types import require_model_type
 
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
 
@@ -32,20 +33,21 @@ TEXT_MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def _text_family(kind: str, changes: dict[str, Any]) -> Family:
-    config = functools.partial(hub.AutoConfig.for_model, kind, **(text_config() | changes))
+def _config(kind: str) -> Any:
+    require_model_type(kind)
+    return hub.AutoConfig.for_model(kind, **(text_config() | TEXT_MODELS[kind]))
+
+
+def _text_family(kind: str) -> Family:
     return Family(
         f"{kind}_text",
-        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind],
-        config,
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind, ""),
+        functools.partial(_config, kind),
         prompts.plain_text,
         {"video": "first 20 tokens", "audio": "first 10 tokens"},
         given_map=True,
     )
 
 
-OTHERS = {
-    family.name: family
-    for family in (_text_family(kind, changes) for kind, changes in TEXT_MODELS.items())
-}
+OTHERS = {family.name: family for family in map(_text_family, TEXT_MODELS)}
 KNOWN.update(OTHERS)

@@ -14,6 +14,7 @@ from fastav_plugin import FastAVCache, attach, detach
 from tests.cases import assert_close, config_of, kv_lengths, prune, pruned, rows_of, stock
 from tests.families import FAMILIES
 from tests.family_configs import WINDOW
+from tests.model_types import require_repeated_prompts
 from tests.oracle import STEPS, held_rows, hidden, run
 
 METHOD = "fastav+divprune"
@@ -27,6 +28,7 @@ each_shape = pytest.mark.parametrize("shape", ["single", "ragged", "level"])
 
 def _both_ways(name: str, shape: str, expansion: int, **options: Any) -> tuple[Any, Any]:
     """The same generate() pruned and masked dense: two outputs."""
+    require_repeated_prompts(name)
     family = FAMILIES[name]
     model = family.model("sdpa")
     items = rows_of(name, shape)

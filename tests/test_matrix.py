@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import transformers
 
+from fastav_plugin.upstream.releases import NEWEST
 from tests.matrix.classes import CLASSES
 from tests.matrix.sweep import find_outcome, refused_configuration, sweep
 from tests.matrix.table import classes_in, reason, section, table, work_row
@@ -23,7 +25,12 @@ QUICK = (
     "qwen3_omni_moe_thinker",
 )
 
+#: The README's table is made with the newest release; others have other classes and layer kinds.
+IS_NEWEST = transformers.__version__ == NEWEST
+of_the_newest = pytest.mark.skipif(not IS_NEWEST, reason=f"the README describes {NEWEST}")
 
+
+@of_the_newest
 def test_the_readme_names_every_class() -> None:
     assert classes_in(section()) == set(CLASSES.values())
 
@@ -34,14 +41,16 @@ def test_family(model_type: str) -> None:
     """Passes, and the README says so."""
     outcome = find_outcome(model_type)
     assert outcome.methods == "all"
-    assert work_row(CLASSES[model_type], [model_type], outcome) in section().splitlines()
+    if IS_NEWEST:
+        assert work_row(CLASSES[model_type], [model_type], outcome) in section().splitlines()
 
 
 @pytest.mark.parametrize("model_type", ["mllama", "qwen3_5", "voxtral_realtime"])
 def test_refused_family(model_type: str) -> None:
     outcome = find_outcome(model_type)
     assert not outcome.methods
-    assert f"| {reason(outcome)} | " in section()
+    if IS_NEWEST:
+        assert f"| {reason(outcome)} | " in section()
 
 
 def test_gemma_4_with_embeddings_per_layer_is_refused() -> None:
@@ -56,4 +65,5 @@ def test_every_family() -> None:
     for result in sweep(CLASSES):
         assert result.outcome is not None, (result.model_type, result.failure)
         outcomes[result.model_type] = result.outcome
-    assert table(outcomes) == section()
+    if IS_NEWEST:
+        assert table(outcomes) == section()

@@ -19,6 +19,7 @@ from fastav_plugin.bench_plan import Plan, scale
 from fastav_plugin.bench_shapes import SHAPES, draw_ids, find_shape, make_model
 from fastav_plugin.plan import PromptSize
 from fastav_plugin.testbed.model import MODEL_PATH
+from tests.python_path import with_checkout
 
 SMALL = ("bench", "--shape", "tiny", "--text", 20, "--video", 80, "--audio", 120, "--repeats", 2)
 
@@ -176,7 +177,7 @@ def test_the_script_for_a_whole_machine(tmp_path: Path) -> None:
     done = subprocess.run(
         [str(root / "deploy/benchmarks/run.sh"), "--shape", "tiny", "--device", "cpu"]
         + ["--output", str(tmp_path / "results")],
-        env={**os.environ, "FASTAV": str(command), "PYTHONPATH": str(root)},
+        env={**os.environ, "FASTAV": str(command), "PYTHONPATH": with_checkout()},
         capture_output=True,
         text=True,
     )

@@ -21,6 +21,7 @@ from fastav_plugin.bootstrap import bootstrap_mean
 from fastav_plugin.testbed.model import MODEL_PATH
 from tests.benchmarks.media import FILES, write_media
 from tests.checkpoints import save_llava
+from tests.python_path import with_checkout
 
 pytestmark = pytest.mark.skipif(
     not (MODEL_PATH / "config.json").exists(), reason="no trained model here"
@@ -242,12 +243,11 @@ def test_a_killed_run_goes_on(invoke_json: InvokeJson, media: Path, tmp_path: Pa
     call = [str(part) for part in command(media, "music_avqa.json")]
     expected = invoke_json(*call, "--resume", whole)
     run = "from fastav_plugin.cli import main; main()"
-    root = Path(__file__).parents[2]
     process = subprocess.Popen(
         [sys.executable, "-c", run, *call, "--resume", str(path)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": with_checkout()},
     )
     end = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < end:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.families import build
+from tests.python_path import with_checkout
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,8 +71,7 @@ def torchrun(folder: Path, cases: list[Case], ranks: int = 2) -> list[list[Seen 
     (folder / "cases.json").write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc_per_node", str(ranks), "-m", "tests.devices.worker", str(folder)]
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": with_checkout(), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
     )

@@ -16,6 +16,7 @@ from tests.matrix.patches import PATCHES
 from tests.matrix.pictures import PICTURES
 from tests.matrix.sounds import SOUNDS
 from tests.matrix.special import SPECIAL
+from tests.model_types import require_model_type
 from tests.prompts import type_ids
 
 #: Families of the hand-written matrix, by model_type.
@@ -55,6 +56,7 @@ CONSTANT: dict[str, dict[str, Any]] = {"vibevoice_asr": {"sample": False}}
 @functools.cache
 def cases(model_type: str) -> tuple[Family, ...]:
     """The matrix's families of a model_type, known to the other tests by their names."""
+    require_model_type(model_type)
     if model_type in THINKERS:
         return cases(THINKERS[model_type])
     if model_type in WRITTEN:

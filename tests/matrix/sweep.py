@@ -11,6 +11,7 @@ from fastav_plugin import FastAVConfig, FastAVError
 from tests.family_configs import hub
 from tests.matrix.checks import Outcome, Wrong, check
 from tests.matrix.listed import cases
+from tests.model_types import require_model_type
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def find_outcome(model_type: str) -> Outcome:
         Wrong: it passes a wrong result on.
         Exception: the model could not be tried, though its configuration is not refused.
     """
+    require_model_type(model_type)
     refused = refused_configuration(model_type)
     try:
         found = [check(family.name) for family in cases(model_type)]

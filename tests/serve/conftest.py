@@ -15,6 +15,7 @@ import openai
 import pytest
 
 from fastav_plugin.testbed.model import MODEL_PATH
+from tests.python_path import with_checkout
 from tests.serve import ffmpeg
 from tests.serve.messages import Parts
 
@@ -57,7 +58,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*COMMAND, *([] if model is None else [model]), *options, *listen],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), **own, **(environment or {})},
+                env={**os.environ, "PYTHONPATH": with_checkout(), **own, **(environment or {})},
                 stdout=log,
                 stderr=log,
             )

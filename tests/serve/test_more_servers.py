@@ -19,6 +19,7 @@ from fastav_plugin.serving import MISSING
 from fastav_plugin.testbed.model import MODEL_PATH
 from tests.checkpoints import save_llava, save_t5
 from tests.life_cycle.test_omni_speech import full_model
+from tests.python_path import with_checkout
 from tests.serve.conftest import ROOT, Server
 from tests.serve.messages import Parts, ask, user
 from tests.serve.test_server import COLOUR, SOUND, expect, generate, local
@@ -88,7 +89,7 @@ def test_without_the_extra() -> None:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", start, "serve", *arguments],
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": with_checkout()},
             capture_output=True,
             text=True,
             check=False,

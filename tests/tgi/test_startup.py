@@ -20,6 +20,7 @@ from fastav_plugin import UnsupportedError
 from fastav_plugin.model_overrides.tgi import log as log_module
 from fastav_plugin.model_overrides.tgi import startup
 from fastav_plugin.model_overrides.tgi.startup import AfterImport, replace_get_model
+from tests.python_path import with_checkout
 from tests.tgi.small_server import write_server
 
 ROOT = Path(__file__).parents[2]
@@ -195,7 +196,7 @@ class Launch:
         self.download = folder / "download.json"
         environment = {
             "PATH": f"{ROOT}/deploy/tgi/shims:{commands}:/usr/bin:/bin",
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": with_checkout(),
             "OMP_NUM_THREADS": "1",
             "DOWNLOAD_LOG": str(self.download),
             "LOG_LEVEL": "info",

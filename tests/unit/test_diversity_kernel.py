@@ -6,13 +6,13 @@ import logging
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from fastav_plugin.diversity import _kernel, max_min_diversity
+from tests.python_path import with_checkout
 
 pytest.importorskip("triton")
 
@@ -53,10 +53,9 @@ check(1, 700, 40, False, near=torch.rand(1, 700))
 
 def test_it_picks_as_the_steps_do() -> None:
     """In the interpreter, which must be asked for before triton is imported."""
-    root = str(Path(__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", COMPARE],
-        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": root},
+        env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": with_checkout()},
         capture_output=True,
         text=True,
     )

@@ -1,0 +1,35 @@
+"""What the installed release of transformers cannot do itself is skipped, with a reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import transformers
+from packaging.version import Version
+from transformers.models.auto import configuration_auto
+
+#: Model types of the installed release.
+KNOWN: Any = configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
+
+#: Families that generate() of older releases cannot repeat prompts of, as beams and samples do,
+#: with or without pruning; and the first release that can.
+REPEATED_SINCE = {"llava_next_video": "5.20.1"}
+
+
+def require_model_type(model_type: str) -> None:
+    """Skip the test, or the module, that asks for a family this release does not have."""
+    if model_type not in KNOWN:
+        _skip(f"has no model type '{model_type}'")
+
+
+def require_repeated_prompts(family: str) -> None:
+    """Skip the test that repeats prompts of a family where the stock model cannot."""
+    since = REPEATED_SINCE.get(family)
+    if since is not None and Version(transformers.__version__) < Version(since):
+        _skip(f"cannot repeat prompts of {family}; {since} can")
+
+
+def _skip(what: str) -> None:
+    import pytest  # the canary builds families without it
+
+    pytest.skip(f"transformers {transformers.__version__} {what}", allow_module_level=True)
