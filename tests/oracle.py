@@ -7,7 +7,6 @@ hidden row still computes something, which nobody sees.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fastav_plugin.upstream.arguments import cache_of, takes_cache
+from tests.cache_names import passing
 from tests.prompts import SUPPRESSED
 
 #: Prefill and four decode steps.
@@ -56,8 +57,7 @@ def run(
     **options: Any,
 ) -> Run:
     """Generate greedily, or say the tokens `forced` (int64 [B, steps])."""
-    if cache is not None:
-        options["past_key_values"] = cache
+    options |= passing(cache)
     if forced is not None:
         options["prefix_allowed_tokens_fn"] = _say(forced, inputs["input_ids"].shape[1])
     else:
@@ -80,7 +80,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
     for module in (decoder, *model.modules()):
         layers = getattr(module, "layers", None)
         if isinstance(layers, nn.ModuleList) and hasattr(layers[0], "self_attn"):
-            if "past_key_values" in inspect.signature(layers[0].forward).parameters:
+            if takes_cache(layers[0]):
                 return layers
     raise AssertionError("no decoder layers")
 
@@ -140,7 +140,7 @@ def _hide(held: Tensor, shortest: int) -> Callable[..., Any]:
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         states = args[0] if args else kwargs["hidden_states"]
         attention: Any = module.self_attn
-        cache = kwargs["past_key_values"]
+        cache = cache_of(kwargs)
         if cache.get_seq_length(attention.layer_idx) + states.shape[1] < shortest:
             return None
         mask = _visible(

@@ -13,6 +13,7 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap
 from fastav_plugin.rollout_profile import RolloutObserver
+from tests.cache_names import passing
 
 #: The method that cuts nothing and reads the rollout, as a calibration does.
 OBSERVE = "observe"
@@ -48,8 +49,8 @@ def peak(method: str, length: int = TOKENS) -> int:
     tokens = TokenMap.from_spans(length, video=[(14, length - 32)])
     with torch.no_grad():
         warm = torch.ones((1, 8), dtype=torch.int64)
-        model(warm, past_key_values=DynamicCache(config=config))
-        model(warm, past_key_values=FastAVCache(config_of("none")))
+        model(warm, **passing(DynamicCache(config=config)))
+        model(warm, **passing(FastAVCache(config_of("none"))))
         ids = torch.ones((1, length), dtype=torch.int64)
         cache = (
             DynamicCache(config=config)
@@ -58,7 +59,7 @@ def peak(method: str, length: int = TOKENS) -> int:
         )
         _reset()
         before = _resident("VmRSS")
-        model(ids, past_key_values=cache, logits_to_keep=1)
+        model(ids, **passing(cache), logits_to_keep=1)
     return _resident("VmHWM") - before
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, attach, detach
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.cases import config_of, rows_of
 from tests.families import FAMILIES
 from tests.oracle import run
@@ -42,7 +44,7 @@ class _Chat:
 
     def first(self) -> Any:
         self.turn = run(self.model, self.inputs, self.past)
-        self.past = self.turn.output.past_key_values
+        self.past = cache_in(self.turn.output)
         assert isinstance(self.past, FastAVCache)
         return self.turn
 
@@ -81,13 +83,13 @@ def test_direct_calls_of_two_prompts_in_turn(name: str) -> None:
 
     def start(inputs: dict[str, Any]) -> tuple[Any, Tensor]:
         cache = FastAVCache(config_of(name, "fastav"))
-        return cache, model(**inputs, past_key_values=cache).logits[:, -1]
+        return cache, model(**inputs, **passing(cache)).logits[:, -1]
 
     def go_on(inputs: dict[str, Any], cache: Any) -> Tensor:
         rows = inputs["input_ids"].shape[0]
         mask = torch.nn.functional.pad(inputs["attention_mask"], (0, 2), value=1)
         ids = torch.tensor([[12, 13]]).repeat(rows, 1)
-        output = model(input_ids=ids, attention_mask=mask, past_key_values=cache)
+        output = model(input_ids=ids, attention_mask=mask, **passing(cache))
         return output.logits  # type: ignore[no-any-return]
 
     with torch.no_grad():

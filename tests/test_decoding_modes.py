@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, attach, detach
+from fastav_plugin.upstream.arguments import cache_in
 from tests.cases import assert_close, config_of, kv_lengths, prune, pruned, rows_of, stock
 from tests.families import FAMILIES
 from tests.family_configs import WINDOW
@@ -111,7 +112,7 @@ def test_hidden_states_and_attentions_of_the_survivors(name: str, shape: str) ->
         if name == "gemma3" and layer % 2 == 0:
             seen = min(seen, WINDOW)
         assert output.attentions[-1][layer].shape[2:] == (1, seen)
-    assert output.past_key_values is result.cache
+    assert cache_in(output) is result.cache
 
 
 @pytest.mark.parametrize("attached", [False, True])
@@ -128,7 +129,7 @@ def test_where_the_rows_of_hidden_states_stood(name: str, attached: bool) -> Non
         if attached:
             attach(model, config_of(name, METHOD))
         output = run(model, inputs, cache, **wanted).output
-        cache = output.past_key_values
+        cache = cache_in(output)
         held = held_rows(cache, length)
     finally:
         detach(model)
@@ -159,7 +160,7 @@ def test_attached_generate_equals_an_explicit_cache(name: str, shape: str) -> No
             result = run(model, inputs)
             assert torch.equal(result.logits, expected.run.logits)
             assert torch.equal(result.tokens, expected.run.tokens)
-            assert result.output.past_key_values.report(row=None).tokens_per_layer == (
+            assert cache_in(result.output).report(row=None).tokens_per_layer == (
                 expected.report.tokens_per_layer
             )
     finally:

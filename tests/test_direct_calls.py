@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, FastAVError, detach
+from tests.cache_names import passing
 from tests.cases import (
     METHODS,
     assert_close,
@@ -38,7 +39,7 @@ def test_a_direct_call_prunes_as_generate_does(name: str, shape: str) -> None:
         options = {"logits_to_keep": keep} if keep else {}
         cache = FastAVCache(config_of(name, "divprune"), family.token_map(items))
         try:
-            output = model(**inputs, past_key_values=cache, use_cache=True, **options)
+            output = model(**inputs, **passing(cache), use_cache=True, **options)
         finally:
             detach(model)
         lengths = kv_lengths(cache)
@@ -66,7 +67,7 @@ def test_prompts_given_as_embeddings(name: str, shape: str, method: str) -> None
         output: Any = model.generate(
             inputs_embeds=embeds,
             attention_mask=inputs["attention_mask"],
-            past_key_values=cache,
+            **passing(cache),
             max_new_tokens=STEPS,
             do_sample=False,
             output_logits=True,

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, attach, detach
+from fastav_plugin.upstream.arguments import cache_in
 from tests.cases import METHODS, Pruned, assert_close, config_of, keep_all_config, prune, rows_of
 from tests.families import FAMILIES, build
 from tests.oracle import hidden, run
@@ -143,7 +144,7 @@ def test_drafts_on_an_attached_model(name: str, drafts: str, method: str) -> Non
     try:
         for _ in range(2):
             drafted = run(model, FAMILIES[name].batch([_echoing(name)]), steps=STEPS, **options)
-            cache: Any = drafted.output.past_key_values
+            cache: Any = cache_in(drafted.output)
             assert torch.equal(drafted.tokens, plain.run.tokens)
             assert [layer.rows for layer in cache.layers] == plain.lengths
             assert cache.report(row=None).tokens_per_layer == plain.report.tokens_per_layer

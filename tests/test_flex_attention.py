@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, UnsupportedError, detach
+from tests.cache_names import passing
 from tests.cases import (
     METHODS,
     SHAPES,
@@ -95,7 +96,7 @@ def test_flex_beams_and_later_turns(name: str) -> None:
                     input_ids=words,
                     attention_mask=mask,
                     position_ids=positions,
-                    past_key_values=cache,
+                    **passing(cache),
                 )
             logits.append(out.logits)
         finally:

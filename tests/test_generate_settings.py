@@ -17,6 +17,8 @@ from transformers import (
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from fastav_plugin import FastAVCache, attach, detach
+from fastav_plugin.upstream.arguments import cache_in, output_name
+from tests.cache_names import passing
 from tests.cases import METHODS, assert_close, config_of, rows_of
 from tests.families import FAMILIES
 from tests.oracle import STEPS, held_rows, hidden
@@ -52,7 +54,7 @@ def _own_loop(model: Any, input_ids: Tensor, logits_processor: Any, **rest: Any)
         said = logits_processor(input_ids, logits[-1]).argmax(dim=-1, keepdim=True)
         input_ids = torch.cat([input_ids, said], dim=1)
     made: dict[str, Any] = {"sequences": input_ids, "logits": tuple(logits)}
-    return GenerateDecoderOnlyOutput(**made, past_key_values=output.past_key_values)
+    return GenerateDecoderOnlyOutput(**made, **{output_name(): cache_in(output)})
 
 
 #: Settings by name, from the prompt's length; "expansion" says how many rows each prompt becomes.
@@ -137,7 +139,7 @@ def _check(name: str, shape: str, method: str, setting: str) -> None:
     expansion = SETTINGS[setting](length).get("expansion", 1)
     try:
         cache = FastAVCache(config, family.token_map(items))
-        pruned = _generate(model, inputs, settings(), past_key_values=cache)
+        pruned = _generate(model, inputs, settings(), **passing(cache))
         held = [mask[::expansion] for mask in held_rows(cache, length)]
         assert not held[-1].all(), "nothing was cut"
         detach(model)
@@ -148,7 +150,7 @@ def _check(name: str, shape: str, method: str, setting: str) -> None:
             assert_close(mine, theirs)
         attach(model, config)
         attached = _generate(model, inputs, settings())
-        assert isinstance(attached.past_key_values, FastAVCache)
+        assert isinstance(cache_in(attached), FastAVCache)
         assert torch.equal(attached.sequences, pruned.sequences)
         for mine, theirs in zip(attached.logits, pruned.logits, strict=True):
             assert torch.equal(mine, theirs)
@@ -182,7 +184,7 @@ def test_logits_to_keep(name: str, kept: int) -> None:
     inputs = family.batch(rows_of(name, "ragged"))
     cache = FastAVCache(config_of(name, "fastav"))
     try:
-        pruned = _generate(model, inputs, {"logits_to_keep": kept}, past_key_values=cache)
+        pruned = _generate(model, inputs, {"logits_to_keep": kept}, **passing(cache))
         held = held_rows(cache, inputs["input_ids"].shape[1])
         detach(model)
         with hidden(model, held):
@@ -205,7 +207,7 @@ def test_classifier_free_guidance(name: str, negative: list[list[int]] | None) -
         settings["negative_prompt_ids"] = torch.tensor(negative)
     cache = FastAVCache(config_of(name, "fastav+divprune"))
     try:
-        pruned = _generate(model, inputs, settings, past_key_values=cache)
+        pruned = _generate(model, inputs, settings, **passing(cache))
         length = inputs["input_ids"].shape[1]
         held = held_rows(cache, length)
         detach(model)
@@ -233,7 +235,7 @@ def test_embeddings_on_an_attached_model_are_dense_with_a_reason() -> None:
     finally:
         detach(model)
     assert torch.equal(attached.sequences, stock.sequences)
-    assert "embeddings" in str(attached.past_key_values.report().reason)
+    assert "embeddings" in str(cache_in(attached).report().reason)
 
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "omni_all"])
@@ -247,7 +249,7 @@ def test_a_call_that_records_gradients(name: str) -> None:
         for recording in (False, True):
             cache: Any = FastAVCache(config_of(name, "fastav+divprune"))
             with torch.set_grad_enabled(recording):
-                output = model(**inputs, past_key_values=cache)
+                output = model(**inputs, **passing(cache))
             assert output.logits.requires_grad is recording
             lengths.append([layer.rows for layer in cache.layers])
         assert lengths[0] == lengths[1]

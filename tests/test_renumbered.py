@@ -10,6 +10,7 @@ import transformers
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, FastAVError, detach
+from tests.cache_names import passing
 from tests.cases import GLOBAL, assert_close, config_of, prune, rows_of
 from tests.families import FAMILIES
 from tests.oracle import Run, decoder_layers, hidden, run
@@ -62,7 +63,7 @@ def _say(model: Any, inputs: dict[str, Any], held: list[Tensor], tokens: Tensor)
         states: dict[str, Any] = {"inputs_embeds": inputs["inputs_embeds"]}
         for step in range(tokens.shape[1]):
             logits = text(
-                **states, attention_mask=mask, position_ids=positions, past_key_values=cache
+                **states, attention_mask=mask, position_ids=positions, **passing(cache)
             ).logits
             found.append(logits[:, -1])
             states = {"input_ids": tokens[:, step : step + 1]}
@@ -128,7 +129,7 @@ def test_renumbered_later_turns_and_beams(name: str) -> None:
                 input_ids=tokens[:, :-1],
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                **passing(cache),
             ).logits
     finally:
         detach(model)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, FastAVConfig, FastAVError, LayerHook, LayerView, detach
+from tests.cache_names import passing
 from tests.cases import (
     METHODS,
     SHAPES,
@@ -114,7 +115,7 @@ def test_flash_later_turns_and_beams(name: str) -> None:
             outcome[key] = head(
                 input_ids=ids,
                 attention_mask=mask,
-                past_key_values=cache,
+                **passing(cache),
                 position_ids=_later_positions(name, mask, length),
             ).logits
         finally:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fastav_plugin import ConfigError, FastAVCache, StateError, detach
+from tests.cache_names import passing
 from tests.cases import METHODS, config_of
 from tests.families import FAMILIES, KNOWN
 from tests.prompts import Row, lengthen
@@ -32,7 +33,7 @@ class Request:
         self.model = KNOWN[name].model()
         family = KNOWN[name]
         self.cache: Any = FastAVCache(config_of(name, method, **changes), family.token_map([row]))
-        output = self.model(**family.batch([row]), past_key_values=self.cache, use_cache=True)
+        output = self.model(**family.batch([row]), **passing(self.cache), use_cache=True)
         self.length = len(row)
         self.reported = self.cache.report()
         assert torch.isfinite(output.logits).all()
@@ -56,7 +57,7 @@ def step(model: Any, cache: Any, tokens: list[int], lengths: list[int], mask: bo
         input_ids=torch.tensor(tokens)[:, None],
         attention_mask=real.long() if mask else None,
         position_ids=positions,
-        past_key_values=cache,
+        **passing(cache),
         use_cache=True,
     )
     assert cache.get_seq_length() == width

@@ -10,6 +10,7 @@ import torch
 from transformers import TextIteratorStreamer, TextStreamer
 
 from fastav_plugin import FastAVCache, attach, detach
+from fastav_plugin.upstream.arguments import cache_in
 from tests.cases import config_of, pruned, rows_of
 from tests.families import FAMILIES
 from tests.oracle import STEPS, run
@@ -76,7 +77,7 @@ def test_a_stop_string(name: str, attached: bool) -> None:
         if attached:
             attach(model, config)
             result = run(model, inputs, **options)
-            assert isinstance(result.output.past_key_values, FastAVCache)
+            assert isinstance(cache_in(result.output), FastAVCache)
         else:
             result = run(model, inputs, FastAVCache(config), **options)
     finally:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, FastAVError, attach, detach
+from tests.cache_names import passing
 from tests.cases import (
     METHODS,
     assert_close,
@@ -173,7 +174,7 @@ def test_another_batch_is_refused_before_any_layer_changes() -> None:
         talk("llava", model, cache, [[long]])
         before = kv_lengths(cache)
         with pytest.raises(FastAVError, match="holds 1 batch rows and the model brings 2"):
-            model(input_ids=ids, past_key_values=cache)
+            model(input_ids=ids, **passing(cache))
         assert kv_lengths(cache) == before
     finally:
         detach(model)
@@ -185,7 +186,7 @@ def test_taking_all_back_where_nothing_was_cut() -> None:
     model = FAMILIES["llava"].model()
     cache = FastAVCache(config_of("llava", "fastav"))
     try:
-        model(input_ids=torch.ones((1, 5), dtype=torch.int64), past_key_values=cache)
+        model(input_ids=torch.ones((1, 5), dtype=torch.int64), **passing(cache))
         with pytest.raises(FastAVError, match="has brought 5"):
             cache.crop(-6)
         cache.crop(-5)

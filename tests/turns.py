@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import FastAVCache
+from fastav_plugin.upstream.arguments import cache_in
 from tests.families import KNOWN
 from tests.oracle import STEPS, Run, hidden, run
 from tests.prompts import KINDS, Row
@@ -87,7 +88,7 @@ def talk(
             cache.tokens = mapped
         answer = None if said is None else said[number]
         found.append(run(model, inputs, cache, forced=answer))
-        cache = found[-1].output.past_key_values
+        cache = cache_in(found[-1].output)
     return found
 
 

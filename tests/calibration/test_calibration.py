@@ -15,6 +15,7 @@ from fastav_plugin.calibration_data import draw
 from fastav_plugin.calibration_file import Calibration, read_calibration, read_tensors
 from fastav_plugin.evaluate import divergence
 from fastav_plugin.fidelity import FidelitySearch
+from tests.cache_names import passing
 from tests.calibration.prompts import NoisySource, small_plan
 
 
@@ -22,7 +23,7 @@ def first_token(model: Any, inputs: Any, config: FastAVConfig | None) -> tuple[A
     cache = None if config is None else FastAVCache(config)
     output = model.generate(
         **inputs,
-        past_key_values=cache,
+        **passing(cache),
         max_new_tokens=1,
         output_logits=True,
         return_dict_in_generate=True,
@@ -159,9 +160,9 @@ def test_several_tokens_follow_the_dense_answer(model: Any, processor: Any, tmp_
         )
         ids = dense.sequences[:, inputs["input_ids"].shape[1] :]
         cache = FastAVCache(config)
-        steps_of = [model(**inputs, past_key_values=cache).logits[0, -1]]
+        steps_of = [model(**inputs, **passing(cache)).logits[0, -1]]
         for number in range(ids.shape[1] - 1):
-            more = model(input_ids=ids[:, number : number + 1], past_key_values=cache)
+            more = model(input_ids=ids[:, number : number + 1], **passing(cache))
             steps_of.append(more.logits[0, -1])
         pairs = zip(dense.logits, steps_of, strict=True)
         kls.append(torch.tensor([divergence(d[0], p.detach()) for d, p in pairs]).mean().item())

@@ -24,6 +24,7 @@ from fastav_plugin.calibration_file import (
 from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.evaluation_file import model_digest
 from fastav_plugin.testbed.model import build_config, build_model
+from tests.cache_names import passing
 from tests.calibration.prompts import NoisySource
 
 
@@ -127,7 +128,7 @@ def test_it_prunes_in_every_way_of_pruning(
 ) -> None:
     settings = calibration.settings
     wanted = FastAVCache(FastAVConfig(**settings))
-    model.generate(**inputs, past_key_values=wanted, max_new_tokens=2)
+    model.generate(**inputs, **passing(wanted), max_new_tokens=2)
     counts = wanted.report().tokens_per_layer
     assert counts[settings["global_layer"]] < counts[0]
     for config in (
@@ -136,7 +137,7 @@ def test_it_prunes_in_every_way_of_pruning(
         FastAVConfig.for_model(model.config, calibration=calibration.path),
     ):
         cache = FastAVCache(config)
-        model.generate(**inputs, past_key_values=cache, max_new_tokens=2)
+        model.generate(**inputs, **passing(cache), max_new_tokens=2)
         assert cache.report().tokens_per_layer == counts
         detach(model)
     reports: list[Any] = []
@@ -178,7 +179,7 @@ def test_another_model_is_refused_before_any_token(
     count = layers_run(model)
     config = FastAVConfig(calibration=calibration.path)
     for use in (
-        lambda: model.generate(**inputs, past_key_values=FastAVCache(config), max_new_tokens=1),
+        lambda: model.generate(**inputs, **passing(FastAVCache(config)), max_new_tokens=1),
         lambda: attach(model, config),
     ):
         with pytest.raises(ConfigError, match="made for another model: ") as error:
@@ -207,7 +208,7 @@ def test_another_precision_is_the_same_model(
     )
     cache = FastAVCache(config)
     halved = copy.deepcopy(model).bfloat16()
-    halved.generate(**floats, past_key_values=cache, max_new_tokens=1)
+    halved.generate(**floats, **passing(cache), max_new_tokens=1)
     assert cache.report().reason is None
 
 

@@ -23,6 +23,7 @@ from fastav_plugin.rollout_profile import (
     smallest_prefix,
 )
 from fastav_plugin.tokens import Modality
+from tests.cache_names import passing
 from tests.calibration.prompts import NoisySource
 
 TEXT, VIDEO, AUDIO = Modality.TEXT, Modality.VIDEO, Modality.AUDIO
@@ -33,7 +34,7 @@ def observe(model: Any, inputs: dict[str, Any], alpha: float = 0.5) -> Observed:
     observer = RolloutObserver(alpha)
     cache = FastAVCache(FastAVConfig(hooks=[observer], min_media_tokens=1))
     with torch.no_grad():
-        model(**inputs, past_key_values=cache)
+        model(**inputs, **passing(cache))
     detach(model)
     assert observer.observed is not None
     return observer.observed
@@ -176,7 +177,7 @@ def test_observing_takes_memory_in_proportion_to_the_prompt() -> None:
         )
         cache = FastAVCache(FastAVConfig(hooks=[observer]), tokens)
         with torch.no_grad(), Largest() as largest:
-            model(torch.ones((1, length), dtype=torch.int64), past_key_values=cache)
+            model(torch.ones((1, length), dtype=torch.int64), **passing(cache))
             assert observer.observed is not None
             RolloutProfile().add(observer.observed)
         sizes.append(largest.numel)

@@ -20,6 +20,7 @@ from typer.testing import Result
 
 from fastav_plugin import FastAVCache, FastAVConfig
 from fastav_plugin.plan import PromptSize, plan_tokens
+from tests.cache_names import passing
 
 RULE = ("--rule", "video=all, audio=first 10 tokens")
 
@@ -168,7 +169,7 @@ def test_the_dry_run_counts_as_a_real_run(method: str) -> None:
     cache = FastAVCache(settings, tokens)
     input_ids = torch.randint(1, 64, (1, tokens.length), generator=torch.manual_seed(0))
     with torch.no_grad():
-        model(input_ids, past_key_values=cache)
+        model(input_ids, **passing(cache))
     (counts,), reason = plan_tokens(settings, tokens, 6)
     assert counts == cache.report().tokens_per_layer
     assert (reason is None) == (method != "none")

@@ -17,6 +17,7 @@ from fastav_plugin.hooks.base import HOOKS, METHODS
 from fastav_plugin.model_overrides.registry import OVERRIDES
 from fastav_plugin.testbed.media import read_clip
 from fastav_plugin.testbed.model import build_model, build_processor, prepare_inputs
+from tests.cache_names import CACHE, passing
 
 README = Path(fastav_plugin.__file__).parents[1] / "README.md"
 
@@ -48,11 +49,12 @@ def test_every_python_block_runs(
     names: dict[str, Any] = {"model": build_model(), "inputs": inputs, "torch": torch}
     names["question_ids"] = question_ids
     for block in blocks("python"):
-        exec(compile(block, str(README), "exec"), names)
+        named = re.sub(r"\bcache=", f"{CACHE}=", block)
+        exec(compile(named, str(README), "exec"), names)
     # The classes shown are what they claim to be.
     cache = fastav_plugin.FastAVCache(names["cfg"])
     with torch.no_grad():
-        names["model"].generate(**inputs, past_key_values=cache)
+        names["model"].generate(**inputs, **passing(cache))
     counts = cache.report().tokens_per_layer
     assert counts[0] > counts[-1]
     assert names["MyFamily"]().placeholders(type("Config", (), {"clip_token_id": 5})())

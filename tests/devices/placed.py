@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from tests.cache_names import CACHE
 from tests.oracle import decoder_layers
 
 #: Device type that this build of torch names but does not have.
@@ -146,5 +147,5 @@ def _moved(value: Tensor, home: torch.device) -> Any:
 
 
 def _align(module: nn.Module, home: torch.device, back: bool = False) -> None:
-    hook = AlignDevicesHook(execution_device=home, io_same_device=back, skip_keys="past_key_values")
+    hook = AlignDevicesHook(execution_device=home, io_same_device=back, skip_keys=CACHE)
     add_hook_to_module(module, hook)

@@ -10,6 +10,8 @@ import torch
 
 from fastav_plugin import FastAVCache, attach, detach
 from fastav_plugin.prefill import Prefill, Setting
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import CACHE
 from tests.cases import config_of, prune, rows_of
 from tests.families import KNOWN, build, map_of
 from tests.family_configs import hub
@@ -77,7 +79,7 @@ def check(name: str, method: str, way: Callable[[Any, Path], Any], how: str, fol
         cache = FastAVCache(config, family.token_map(rows))
     result = run(model, family.batch(rows), cache)
     detach(model)
-    held: Any = result.output.past_key_values
+    held: Any = cache_in(result.output)
     assert isinstance(held, FastAVCache)
     assert torch.equal(result.logits, expected.run.logits)
     layers = zip(held.fastav_state.layers, expected.cache.fastav_state.layers, strict=True)
@@ -138,6 +140,6 @@ def test_what_accelerate_walks_through_stays_the_same_object() -> None:
     setting = Setting(num_layers=4, flash=False, min_media_tokens=1, renumbered=False, drafted=0)
     cache = FastAVCache(config_of("llava", "fastav"))
     request = Prefill(cache.fastav_state.hooks, map_of(rows), setting)
-    sent = send_to_device({"fastav_request": request, "past_key_values": cache}, CPU)
+    sent = send_to_device({"fastav_request": request, CACHE: cache}, CPU)
     assert sent["fastav_request"] is request
-    assert sent["past_key_values"] is cache
+    assert sent[CACHE] is cache

@@ -15,6 +15,7 @@ from transformers.distributed.configuration_utils import DistributedConfig
 from fastav_plugin import FastAVCache, UnsupportedError, attach, detach
 from fastav_plugin.binding import Binding
 from fastav_plugin.parallel import ALONE, Ranks, find_ranks
+from tests.cache_names import passing
 from tests.life_cycle.models import cache, config, generate, prompt, qwen2, tokens
 
 
@@ -59,7 +60,7 @@ def test_heads_that_ranks_cannot_share_evenly(
         attach(model, config())
     assert Binding.of(model) is None
     with pytest.raises(UnsupportedError, match="tp_size"):
-        model(input_ids=prompt(), past_key_values=cache())
+        model(input_ids=prompt(), **passing(cache()))
 
 
 def test_pipeline_stages_are_refused(two_ranks: None, tmp_path: Path) -> None:
@@ -101,7 +102,7 @@ def test_a_cache_of_a_spread_model_can_be_copied(two_ranks: None, tmp_path: Path
     model = spread(tmp_path, {"tp_size": 2})
     past = FastAVCache(config(), tokens())
     with torch.inference_mode():
-        model(input_ids=prompt(), past_key_values=past)
+        model(input_ids=prompt(), **passing(past))
     twin = copy.deepcopy(past)
     assert torch.equal(twin.fastav_state.layers[0].positions, past.fastav_state.layers[0].positions)
     detach(model)
@@ -119,9 +120,9 @@ def test_a_model_split_without_a_trace(two_ranks: None) -> None:
         attention.o_proj = torch.nn.Linear(attention.o_proj.in_features // 2, 32)
     past = cache()
     with pytest.raises(UnsupportedError, match="2 heads in this process, not 4"):
-        model(input_ids=prompt(), past_key_values=past)
+        model(input_ids=prompt(), **passing(past))
     detach(model)
     past = cache(method="divprune")
     with torch.inference_mode():
-        model(input_ids=prompt(), past_key_values=past)
+        model(input_ids=prompt(), **passing(past))
     assert past.report().flops_ratio < 1

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from transformers.distributed.configuration_utils import DistributedConfig
 
 from fastav_plugin import FastAVCache, FastAVError, LayerHook, LayerView, attach, detach
+from fastav_plugin.upstream.arguments import cache_in
 from tests.cases import config_of, rows_of
 from tests.devices.case import Case, Seen
 from tests.families import KNOWN
@@ -68,7 +69,7 @@ def play(model: Any, case: Case) -> Seen:
         result = run(model, family.batch(rows), cache, **case.options)
     finally:
         detach(model)
-    held = result.output.past_key_values
+    held = cache_in(result.output)
     return Seen(
         tokens=result.tokens,
         logits=result.logits,

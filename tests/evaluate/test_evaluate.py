@@ -29,6 +29,7 @@ from fastav_plugin.testbed.model import (
 )
 from fastav_plugin.testbed.tasks import TASKS
 from fastav_plugin.testbed_source import CLIPS, COMBINATIONS, TestbedSource, items_of
+from tests.cache_names import passing
 
 RULE = {"video": "first 64 tokens", "audio": "first 50 tokens"}
 
@@ -143,7 +144,7 @@ def test_the_divergence_is_that_of_the_public_path(
     shared = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True}
     dense = model.generate(**inputs, **shared).logits[0][0].softmax(-1)
     cache = FastAVCache(configs["half"])
-    pruned = model.generate(**inputs, **shared, past_key_values=cache).logits[0][0].softmax(-1)
+    pruned = model.generate(**inputs, **shared, **passing(cache)).logits[0][0].softmax(-1)
     expected = float((dense * (dense / pruned).log()).sum())
     assert records[0].answers["half"].kl == pytest.approx(expected, rel=1e-3)
 

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+from tests.cache_names import passing
 from tests.families import FAMILIES
 from tests.prompts import SUPPRESSED
 
@@ -19,10 +20,9 @@ def omni() -> tuple[Any, dict[str, Any]]:
 
 
 def run(model: Any, inputs: dict[str, Any], past: Any = None, **settings: Any) -> Any:
-    given = {} if past is None else {"past_key_values": past}
     return model.generate(
         **inputs,
-        **given,
+        **passing(past),
         max_new_tokens=4,
         do_sample=False,
         suppress_tokens=SUPPRESSED,

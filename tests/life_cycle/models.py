@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap
+from tests.cache_names import passing
 
 LENGTH = 30
 VIDEO = (3, 17)
@@ -63,7 +64,6 @@ def cache(**changes: Any) -> Any:
 
 def generate(model: Any, ids: Tensor, past: Any = None, new: int = 5, **settings: Any) -> Any:
     """Greedy generation with raw logits of every step."""
-    given = {} if past is None else {"past_key_values": past}
     return model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
@@ -71,7 +71,7 @@ def generate(model: Any, ids: Tensor, past: Any = None, new: int = 5, **settings
         do_sample=False,
         return_dict_in_generate=True,
         output_logits=True,
-        **given,
+        **passing(past),
         **settings,
     )
 

@@ -15,6 +15,7 @@ from fastav_plugin import (
     detach,
 )
 from fastav_plugin.hooks import GlobalPruning
+from fastav_plugin.upstream.arguments import cache_in
 from tests.life_cycle.media import omni, run
 from tests.life_cycle.models import (
     cache,
@@ -40,9 +41,9 @@ def test_attach_prunes_every_generate_and_detach_none(pruning: FastAVConfig) -> 
     assert attach(model, pruning) is model
     for _ in range(2):
         out = run(model, inputs)
-        assert isinstance(out.past_key_values, FastAVCache)
+        assert isinstance(cache_in(out), FastAVCache)
         assert same(out, expected)
-        assert out.past_key_values.report().flops_ratio < 1
+        assert cache_in(out).report().flops_ratio < 1
     assert not same(out, stock)
     assert detach(model) is model
     assert snapshot(model) == before
@@ -117,7 +118,7 @@ def test_a_generate_the_user_put_on_the_instance_survives(pruning: FastAVConfig)
     attach(model, pruning)
     out = run(model, inputs)
     assert calls
-    assert isinstance(out.past_key_values, FastAVCache), "attach must reach the user's generate"
+    assert isinstance(cache_in(out), FastAVCache), "attach must reach the user's generate"
     detach(model)
     assert model.generate is counted
 
@@ -128,7 +129,7 @@ def test_attach_again_replaces_the_config(pruning: FastAVConfig) -> None:
     attach(model, pruning)
     attach(model, pruning.replace(method="divprune"))
     out = run(model, inputs)
-    assert out.past_key_values.config.method == "divprune"
+    assert cache_in(out).config.method == "divprune"
     handles = sum(len(module._forward_pre_hooks) for module in model.modules())
     detach(model)
     attach(model, pruning)

@@ -21,6 +21,8 @@ from fastav_plugin import (
     detach,
 )
 from fastav_plugin.config import CONFIG_NAME
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.life_cycle.models import (
     LENGTH,
     cache,
@@ -81,7 +83,7 @@ def test_no_cache_at_all(witness: Witness) -> None:
     with pytest.raises(FastAVError, match="use_cache"):
         generate(witness.model, IDS, cache(), use_cache=False)
     with pytest.raises(FastAVError, match="use_cache"):
-        witness.model(input_ids=IDS, past_key_values=cache(), use_cache=False)
+        witness.model(input_ids=IDS, **passing(cache()), use_cache=False)
 
 
 @pytest.mark.parametrize("where", ["keyword", "None", "config", "second argument", "model"])
@@ -101,7 +103,7 @@ def test_no_cache_on_an_attached_model(witness: Witness, where: str) -> None:
     model.generation_config.use_cache = False if where == "model" else None
     with pytest.raises(UnsupportedError, match="use_cache"):
         calls[where]()
-    assert isinstance(generate(model, IDS, use_cache=True).past_key_values, FastAVCache)
+    assert isinstance(cache_in(generate(model, IDS, use_cache=True)), FastAVCache)
     model.generation_config.use_cache = None
     detach(model)
     witness.layers_run = 0
@@ -172,19 +174,19 @@ def test_a_corrupt_config_file(witness: Witness, tmp_path: Path, content: bytes)
 
 def test_labels(witness: Witness) -> None:
     with pytest.raises(UnsupportedError, match="labels"):
-        witness.model(input_ids=IDS, labels=IDS, past_key_values=cache())
+        witness.model(input_ids=IDS, labels=IDS, **passing(cache()))
 
 
 def test_training(witness: Witness) -> None:
     witness.model.train()
     with pytest.raises(UnsupportedError, match=r"eval\(\)"):
-        witness.model(input_ids=IDS, past_key_values=cache())
+        witness.model(input_ids=IDS, **passing(cache()))
     witness.model.eval()
 
 
 def test_logits_to_keep_as_an_index(witness: Witness) -> None:
     with pytest.raises(UnsupportedError, match="logits_to_keep"):
-        witness.model(input_ids=IDS, past_key_values=cache(), logits_to_keep=torch.tensor([3, 29]))
+        witness.model(input_ids=IDS, **passing(cache()), logits_to_keep=torch.tensor([3, 29]))
 
 
 @pytest.mark.parametrize("given", ["mask", "map"])
@@ -199,7 +201,7 @@ def test_right_padding(witness: Witness, given: str) -> None:
         witness.model.generate(
             ids,
             attention_mask=mask,
-            past_key_values=FastAVCache(config(), maps),
+            **passing(FastAVCache(config(), maps)),
             max_new_tokens=2,
         )
 
@@ -213,7 +215,7 @@ def test_a_token_map_whose_padding_is_not_the_masks(witness: Witness) -> None:
         witness.model.generate(
             ids,
             attention_mask=mask,
-            past_key_values=FastAVCache(config(), TokenMap.batch([tokens(), tokens()])),
+            **passing(FastAVCache(config(), TokenMap.batch([tokens(), tokens()]))),
             max_new_tokens=2,
         )
 

@@ -10,6 +10,8 @@ import torch
 from fastav_plugin import FastAVCache, FastAVError, Modality, UnsupportedError, attach, detach
 from fastav_plugin.model_overrides import ModelOverride
 from fastav_plugin.model_overrides.registry import OVERRIDES
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.cases import config_of
 from tests.families import FAMILIES, build
 from tests.life_cycle.models import (
@@ -90,7 +92,7 @@ def test_a_compiled_model_is_refused(way: Callable[[Any], Any]) -> None:
 def call(model: Any, past: Any = None) -> Any:
     """A direct call: `torch.compile(model).generate` would run the model inside, uncompiled."""
     with torch.inference_mode():
-        return model(input_ids=IDS, past_key_values=past, use_cache=True)
+        return model(input_ids=IDS, **passing(past), use_cache=True)
 
 
 def prunes_or_raises(compiled: Any, function: Callable[..., Any]) -> bool:
@@ -178,12 +180,12 @@ def test_the_exchange_of_an_attached_and_compiled_model(monkeypatch: pytest.Monk
     ids[0, 4:20] = 79
     settings = config(global_rule="below 10")
     expected = generate(qwen2(), ids, FastAVCache(settings), suppress_tokens=[79])
-    assert expected.past_key_values.report().tokens_per_layer == [30, 30, 20, 18]
+    assert cache_in(expected).report().tokens_per_layer == [30, 30, 20, 18]
     model = qwen2()
     attach(model, settings)
     model.compile(backend="eager")
     out = generate(model, ids, suppress_tokens=[79])
-    assert isinstance(out.past_key_values, FastAVCache)
+    assert isinstance(cache_in(out), FastAVCache)
     assert torch.equal(out.sequences, expected.sequences)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from fastav_plugin import FastAVCache, TokenMap, attach, detach
+from tests.cache_names import passing
 from tests.life_cycle.graphs import Graphs, breaks
 from tests.life_cycle.models import config, generate, prompt, qwen2, tokens
 
@@ -147,10 +148,10 @@ def test_a_padded_batch(way: Any, attention: str) -> None:
         "do_sample": False,
     }
     model, graphs = attached(attention=attention), Graphs()
-    expected = model.generate(ids, past_key_values=FastAVCache(config(), maps), **settings)
+    expected = model.generate(ids, **passing(FastAVCache(config(), maps)), **settings)
     way(model, graphs)
     past = FastAVCache(config(), maps)
-    out = model.generate(ids, past_key_values=past, logits_processor=[graphs], **settings)
+    out = model.generate(ids, **passing(past), logits_processor=[graphs], **settings)
     assert_same(out, expected)
     ran = {len(step) for step in graphs.steps[1:]}
     assert ran == ({1} if way is whole else {LAYERS})

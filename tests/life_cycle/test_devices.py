@@ -8,6 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastav_plugin import FastAVCache, TokenMap
+from tests.cache_names import passing
 from tests.life_cycle.models import (
     COUNTS,
     LENGTH,
@@ -67,7 +68,7 @@ def test_decode_never_waits_for_the_device(
         maps = TokenMap.batch([tokens(), TokenMap.from_spans(LENGTH - 9, video=[(2, 9)])])
     past = FastAVCache(config(), maps)
     with torch.inference_mode():
-        model(input_ids=ids, attention_mask=mask, past_key_values=past)
+        model(input_ids=ids, attention_mask=mask, **passing(past))
         listed.clear()
         for step in range(3):
             mask = torch.nn.functional.pad(mask, (0, 1), value=1)
@@ -75,7 +76,7 @@ def test_decode_never_waits_for_the_device(
                 model(
                     input_ids=torch.tensor([[5 + step], [6 + step]]),
                     attention_mask=mask,
-                    past_key_values=past,
+                    **passing(past),
                 )
             assert syncs.found == []
             assert not [name for name in listed if name.startswith("fastav_plugin")]
@@ -85,7 +86,7 @@ def test_the_watch_on_waiting_sees_prefill() -> None:
     """A ragged cut has to learn its width, so the check above would notice."""
     model, past = qwen2(), cache()
     with torch.inference_mode(), Syncs() as syncs:
-        model(input_ids=IDS, past_key_values=past)
+        model(input_ids=IDS, **passing(past))
     assert syncs.found
 
 
@@ -94,7 +95,7 @@ def test_prefill_waits_about_once_per_cut() -> None:
     model = qwen2(num_hidden_layers=12)
     past = cache()
     with torch.inference_mode(), Syncs() as syncs:
-        model(input_ids=IDS, past_key_values=past)
+        model(input_ids=IDS, **passing(past))
     cuts = 6
     assert len(syncs.found) <= 3 * cuts + 6, syncs.found
 
@@ -126,7 +127,7 @@ def test_a_default_device_is_not_needed() -> None:
     torch.set_default_device("meta")
     try:
         with torch.inference_mode():
-            model(input_ids=IDS, past_key_values=past)
+            model(input_ids=IDS, **passing(past))
     except NotImplementedError as error:
         pytest.skip(f"the stock model itself does not run so: {error}")
     finally:

@@ -17,6 +17,7 @@ from fastav_plugin import (
 )
 from fastav_plugin.model_overrides.generic import _verdicts
 from fastav_plugin.probe import probe
+from tests.cache_names import passing
 from tests.families import map_of
 from tests.family_prompts import plain_text
 from tests.oracle import held_rows, masked_dense, run
@@ -182,7 +183,7 @@ def test_a_cache_that_is_left_behind_is_told(attached: bool) -> None:
     ids = torch.arange(40)[None] + 1
     settings = FastAVConfig(method="divprune")
     tokens = TokenMap.from_spans(40, video=[(5, 33)])
-    given = {} if attached else {"past_key_values": FastAVCache(settings, tokens)}
+    given = {} if attached else passing(FastAVCache(settings, tokens))
     if attached:
         attach(model, settings)
     short = {"inputs": ids, "attention_mask": torch.ones_like(ids), "do_sample": False}

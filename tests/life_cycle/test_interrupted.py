@@ -9,6 +9,7 @@ from fastav_plugin import (
     FastAVCache,
     StateError,
 )
+from tests.cache_names import passing
 from tests.life_cycle.media import omni, run
 from tests.life_cycle.models import (
     cache,
@@ -30,7 +31,7 @@ def test_an_interrupted_forward_is_noticed(witness: Witness, layer: int, step: s
 
     past = cache()
     if step == "decode":
-        witness.model(input_ids=IDS, past_key_values=past)
+        witness.model(input_ids=IDS, **passing(past))
 
     def stop(*_: Any) -> None:
         raise Stop
@@ -38,10 +39,10 @@ def test_an_interrupted_forward_is_noticed(witness: Witness, layer: int, step: s
     handle = witness.model.model.layers[layer].mlp.register_forward_pre_hook(stop)
     again = torch.tensor([[5]]) if step == "decode" else IDS
     with pytest.raises(Stop):
-        witness.model(input_ids=again, past_key_values=past)
+        witness.model(input_ids=again, **passing(past))
     handle.remove()
     with pytest.raises(StateError, match=r"interrupted.*reset\(\)"):
-        witness.model(input_ids=torch.tensor([[5]]), past_key_values=past)
+        witness.model(input_ids=torch.tensor([[5]]), **passing(past))
     past.reset()
     expected = generate(witness.model, IDS, cache())
     assert same(generate(witness.model, IDS, past), expected)

@@ -13,6 +13,8 @@ from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList
 from fastav_plugin import FastAVCache, Modality, attach, detach
 from fastav_plugin.model_overrides import ModelOverride
 from fastav_plugin.model_overrides.registry import OVERRIDES
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.life_cycle.models import (
     COUNTS,
     LENGTH,
@@ -98,9 +100,9 @@ def direct_call_is_dense(model: Any) -> torch.Tensor:
     """A direct call fills the empty cache it was given; returns its logits."""
     mine = DynamicCache(config=model.config)
     with torch.inference_mode():
-        out = model(input_ids=video_prompt(3), past_key_values=mine)
+        out = model(input_ids=video_prompt(3), **passing(mine))
         stock = qwen2()(input_ids=video_prompt(3))
-    assert out.past_key_values is mine
+    assert cache_in(out) is mine
     assert mine.get_seq_length() == LENGTH
     assert torch.equal(out.logits, stock.logits)
     return out.logits  # type: ignore[no-any-return]
@@ -126,8 +128,8 @@ def test_another_model_inside_generate() -> None:
 
 def test_guidance_runs_the_model_twice_a_step(attached: Any) -> None:
     out = run(attached, guidance_scale=1.5, negative_prompt_ids=prompt(6))
-    assert isinstance(out.past_key_values, FastAVCache)
-    assert out.past_key_values.report().tokens_per_layer == [30, 30, 20, 18]
+    assert isinstance(cache_in(out), FastAVCache)
+    assert cache_in(out).report().tokens_per_layer == [30, 30, 20, 18]
     assert torch.isfinite(torch.stack(out.logits)).all()
 
 
@@ -164,14 +166,14 @@ def test_the_signature_of_generate_stays(attached: Any) -> None:
 def test_with_gradients() -> None:
     """A direct call under autograd, as in a probe of attributions."""
     model, past = qwen2(), cache()
-    out = model(input_ids=IDS, past_key_values=past)
+    out = model(input_ids=IDS, **passing(past))
     with torch.inference_mode():
-        again = model(input_ids=IDS, past_key_values=cache())
+        again = model(input_ids=IDS, **passing(cache()))
     assert torch.equal(out.logits, again.logits)
     out.logits[:, -1].sum().backward()
     assert model.model.layers[3].mlp.up_proj.weight.grad is not None
     with torch.no_grad():
-        model(input_ids=torch.tensor([[5]]), past_key_values=past)
+        model(input_ids=torch.tensor([[5]]), **passing(past))
     assert past.get_seq_length() == LENGTH + 1
 
 
@@ -183,8 +185,8 @@ def test_nothing_of_the_request_is_kept_but_its_rows() -> None:
     mask = torch.ones_like(ids)
     dead = [weakref.ref(embeds), weakref.ref(mask)]
     with torch.inference_mode():
-        model(inputs_embeds=embeds, attention_mask=mask, past_key_values=past)
-        model(input_ids=torch.tensor([[5]]), past_key_values=past)
+        model(inputs_embeds=embeds, attention_mask=mask, **passing(past))
+        model(input_ids=torch.tensor([[5]]), **passing(past))
     del embeds, mask
     gc.collect()
     assert [ref() for ref in dead] == [None, None]

@@ -8,8 +8,10 @@ import torch
 from transformers import Qwen2_5OmniConfig, Qwen2_5OmniForConditionalGeneration
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach, detach
+from tests.cache_names import CACHE, passing
 from tests.families import FAMILIES
 from tests.life_cycle.models import config, snapshot
+from tests.oracle import decoder_layers
 from tests.prompts import SUPPRESSED
 
 FAMILY = FAMILIES["omni_interleaved"]
@@ -121,22 +123,22 @@ def speak(model: Any, **settings: Any) -> Any:
 
 def test_text_is_pruned(model: Any) -> None:
     past = FastAVCache(SETTINGS)
-    out = text(model, past_key_values=past)
+    out = text(model, **passing(past))
     thinker = copy.deepcopy(FAMILY.model("sdpa"))
     expected = FastAVCache(SETTINGS)
     alone = thinker.generate(
-        **inputs(), max_new_tokens=4, suppress_tokens=SUPPRESSED, past_key_values=expected
+        **inputs(), max_new_tokens=4, suppress_tokens=SUPPRESSED, **passing(expected)
     )
     assert torch.equal(out, alone)
     assert past.report().tokens_per_layer == expected.report().tokens_per_layer
     assert past.report().flops_ratio < 1
 
 
-@pytest.mark.parametrize("keyword", ["past_key_values", "thinker_past_key_values"])
+@pytest.mark.parametrize("keyword", [CACHE, f"thinker_{CACHE}"])
 def test_speech_is_refused_before_any_token(model: Any, keyword: str) -> None:
     stock = text(model)
     layers: list[int] = []
-    last = model.thinker.model.language_model.layers[-1]
+    last = decoder_layers(model.thinker)[-1]
     handle = last.register_forward_hook(lambda *_: layers.append(1))
     with pytest.raises(UnsupportedError, match=r"[Ss]peech.*generation_mode='text'"):
         speak(model, **{keyword: FastAVCache(SETTINGS)})
@@ -144,14 +146,14 @@ def test_speech_is_refused_before_any_token(model: Any, keyword: str) -> None:
     handle.remove()
     assert torch.equal(text(model), stock)
     past = FastAVCache(SETTINGS)
-    text(model, past_key_values=past)
+    text(model, **passing(past))
     assert past.report().flops_ratio < 1
 
 
 def test_an_attached_full_model(model: Any) -> None:
     before = snapshot(model)
     stock = text(model)
-    expected = text(model, past_key_values=FastAVCache(SETTINGS))
+    expected = text(model, **passing(FastAVCache(SETTINGS)))
     detach(model)
     assert attach(model, SETTINGS) is model
     assert torch.equal(text(model), expected)
@@ -165,7 +167,7 @@ def test_an_attached_full_model(model: Any) -> None:
 def test_stock_speech_is_untouched_by_a_binding(model: Any) -> None:
     torch.manual_seed(0)
     words, sound = speak(model)
-    text(model, past_key_values=FastAVCache(SETTINGS))
+    text(model, **passing(FastAVCache(SETTINGS)))
     torch.manual_seed(0)
     again, sound_again = speak(model)
     assert torch.equal(words, again)

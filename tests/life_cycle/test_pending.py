@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach, detach
+from tests.cache_names import passing
 from tests.life_cycle.media import omni, run
 from tests.life_cycle.models import (
     COUNTS,
@@ -68,7 +69,7 @@ def test_a_direct_call(positional: bool, expected: Any) -> None:
         if positional:
             out = model(IDS, None, None, past, logits_to_keep=1)
         else:
-            out = model(input_ids=IDS, past_key_values=past, logits_to_keep=1)
+            out = model(input_ids=IDS, **passing(past), logits_to_keep=1)
     assert torch.equal(out.logits[:, -1], expected.logits[0])
     assert past.report().tokens_per_layer == COUNTS
 
@@ -143,7 +144,7 @@ def test_a_module_of_the_users_around_the_model(expected: Any) -> None:
             self.language = qwen2()
 
         def forward(self, ids: Any, past_key_values: Any) -> Any:
-            out = self.language(input_ids=ids, past_key_values=past_key_values, logits_to_keep=1)
+            out = self.language(input_ids=ids, **passing(past_key_values), logits_to_keep=1)
             return out.logits
 
     product = Product()
@@ -287,7 +288,7 @@ def test_omni_runs_its_towers_first() -> None:
     handles = [
         tower.register_forward_hook(lambda m, a, o: ran.append(type(m).__name__))
         for name, tower in model.named_modules()
-        if name.endswith((".visual", ".audio_tower"))
+        if name.split(".")[-1] in ("visual", "audio_tower")
     ]
     past = FastAVCache(config(global_rule="below 20"))
     out = run(model, inputs, past)

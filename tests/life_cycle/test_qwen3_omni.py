@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach, detach
+from tests.cache_names import passing
 from tests.cases import config_of
 from tests.families import build
 from tests.family_configs import hub
@@ -57,13 +58,13 @@ def say(model: Any, **more: Any) -> Any:
 
 def test_text_is_pruned_as_the_thinker_alone(model: Any) -> None:
     past, expected = FastAVCache(settings()), FastAVCache(settings())
-    words = say(model, return_audio=False, past_key_values=past)
+    words = say(model, return_audio=False, **passing(past))
     alone = model.thinker.generate(
         **FAMILY.batch(FAMILY.single()),
         max_new_tokens=4,
         suppress_tokens=SUPPRESSED,
         do_sample=False,
-        past_key_values=expected,
+        **passing(expected),
     )
     detach(model)
     assert torch.equal(words, alone)
@@ -76,7 +77,7 @@ def test_text_is_pruned_as_the_thinker_alone(model: Any) -> None:
 
 def test_speech_is_refused(model: Any) -> None:
     with pytest.raises(UnsupportedError, match="generation_mode='text'"):
-        say(model, past_key_values=FastAVCache(settings()))
+        say(model, **passing(FastAVCache(settings())))
     detach(model)
     attach(model, settings())
     with pytest.raises(UnsupportedError, match="generation_mode='text'"):

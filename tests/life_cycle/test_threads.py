@@ -13,6 +13,8 @@ import torch
 from transformers import DynamicCache
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap, attach, detach
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.cases import config_of, rows_of
 from tests.families import FAMILIES, build
 from tests.life_cycle.models import (
@@ -114,7 +116,7 @@ def test_a_direct_call_while_another_thread_generates() -> None:
     for _ in range(ROUNDS):
         calls, _ = together(direct, lambda: generate(model, PROMPTS[0], new=12))
         assert all(torch.equal(out.logits, stock) for out in calls)
-        assert not any(isinstance(out.past_key_values, FastAVCache) for out in calls)
+        assert not any(isinstance(cache_in(out), FastAVCache) for out in calls)
     detach(model)
 
 
@@ -214,8 +216,8 @@ def _say(model: Any, inputs: dict[str, Any], **settings: Any) -> Any:
 
 def _chat(model: Any, name: str, inputs: dict[str, Any]) -> Any:
     past = FastAVCache(config_of(name, "fastav"))
-    first = _say(model, inputs, past_key_values=past)
-    return _say(model, longer(inputs, first.sequences), past_key_values=past)
+    first = _say(model, inputs, **passing(past))
+    return _say(model, longer(inputs, first.sequences), **passing(past))
 
 
 class _Quiet:
@@ -248,14 +250,14 @@ def test_one_attached_model_serves_all_kinds_of_calls(name: str) -> None:
     text = model.config.get_text_config(decoder=True)
 
     def own(inputs: dict[str, Any], method: str) -> Any:
-        return _say(model, inputs, past_key_values=FastAVCache(config_of(name, method)))
+        return _say(model, inputs, **passing(FastAVCache(config_of(name, method))))
 
     jobs: list[Callable[[], Any]] = [
         lambda: _say(model, single),
         lambda: _say(model, ragged),
         lambda: own(single, "divprune"),
         lambda: own(ragged, "fastav"),
-        lambda: _say(model, ragged, past_key_values=DynamicCache(config=text)),
+        lambda: _say(model, ragged, **passing(DynamicCache(config=text))),
         lambda: _say(model, single, num_beams=2),
         lambda: _say(model, single, prompt_lookup_num_tokens=3),
         lambda: _streamed(model, single),
@@ -268,5 +270,5 @@ def test_one_attached_model_serves_all_kinds_of_calls(name: str) -> None:
         found = together(*jobs)
         for number, (one, two) in enumerate(zip(found, expected, strict=True)):
             assert same(one, two), f"job {number}"
-            assert type(one.past_key_values) is type(two.past_key_values)
+            assert type(cache_in(one)) is type(cache_in(two))
     detach(model)

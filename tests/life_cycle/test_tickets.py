@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVError, StateError, attach, detach
+from tests.cache_names import passing
 from tests.life_cycle.models import COUNTS, LENGTH, cache, config, generate, prompt, qwen2, same
 
 IDS = prompt()
@@ -15,7 +16,7 @@ NEXT = torch.tensor([[5]])
 
 def step(model: Any, ids: torch.Tensor, past: Any) -> Any:
     with torch.inference_mode():
-        return model(input_ids=ids, past_key_values=past, logits_to_keep=1)
+        return model(input_ids=ids, **passing(past), logits_to_keep=1)
 
 
 @pytest.fixture
@@ -136,7 +137,7 @@ def test_the_inner_model_called_by_itself(model: Any, bound: bool) -> None:
     past = cache()
     try:
         with torch.inference_mode():
-            model.model(input_ids=IDS, past_key_values=past)
+            model.model(input_ids=IDS, **passing(past))
     except FastAVError as error:
         assert "Qwen2" in str(error)
     else:
@@ -150,7 +151,7 @@ def test_the_head_after_its_inner_model_was_bound(model: Any) -> None:
     """Hooks of both would cut twice."""
     with torch.inference_mode():
         try:
-            model.model(input_ids=IDS, past_key_values=cache())
+            model.model(input_ids=IDS, **passing(cache()))
         except FastAVError:
             return
     past = cache()
@@ -186,7 +187,7 @@ def test_every_way_of_decoding_appends_each_row_once(model: Any, settings: dict[
     model.generate(
         IDS,
         attention_mask=torch.ones_like(IDS),
-        past_key_values=past,
+        **passing(past),
         max_new_tokens=6,
         **settings,
     )

@@ -14,6 +14,8 @@ from fastav_plugin import (
     attach,
     detach,
 )
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.life_cycle.media import omni, run
 from tests.life_cycle.models import (
     config,
@@ -32,7 +34,7 @@ def test_method_none_is_bit_identical() -> None:
     attach(model, FastAVConfig(method="none"))
     out = run(model, inputs)
     assert same(out, stock)
-    assert type(out.past_key_values) is DynamicCache
+    assert type(cache_in(out)) is DynamicCache
     assert same(run(model, inputs, FastAVCache(FastAVConfig(method="none"))), stock)
 
 
@@ -44,7 +46,7 @@ def test_a_direct_call_of_an_attached_model_is_dense(pruning: FastAVConfig) -> N
         assert torch.equal(model(**inputs).logits, stock)
         assert torch.equal(model(**inputs, use_cache=False).logits, stock)
         mine = DynamicCache(config=model.config.get_text_config())
-        assert torch.equal(model(**inputs, past_key_values=mine).logits, stock)
+        assert torch.equal(model(**inputs, **passing(mine)).logits, stock)
         assert type(mine) is DynamicCache
 
 
@@ -65,7 +67,7 @@ def test_a_users_dynamic_cache_is_left_alone_over_two_turns(
     with caplog.at_level(logging.INFO, logger="fastav_plugin"):
         attached = two_turns(model)
     assert all(same(one, two) for one, two in zip(attached, stock, strict=True))
-    assert attached[1].past_key_values is attached[0].past_key_values
+    assert cache_in(attached[1]) is cache_in(attached[0])
     assert sum("unpruned" in record.message for record in caplog.records) == 1
 
 
@@ -74,7 +76,7 @@ def test_a_users_static_cache_is_left_alone() -> None:
 
     def static() -> Any:
         past = StaticCache(config=model.config, max_cache_len=64)
-        return model(input_ids=IDS, past_key_values=past).logits
+        return model(input_ids=IDS, **passing(past)).logits
 
     def generated() -> Any:
         past = StaticCache(config=model.config, max_cache_len=64)

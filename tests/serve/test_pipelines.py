@@ -20,6 +20,7 @@ from fastav_plugin import FastAVCache, FastAVConfig, attach, detach
 from fastav_plugin.report import PruningReport
 from fastav_plugin.testbed.model import MODEL_PATH
 from fastav_plugin.testbed.words import CHAT_TEMPLATE, build_tokenizer
+from tests.cache_names import passing
 from tests.checkpoints import save_llava
 from tests.life_cycle.models import qwen2
 from tests.serve.messages import CLIP, Parts
@@ -67,8 +68,7 @@ class Pipe:
         inputs = self.run.processor.apply_chat_template(
             chat, add_generation_prompt=True, tokenize=True, return_dict=True, **settings
         )
-        given = {} if past is None else {"past_key_values": past}
-        return self.run.model.generate(**inputs, **LENGTH, **given).tolist()
+        return self.run.model.generate(**inputs, **LENGTH, **passing(past)).tolist()
 
     def expect(self, chat: Any, **settings: Any) -> list[list[int]]:
         """By generate() with an explicit FastAVCache, which must prune."""

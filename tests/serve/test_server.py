@@ -18,6 +18,7 @@ from transformers import AutoModelForMultimodalLM, AutoProcessor, GenerationConf
 from fastav_plugin import FastAVCache, FastAVConfig
 from fastav_plugin.cli.serve import describe
 from fastav_plugin.testbed.model import MODEL_PATH
+from tests.cache_names import passing
 from tests.serve.conftest import Server
 from tests.serve.messages import SETTINGS, Parts, ask, noise, picture_url, user
 
@@ -68,9 +69,8 @@ def generate(
         return_tensors="pt",
     )
     generation: Any = GenerationConfig
-    given = {} if past is None else {"past_key_values": past}
     out = model.generate(
-        **inputs, generation_config=generation(**{**SETTINGS, **settings}), **given
+        **inputs, generation_config=generation(**{**SETTINGS, **settings}), **passing(past)
     )
     answer = out[0, inputs["input_ids"].shape[1] :]
     return str(processor.decode(answer, skip_special_tokens=True))

@@ -15,6 +15,7 @@ from PIL import Image
 from fastav_plugin import FastAVCache, FastAVConfig
 from fastav_plugin.model_overrides.tgi.loading import Rank
 from fastav_plugin.model_overrides.tgi.models import get_model
+from tests.cache_names import passing
 from tests.tgi.double import generate_pb2 as pb
 
 CLIPS = Path(__file__).parents[2] / "fastav_plugin" / "testbed" / "clips"
@@ -118,7 +119,7 @@ class Served:
         prompt = self.model.batch_type.reader.read(request)
         output = self.model.loaded.head.generate(
             **prompt.inputs,
-            past_key_values=FastAVCache(self.config, _search=False),
+            **passing(FastAVCache(self.config, _search=False)),
             max_new_tokens=request.stopping_parameters.max_new_tokens,
             do_sample=False,
             # TGI takes such settings from requests, not from a checkpoint.

@@ -16,6 +16,7 @@ from fastav_plugin.model_overrides.tgi.generation import Generation
 from fastav_plugin.model_overrides.tgi.layouts import find_layout
 from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptError, PromptReader
+from tests.cache_names import passing
 from tests.cases import config_of
 from tests.families import KNOWN
 from tests.matrix.listed import cases
@@ -55,7 +56,7 @@ def said(head: Any, prompt: Prompt, cache: Any) -> Any:
     """Tokens and logits of generate()."""
     return head.generate(
         **prompt.inputs,
-        past_key_values=cache,
+        **passing(cache),
         max_new_tokens=STEPS,
         do_sample=False,
         suppress_tokens=SUPPRESSED,

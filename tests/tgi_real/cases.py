@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from fastav_plugin import FastAVCache, FastAVConfig, register_models
+from tests.cache_names import passing
 from tests.tgi_real.checkpoints import Files
 from tests.tgi_real.media_inputs import clip_and_sound, clips, pictures, videollama2_inputs
 from tests.tgi_real.requests import Ask, Medium
@@ -160,7 +161,7 @@ class Reference:
     def tokens(self, ask: Ask, config: FastAVConfig | None) -> list[int]:
         """What the model generates for one request alone."""
         inputs = self.inputs(ask)
-        cache = {} if config is None else {"past_key_values": FastAVCache(config)}
+        cache = {} if config is None else passing(FastAVCache(config))
         out = self.model.generate(**inputs, **cache, max_new_tokens=ask.new_tokens, do_sample=False)
         found: list[int] = out[0, inputs["input_ids"].shape[1] :].tolist()
         return found

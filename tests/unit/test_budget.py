@@ -21,6 +21,7 @@ from fastav_plugin.budget import Budget, fit_budget, read_prompt
 from fastav_plugin.hooks import DivPrune
 from fastav_plugin.model_overrides.registry import GENERIC
 from fastav_plugin.plan import PromptSize, plan_tokens
+from tests.cache_names import passing
 from tests.families import FAMILIES
 
 LAYERS = 8
@@ -268,7 +269,7 @@ def test_a_real_request_costs_what_was_chosen(name: str, method: str) -> None:
     )
     cache = FastAVCache(config)
     try:
-        model.generate(**inputs, past_key_values=cache, max_new_tokens=2, do_sample=False)
+        model.generate(**inputs, **passing(cache), max_new_tokens=2, do_sample=False)
     finally:
         detach(model)
     reached = cache.report(row=None).flops_ratio

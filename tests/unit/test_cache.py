@@ -17,6 +17,8 @@ from fastav_plugin import (
     UnsupportedError,
     detach,
 )
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.life_cycle.models import COUNTS, LENGTH, cache, config, generate, prompt, qwen2, same
 from tests.life_cycle.models import tokens as prompt_map
 
@@ -29,7 +31,7 @@ def model() -> Any:
 def prefilled(model: Any, ids: Tensor | None = None, past: Any = None) -> Any:
     past = cache() if past is None else past
     with torch.inference_mode():
-        model(input_ids=prompt() if ids is None else ids, past_key_values=past)
+        model(input_ids=prompt() if ids is None else ids, **passing(past))
     return past
 
 
@@ -39,7 +41,7 @@ def decode(model: Any, past: Any, steps: int = 3, first: int = 11) -> Tensor:
     with torch.inference_mode():
         for step in range(steps):
             ids = torch.full((past.batch_size, 1), first + step)
-            found.append(model(input_ids=ids, past_key_values=past).logits)
+            found.append(model(input_ids=ids, **passing(past)).logits)
     return torch.cat(found, dim=1)
 
 
@@ -166,7 +168,7 @@ def batch(model: Any) -> tuple[Any, Tensor]:
     maps = [prompt_map(), TokenMap.from_spans(LENGTH - 6, video=[(2, 12)])]
     past = FastAVCache(config(global_rule="below 9"), TokenMap.batch(maps))
     with torch.inference_mode():
-        model(input_ids=ids, attention_mask=mask, past_key_values=past)
+        model(input_ids=ids, attention_mask=mask, **passing(past))
     return past, mask
 
 
@@ -213,8 +215,8 @@ def test_row_operations_move_everything(
     ids = torch.tensor([[11], [12]])
     grown = torch.nn.functional.pad(mask, (0, 1), value=1)
     with torch.inference_mode():
-        expected = model(input_ids=ids, attention_mask=grown, past_key_values=before).logits
-        moved = model(input_ids=ids[rows], attention_mask=grown[rows], past_key_values=past).logits
+        expected = model(input_ids=ids, attention_mask=grown, **passing(before)).logits
+        moved = model(input_ids=ids[rows], attention_mask=grown[rows], **passing(past)).logits
     torch.testing.assert_close(moved, expected[rows], rtol=0, atol=1e-5)
 
 
@@ -251,7 +253,7 @@ def test_prefix_reuse(model: Any) -> None:
         out = generate(model, ids, copy.deepcopy(prefix), new=3)
         again = generate(model, ids, copy.deepcopy(prefix), new=3)
         assert same(out, again)
-        assert out.past_key_values.get_seq_length() == LENGTH + 6 + 2
+        assert cache_in(out).get_seq_length() == LENGTH + 6 + 2
     assert prefix.get_seq_length() == LENGTH
 
 
@@ -289,7 +291,7 @@ def test_a_used_cache_of_another_prompt_is_not_pruned_again(model: Any) -> None:
     past = prefilled(model)
     question = prompt(3, length=5)
     with torch.inference_mode():
-        model(input_ids=question, past_key_values=past)
+        model(input_ids=question, **passing(past))
     assert [layer.keys.shape[-2] for layer in past.layers] == [n + 5 for n in COUNTS]
     assert past.report().tokens_per_layer == COUNTS
     assert past.layers[3].positions[0, -5:].tolist() == list(range(LENGTH, LENGTH + 5))

@@ -9,6 +9,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, TokenMap
 from fastav_plugin.flops import prefill_macs
+from tests.cache_names import passing
 
 LAYERS = 28
 FASTAV_COUNTS = [2222] * 14 + [736, 598, 488, 400, 330, 274, 229, 193, 164, 141, 122, 107, 95, 86]
@@ -45,7 +46,7 @@ def schedule(tokens: TokenMap, config: FastAVConfig) -> list[int]:
     ids = torch.arange(tokens.length)[None] % 64
     past: Any = FastAVCache(config, tokens)
     with torch.inference_mode():
-        tiny_model()(input_ids=ids, past_key_values=past, logits_to_keep=1)
+        tiny_model()(input_ids=ids, **passing(past), logits_to_keep=1)
     counts: list[int] = past.report().tokens_per_layer
     for layer, count in zip(past.layers, counts, strict=True):
         assert layer.keys.shape[-2] == count

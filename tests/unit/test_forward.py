@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap, detach
+from tests.cache_names import passing
 from tests.life_cycle.models import config, generate, prompt, qwen2, same
 from tests.unit.views import AUDIO, PAD, TEXT, VIDEO
 
@@ -35,7 +36,7 @@ def prefill(kinds: list[list[int]], **changes: Any) -> Any:
         out = model()(
             input_ids=prompt(1, tokens.rows, tokens.length),
             attention_mask=tokens.valid.long(),
-            past_key_values=past,
+            **passing(past),
             logits_to_keep=1,
         )
     assert torch.isfinite(out.logits).all()

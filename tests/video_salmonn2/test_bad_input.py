@@ -16,6 +16,7 @@ from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, TokenMapError,
 from fastav_plugin.model_overrides import video_salmonn2
 from fastav_plugin.model_overrides.video_salmonn2 import Clip
 from fastav_plugin.model_overrides.video_salmonn2.clips import OpenClip
+from tests.cache_names import passing
 from tests.video_salmonn2 import tiny
 
 NAMES = list(tiny.CONFIGS)
@@ -153,9 +154,7 @@ def test_frames_of_another_prompt_are_refused(clips: dict[str, Path]) -> None:
         (frames.repeat(2, 1).view(2, -1), "do not fit the media of a prompt"),
     ):
         with pytest.raises(TokenMapError, match=message):
-            model.generate(
-                **inputs, frame_ids=given, past_key_values=FastAVCache(config), **options
-            )
+            model.generate(**inputs, frame_ids=given, **passing(FastAVCache(config)), **options)
         detach(model)
 
 
@@ -183,7 +182,7 @@ def test_prompts_of_every_kind_are_answered(name: str, clips: dict[str, Path]) -
     options = {"max_new_tokens": 3, "suppress_tokens": tiny.SUPPRESSED, "do_sample": False}
     dense = model.generate(**inputs, **options)
     cache = FastAVCache(FastAVConfig.for_model(model, min_media_tokens=1))
-    pruned = model.generate(**inputs, past_key_values=cache, **options)
+    pruned = model.generate(**inputs, **passing(cache), **options)
     tokens = cache.report(row=None).tokens_per_layer
     detach(model)
     assert dense.shape == pruned.shape == (5, inputs["input_ids"].shape[1] + 3)

@@ -12,6 +12,7 @@ from fastav_plugin.calibration import calibrate
 from fastav_plugin.calibration_data import FileSource
 from fastav_plugin.calibration_plan import CalibrationPlan
 from fastav_plugin.sample_inputs import SampleInputs
+from tests.cache_names import passing
 from tests.video_salmonn2 import tiny
 
 
@@ -33,6 +34,6 @@ def test_calibrate_and_generate(name: str, clips: dict[str, Path], tmp_path: Pat
     assert rules["video"] == rules["audio"]
     assert rules["video"].endswith(" frames")
     cache = FastAVCache(FastAVConfig(calibration=found.path))
-    model.generate(**source.inputs(0), past_key_values=cache, max_new_tokens=1)
+    model.generate(**source.inputs(0), **passing(cache), max_new_tokens=1)
     counts = cache.report().tokens_per_layer
     assert counts[3] < counts[2] == counts[0]

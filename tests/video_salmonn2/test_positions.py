@@ -19,6 +19,7 @@ from fastav_plugin.model_overrides.video_salmonn2.positions import (
     reference_positions,
     trained_positions,
 )
+from tests.cache_names import passing
 from tests.video_salmonn2 import tiny
 
 #: Text, two grids of 1 x 2 tokens with one and two audio tokens, text.
@@ -132,7 +133,7 @@ def test_the_two_settings_differ_and_both_prune(clips: dict[str, Path]) -> None:
             found[positions] = model(**inputs).logits[:, -1]
         cache = FastAVCache(FastAVConfig.for_model(model))
         model.generate(
-            **inputs, past_key_values=cache, max_new_tokens=2, suppress_tokens=tiny.SUPPRESSED
+            **inputs, **passing(cache), max_new_tokens=2, suppress_tokens=tiny.SUPPRESSED
         )
         kept = cache.report().modality_per_layer
         detach(model)

@@ -14,6 +14,7 @@ from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, detach
 from fastav_plugin.bench_clock import forget_peak_memory, peak_memory
 from fastav_plugin.model_overrides.videollama2.media import hear_clip, pick_frames
 from fastav_plugin.testbed.samples import CLIPS_PATH
+from tests.cache_names import passing
 from tests.videollama2.checkpoint import tiny_model, tokenizer
 from tests.videollama2.clips import rising_tone, write_heard, write_sound
 
@@ -32,7 +33,7 @@ def model() -> Any:
 def answer(model: Any, inputs: Any, **settings: Any) -> Any:
     cache = FastAVCache(FastAVConfig.for_model(model, min_media_tokens=1, **settings))
     try:
-        model.generate(**inputs, past_key_values=cache, max_new_tokens=3, do_sample=False)
+        model.generate(**inputs, **passing(cache), max_new_tokens=3, do_sample=False)
     finally:
         detach(model)
     return cache.report(row=None)

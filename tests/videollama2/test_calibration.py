@@ -14,6 +14,7 @@ from fastav_plugin.model_overrides.videollama2 import (
     VideoLlama2ForConditionalGeneration,
     VideoLlama2Processor,
 )
+from tests.cache_names import passing
 
 
 def test_calibrate_and_generate(official: Path, heard: Path, tmp_path: Path) -> None:
@@ -35,6 +36,6 @@ def test_calibrate_and_generate(official: Path, heard: Path, tmp_path: Path) -> 
     cache = FastAVCache(config)
     processor = VideoLlama2Processor.from_pretrained(official)
     inputs = processor(text="What is heard?", video=heard)
-    model.generate(**inputs, past_key_values=cache, max_new_tokens=1)
+    model.generate(**inputs, **passing(cache), max_new_tokens=1)
     counts = cache.report().tokens_per_layer
     assert counts[3] < counts[2] == counts[0]

@@ -12,6 +12,8 @@ from transformers import pipeline
 
 from fastav_plugin import FastAVCache, FastAVConfig, attach, detach
 from fastav_plugin.model_overrides.videollama2 import VideoLlama2ForConditionalGeneration
+from fastav_plugin.upstream.arguments import cache_in
+from tests.cache_names import passing
 from tests.cases import (
     METHODS,
     SHAPES,
@@ -106,9 +108,7 @@ def test_beams_and_several_answers(processor: Any, heard: Path, mute: Path) -> N
     config = FastAVConfig(method="none")
     expected = model.generate(**inputs, **options, do_sample=False)
     try:
-        found = model.generate(
-            **inputs, **options, do_sample=False, past_key_values=FastAVCache(config)
-        )
+        found = model.generate(**inputs, **options, do_sample=False, **passing(FastAVCache(config)))
     finally:
         detach(model)
     assert torch.equal(found, expected)
@@ -156,8 +156,8 @@ def test_attach_serves_generate_and_pipelines(processor: Any, mute: Path) -> Non
         out = model.generate(
             **inputs, max_new_tokens=4, do_sample=False, return_dict_in_generate=True
         )
-        assert isinstance(out.past_key_values, FastAVCache)
-        assert out.past_key_values.report().flops_ratio < 1
+        assert isinstance(cache_in(out), FastAVCache)
+        assert cache_in(out).report().flops_ratio < 1
         new = out.sequences[0, inputs["input_ids"].shape[1] :]
         said = pipe(text=chat, generate_kwargs={"do_sample": False}, **options)
         answer = processor.decode(new, skip_special_tokens=True)
