@@ -8,24 +8,18 @@ touches the server.
 from __future__ import annotations
 
 import functools
-import inspect
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from transformers.utils.import_utils import is_serve_available, is_torchcodec_usable
-
 from fastav_plugin.attach import attach
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.installation import install_hint
 from fastav_plugin.report import PruningReport
-
-#: Method of the server's ModelManager that hands out models, and its first parameters.
-LOADER = "load_model_and_processor"
-_LOADER_PARAMETERS = ["self", "model_id_and_revision"]
+from fastav_plugin.upstream import server
 
 MISSING = "Serving needs fastapi, uvicorn and openai."
 
@@ -36,39 +30,16 @@ def check_server() -> None:
     Raises:
         UnsupportedError: an extra is missing, or the server loads its models another way.
     """
-    if not is_serve_available():
+    if not server.is_installed():
         raise UnsupportedError(f"{MISSING} {install_hint('serve')}")
-    found = _difference()
-    if found is not None:
-        raise UnsupportedError(
-            f"The server of this transformers version differs from the one that is known: {found}. "
-            "Nothing would be pruned. Use transformers 5.23, or start `transformers serve`."
-        )
+    server.check_server()
 
 
 def missing_for_video() -> str | None:
     """What the server lacks for messages with video, which it reads with torchcodec alone."""
-    if is_torchcodec_usable(decode="video"):
+    if server.reads_video():
         return None
     return "torchcodec is missing, or finds no shared libraries of FFmpeg"
-
-
-def _difference() -> str | None:
-    try:
-        from transformers.cli.serving.model_manager import ModelManager
-        from transformers.cli.serving.utils import BaseHandler
-
-        loader = getattr(ModelManager, LOADER, None)
-        if loader is None:
-            return f"ModelManager has no {LOADER}()"
-        parameters = list(inspect.signature(loader).parameters)
-        if parameters[: len(_LOADER_PARAMETERS)] != _LOADER_PARAMETERS:
-            return f"{LOADER}() takes {', '.join(parameters)}"
-        if LOADER not in BaseHandler._resolve_model.__code__.co_names:
-            return f"its handlers do not call {LOADER}()"
-    except (ImportError, AttributeError) as error:
-        return str(error)
-    return None
 
 
 @contextmanager
@@ -87,9 +58,7 @@ def attaching(
         UnsupportedError: as `check_server`.
     """
     check_server()
-    from transformers.cli.serving.model_manager import ModelManager
-
-    stock = getattr(ModelManager, LOADER)
+    stock = server.loader()
     attached: weakref.WeakSet[Any] = weakref.WeakSet()
     lock = threading.Lock()
 
@@ -106,16 +75,16 @@ def attaching(
                 attached.add(model)
         return model, processor
 
-    setattr(ModelManager, LOADER, load)
+    server.set_loader(load)
     try:
         yield
     finally:
-        setattr(ModelManager, LOADER, stock)
+        server.set_loader(stock)
 
 
 def _for_client(manager: Any, error: FastAVError) -> Exception:
     """The error itself at start, where it ends the server; an answer to a later request."""
-    if getattr(manager, "force_model", None) is not None:
+    if server.has_one_model(manager):
         return error
     from fastapi import HTTPException
 

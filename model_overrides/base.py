@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import Modality, TokenMap
-from fastav_plugin.upstream.arguments import check_layer, takes_cache
+from fastav_plugin.upstream.arguments import check_layer, check_text_model, takes_cache
 
 #: Attention classes that compare the implementation's name, so that it cannot be renamed.
 NAME_SENSITIVE = frozenset(
@@ -91,7 +91,11 @@ class ModelOverride:
         return Parts(head, text_model, layers, attentions)  # type: ignore[arg-type]
 
     def find_text_model(self, head: Any) -> nn.Module:
-        """The module inside (or equal to) the head that runs the decoder layers."""
+        """The module inside (or equal to) the head that runs the decoder layers.
+
+        Raises:
+            UnsupportedError: there is none, or one whose arguments have other names.
+        """
         decoder: nn.Module = head.get_decoder() if hasattr(head, "get_decoder") else head
         candidates: list[nn.Module] = [decoder, *head.modules()]
         for candidate in candidates:
@@ -101,6 +105,8 @@ class ModelOverride:
             # Towers have attention as well; a layer that decodes takes a cache.
             if layers and hasattr(layers[0], "self_attn"):
                 if takes_cache(layers[0]):
+                    check_text_model(candidate)
+                    check_layer(layers[0])
                     return candidate
         layers = getattr(decoder, "layers", None)
         if isinstance(layers, nn.ModuleList) and layers and hasattr(layers[0], "self_attn"):

@@ -28,6 +28,7 @@ from fastav_plugin.hooks.base import method_hooks
 from fastav_plugin.report import PruningReport
 from fastav_plugin.serving import attaching, check_server, missing_for_video
 from fastav_plugin.tokens import Modality
+from fastav_plugin.upstream import server
 
 logger = logging.getLogger(__name__)
 
@@ -56,12 +57,8 @@ class ServeCommand(TyperCommand):
 @functools.cache
 def _server() -> Any:
     """The command line of transformers' server: its options and what runs it."""
-    try:
-        from transformers.cli.serve import Serve
-    except ImportError as error:
-        raise UnsupportedError(f"This version of transformers has no server: {error}.") from error
     app = typer.Typer(add_completion=False)
-    app.command()(Serve)
+    app.command()(server.command())
     command: Any = typer.main.get_command(app)
     command.params = [param for param in command.params if not getattr(param, "hidden", False)]
     for param in command.params:
@@ -80,9 +77,7 @@ def run(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option(
-            "--method", "-m", help="A method, or several joined by '+'. Default: fastav."
-        ),
+        typer.Option("--method", "-m", help="A method, or several joined by '+'. Default: fastav."),
     ] = None,
     rule: Rule = None,
     drop_ratio: DropRatio = None,

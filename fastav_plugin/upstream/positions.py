@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers.generation.utils import GenerationMixin
 
 from fastav_plugin.upstream.contract import Contract, takes
+from fastav_plugin.upstream.releases import missing
 from fastav_plugin.upstream.torch_internals import replace_submodules, submodules
 
 #: The method of a head in which generate() reads and writes the model's memory.
@@ -29,10 +30,17 @@ def stock_positions(head: Any, inputs_tensor: Tensor, model_kwargs: dict[str, An
 
 
 def path_to_memory(head: nn.Module) -> list[str] | None:
-    """Names that lead from a head to the module that remembers; None if none does."""
+    """Names that lead from a head to the module that remembers; None if none does.
+
+    Raises:
+        UnsupportedError: a model of transformers' with a METHOD of its own remembers elsewhere.
+    """
     for name, module in head.named_modules():
         if _MEMORY in vars(module):
             return name.split(".") if name else []
+    own = own_method(head)
+    if own is not None and own.__module__.startswith("transformers."):
+        raise missing(f"the attribute `{_MEMORY}` of the model inside {type(head).__name__}")
     return None
 
 

@@ -30,11 +30,12 @@ TIERS: tuple[tuple[str, ...], ...] = (
     ("alive",),
     ("hooks", "layer_call"),
     ("kv_layer", "model_overrides", "prompt_rollout"),
-    # `generate_call` reads frames of transformers and knows nothing of this package.
-    ("tokens", "scoring", "rollout", "diversity", "report", "model_identity", "generate_call")
-    + ("parallel", "block_mask", "tracing", "causal", "fingerprint"),
+    ("tokens", "scoring", "rollout", "diversity", "report", "model_identity", "parallel")
+    + ("block_mask", "causal", "fingerprint"),
     ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy", "products")
     + ("diversity_kernel",),
+    # What it knows is transformers and torch, and nothing of this package.
+    ("upstream",),
     ("errors", "installation"),
 )
 

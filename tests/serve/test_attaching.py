@@ -15,9 +15,10 @@ from transformers.cli.serving.model_manager import ModelManager
 from fastav_plugin import FastAVConfig, UnsupportedError
 from fastav_plugin.binding import Binding
 from fastav_plugin.report import PruningReport
-from fastav_plugin.serving import LOADER, attaching
+from fastav_plugin.serving import attaching
 from fastav_plugin.testbed.model import MODEL_PATH
 from fastav_plugin.testbed.words import build_tokenizer
+from fastav_plugin.upstream.server import LOADER
 from tests.checkpoints import save_t5
 from tests.life_cycle.models import config, generate, prompt, qwen2
 

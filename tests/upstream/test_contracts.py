@@ -1,0 +1,265 @@
+"""Every name that the package relies on is in the installed releases; a moved one is named."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.generation.utils import GenerationMixin
+
+from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach
+from fastav_plugin.binding import Binding
+from fastav_plugin.upstream import compilation, contracts, server
+from fastav_plugin.upstream.contract import Contract
+from fastav_plugin.upstream.releases import NEWEST, OLDEST
+from tests.families import build
+from tests.life_cycle.models import config, generate, prompt, qwen2
+
+ALL = (*contracts.CONTRACTS, *server.CONTRACTS)
+
+
+@pytest.mark.parametrize("contract", ALL, ids=lambda contract: contract.name)
+def test_the_installed_release_has(contract: Contract) -> None:
+    installed = {"transformers": transformers.__version__, "torch": torch.__version__}
+    assert contract.holds(), (
+        f"{contract.package} {installed[contract.package]} has moved {contract.name}"
+    )
+
+
+def test_no_name_is_listed_twice() -> None:
+    names = [contract.name for contract in ALL]
+    assert len(names) > 30
+    assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def anew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Names are looked up again, now and after the test."""
+    contracts._look_up.cache_clear()
+    yield monkeypatch  # type: ignore[misc]
+    monkeypatch.undo()
+    contracts._look_up.cache_clear()
+
+
+def rename(function: object, old: str, new: str) -> object:
+    """A copy of a function whose code knows a variable, an attribute and a string by a new name."""
+    code = function.__code__  # type: ignore[attr-defined]
+
+    def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(new if name == old else name for name in names)
+
+    constants = tuple(
+        new if item == old else renamed(item) if isinstance(item, tuple) and old in item else item
+        for item in code.co_consts
+    )
+    copy = type(renamed)(
+        code.replace(
+            co_varnames=renamed(code.co_varnames),
+            co_names=renamed(code.co_names),
+            co_cellvars=renamed(code.co_cellvars),
+            co_consts=constants,
+        ),
+        function.__globals__,  # type: ignore[attr-defined]
+    )
+    copy.__defaults__ = function.__defaults__  # type: ignore[attr-defined]
+    copy.__kwdefaults__ = function.__kwdefaults__  # type: ignore[attr-defined]
+    return copy
+
+
+LOOPS = ["_prefill", "_sample", "_beam_search", "_assisted_decoding"]
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        *((method, "model_kwargs") for method in LOOPS),
+        *((method, "self") for method in LOOPS),
+        ("_prefill", "generation_config"),
+        ("_assisted_decoding", "generation_config"),
+        ("_assisted_decoding", "candidate_length"),
+        ("_prepare_cache_for_generation", "_is_user_defined"),
+        ("_prepare_cache_for_generation", "DynamicCache"),
+        ("_supports_logits_to_keep", "logits_to_keep"),
+    ],
+)
+def test_a_renamed_name_of_a_method_is_named(
+    anew: pytest.MonkeyPatch, method: str, name: str
+) -> None:
+    stock = getattr(GenerationMixin, method)
+    anew.setattr(GenerationMixin, method, rename(stock, name, "moved"))
+    model = qwen2()
+    with pytest.raises(UnsupportedError, match=rf"`?{name}`?.*{OLDEST} to {NEWEST}"):
+        attach(model, config())
+    assert Binding.of(model) is None
+
+
+@pytest.mark.parametrize("name", ["model_kwargs", "generation_config", "kwargs"])
+def test_a_renamed_variable_of_generate_is_named(anew: pytest.MonkeyPatch, name: str) -> None:
+    stock = inspect.unwrap(GenerationMixin.generate)
+    anew.setattr(GenerationMixin, "generate", rename(stock, name, "moved"))
+    with pytest.raises(UnsupportedError, match=rf"`{name}` of GenerationMixin.generate"):
+        attach(qwen2(), config())
+
+
+@pytest.mark.parametrize("method", [*LOOPS, "_prepare_position_ids_for_generation"])
+def test_a_method_that_is_gone_is_named(anew: pytest.MonkeyPatch, method: str) -> None:
+    anew.delattr(GenerationMixin, method)
+    with pytest.raises(UnsupportedError, match=method):
+        attach(qwen2(), config())
+
+
+@pytest.mark.parametrize("name", ["prefill_chunk_size", "num_beams", "num_return_sequences"])
+def test_a_setting_that_is_gone_is_named(anew: pytest.MonkeyPatch, name: str) -> None:
+    stock = GenerationConfig.__init__
+
+    def without(self: GenerationConfig, **kwargs: object) -> None:
+        stock(self, **kwargs)  # type: ignore[no-untyped-call]
+        vars(self).pop(name)
+
+    model = qwen2()
+    anew.setattr(GenerationConfig, "__init__", without)
+    with pytest.raises(UnsupportedError, match=f"`{name}` of GenerationConfig"):
+        attach(model, config())
+
+
+def test_a_cache_under_a_third_name_is_named(anew: pytest.MonkeyPatch) -> None:
+    def prepare(self: object, input_ids: object, kv_store: object = None) -> None: ...
+
+    anew.setattr(GenerationMixin, "prepare_inputs_for_generation", prepare)
+    with pytest.raises(UnsupportedError, match="`cache` or `past_key_values`"):
+        attach(qwen2(), config())
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ("hidden_states attention_mask position_embeddings kv_store", "past_key_values"),
+        ("hidden_states attention_mask rope past_key_values", "position_embeddings"),
+        ("hidden_states mask position_embeddings past_key_values", "attention_mask"),
+        ("states attention_mask position_embeddings past_key_values", "hidden_states"),
+    ],
+)
+def test_a_layer_with_an_argument_of_another_name(
+    monkeypatch: pytest.MonkeyPatch, names: str, wanted: str
+) -> None:
+    """A layer of a later release: its own loop knows it, this package does not."""
+    model = qwen2()
+    scope: dict[str, object] = {}
+    exec(f"def forward(self, {', '.join(names.split())}, **kwargs): ...", scope)
+    monkeypatch.setattr(type(model.model.layers[0]), "forward", scope["forward"])
+    for use in (
+        lambda: attach(model, config()),
+        lambda: generate(model, prompt(), FastAVCache(config())),
+    ):
+        with pytest.raises(UnsupportedError) as caught:
+            use()
+        assert f"`{wanted}`" in str(caught.value)
+        assert transformers.__version__ in str(caught.value)
+        assert f"{OLDEST} to {NEWEST}" in str(caught.value)
+        assert Binding.of(model) is None
+
+
+def test_a_config_that_keeps_its_attention_elsewhere(anew: pytest.MonkeyPatch) -> None:
+    moved = property(lambda self: "sdpa", lambda self, value: None)
+    anew.setattr(PreTrainedConfig, "_attn_implementation", moved)
+    with pytest.raises(UnsupportedError, match="_attn_implementation_internal"):
+        attach(qwen2(), config())
+
+
+def test_a_model_that_keeps_its_mesh_elsewhere(anew: pytest.MonkeyPatch) -> None:
+    holder = next(kind for kind in PreTrainedModel.__mro__ if "_device_mesh" in vars(kind))
+    anew.delattr(holder, "_device_mesh")
+    with pytest.raises(UnsupportedError, match="_device_mesh"):
+        attach(qwen2(), config())
+
+
+@pytest.mark.parametrize("name", ["skip_code", "_stance"])
+def test_a_name_of_dynamo_that_is_gone(anew: pytest.MonkeyPatch, name: str) -> None:
+    stock = vars(compilation._eval_frame())
+    left = SimpleNamespace(**{key: value for key, value in stock.items() if key != name})
+    anew.setattr(compilation, "_eval_frame", lambda: left)
+    with pytest.raises(UnsupportedError, match=f"torch .* lacks .*`{name}"):
+        attach(qwen2(), config())
+
+
+def test_dynamo_is_told_of_hooks_before_a_model_is_bound() -> None:
+    Binding.make(qwen2())
+    assert not compilation._wrappers
+
+
+WITHOUT_NAMES = """
+import inspect, sys
+import torch._dynamo.eval_frame as eval_frame
+from transformers.generation.utils import GenerationMixin
+from transformers import PreTrainedModel, modeling_utils
+del eval_frame.skip_code, eval_frame._stance
+for name in ("_prefill", "_sample", "_beam_search", "_assisted_decoding"):
+    delattr(GenerationMixin, name)
+del GenerationMixin._prepare_position_ids_for_generation
+del GenerationMixin._prepare_cache_for_generation
+import fastav_plugin
+from fastav_plugin import FastAVCache, FastAVConfig
+FastAVCache(FastAVConfig())
+print("imported")
+"""
+
+
+def test_importing_the_package_needs_none_of_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WITHOUT_NAMES],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "imported", done.stderr[-2000:]
+
+
+class _OwnCache(Cache):
+    """A kind of cache that a later generate() may make."""
+
+
+def test_an_unknown_cache_of_generate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = qwen2()
+    attach(model, config())
+    stock = GenerationMixin._prepare_cache_for_generation
+    from fastav_plugin.upstream.arguments import cache_name, cache_of
+
+    def prepare(self: object, generation_config: object, model_kwargs: dict, *rest: object) -> None:  # type: ignore[type-arg]
+        stock(self, generation_config, model_kwargs, *rest)
+        made = cache_of(model_kwargs)
+        own = _OwnCache(layers=made.layers)
+        model_kwargs[cache_name()] = own
+
+    monkeypatch.setattr(GenerationMixin, "_prepare_cache_for_generation", prepare)
+    with pytest.raises(UnsupportedError, match="_OwnCache"):
+        generate(model, prompt())
+
+
+def test_a_generate_that_shows_no_cache_is_not_dense_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Should generate() ever hide its cache from frames, an attached model says so."""
+    from fastav_plugin.upstream import generation
+
+    model = qwen2()
+    attach(model, config())
+    monkeypatch.setattr(generation, "_cache_in", lambda frame: None)
+    with pytest.raises(UnsupportedError, match="nothing was pruned"):
+        generate(model, prompt())
+
+
+def test_a_model_that_remembers_its_positions_elsewhere() -> None:
+    model = build("qwen2_5_vl")
+    del vars(model.model)["rope_deltas"]
+    with pytest.raises(UnsupportedError, match="`rope_deltas`"):
+        attach(model, FastAVConfig())
+    assert Binding.of(model) is None
