@@ -127,7 +127,12 @@ class Binding:
         return binding
 
     def install(self) -> None:
-        """Put the hooks on."""
+        """Put the hooks on.
+
+        Raises:
+            UnsupportedError: the model keeps its rotary positions elsewhere.
+        """
+        positions = positions_method(self.parts.head)
         hooks: list[tuple[nn.Module, Any]] = [
             (self.parts.head, self.enter_head),
             (self.parts.text_model, self._enter_text_model),
@@ -138,7 +143,6 @@ class Binding:
         head, text_model = self.parts.head, self.parts.text_model
         self._handles.append(head.register_forward_hook(self._leave_head, with_kwargs=True))
         head.__dict__[ATTRIBUTE] = text_model.__dict__[ATTRIBUTE] = self
-        positions = positions_method(head)
         if positions is not None:
             self.replaced[METHOD] = None
             head.__dict__[METHOD] = positions

@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -41,17 +43,17 @@ def test_no_name_is_listed_twice() -> None:
 
 
 @pytest.fixture
-def anew(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Names are looked up again, now and after the test."""
     contracts._look_up.cache_clear()
-    yield monkeypatch  # type: ignore[misc]
+    yield monkeypatch
     monkeypatch.undo()
     contracts._look_up.cache_clear()
 
 
-def rename(function: object, old: str, new: str) -> object:
+def rename(function: Any, old: str, new: str) -> Any:
     """A copy of a function whose code knows a variable, an attribute and a string by a new name."""
-    code = function.__code__  # type: ignore[attr-defined]
+    code = function.__code__
 
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(new if name == old else name for name in names)
@@ -60,17 +62,17 @@ def rename(function: object, old: str, new: str) -> object:
         new if item == old else renamed(item) if isinstance(item, tuple) and old in item else item
         for item in code.co_consts
     )
-    copy = type(renamed)(
+    copy = FunctionType(
         code.replace(
             co_varnames=renamed(code.co_varnames),
             co_names=renamed(code.co_names),
             co_cellvars=renamed(code.co_cellvars),
             co_consts=constants,
         ),
-        function.__globals__,  # type: ignore[attr-defined]
+        function.__globals__,
     )
-    copy.__defaults__ = function.__defaults__  # type: ignore[attr-defined]
-    copy.__kwdefaults__ = function.__kwdefaults__  # type: ignore[attr-defined]
+    copy.__defaults__ = function.__defaults__
+    copy.__kwdefaults__ = function.__kwdefaults__
     return copy
 
 
@@ -118,10 +120,10 @@ def test_a_method_that_is_gone_is_named(anew: pytest.MonkeyPatch, method: str) -
 
 @pytest.mark.parametrize("name", ["prefill_chunk_size", "num_beams", "num_return_sequences"])
 def test_a_setting_that_is_gone_is_named(anew: pytest.MonkeyPatch, name: str) -> None:
-    stock = GenerationConfig.__init__
+    stock: Any = GenerationConfig.__init__
 
     def without(self: GenerationConfig, **kwargs: object) -> None:
-        stock(self, **kwargs)  # type: ignore[no-untyped-call]
+        stock(self, **kwargs)
         vars(self).pop(name)
 
     model = qwen2()
@@ -233,7 +235,7 @@ def test_an_unknown_cache_of_generate_is_refused(monkeypatch: pytest.MonkeyPatch
     stock = GenerationMixin._prepare_cache_for_generation
     from fastav_plugin.upstream.arguments import cache_name, cache_of
 
-    def prepare(self: object, generation_config: object, model_kwargs: dict, *rest: object) -> None:  # type: ignore[type-arg]
+    def prepare(self: Any, generation_config: Any, model_kwargs: Any, *rest: Any) -> None:
         stock(self, generation_config, model_kwargs, *rest)
         made = cache_of(model_kwargs)
         own = _OwnCache(layers=made.layers)
