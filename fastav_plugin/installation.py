@@ -1,7 +1,8 @@
 """The command that installs a missing extra, which depends on how this package was installed.
 
-The package is on no index so far, so its name alone installs nothing. Where it came from is read
-from `direct_url.json` (PEP 610), which pip and uv write for everything that is not from an index.
+The package is on no index so far, so the command must name the place that it comes from. That is
+read from `direct_url.json` (PEP 610), which pip and uv write for everything that is not from an
+index.
 """
 
 from __future__ import annotations

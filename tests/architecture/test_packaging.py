@@ -3,12 +3,14 @@
 import ast
 import configparser
 import os
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastav_plugin"
@@ -117,6 +119,40 @@ def test_dependencies(setup: configparser.ConfigParser) -> None:
     assert {"av", "pillow", "torchvision", "soundfile"} <= set(extras["media"])
     assert extras["viz"] == ["matplotlib"]
     assert setup["options"]["python_requires"] == ">=3.11"
+
+
+def pinned() -> dict[str, str]:
+    """Versions that the suite runs with, by lower-case name."""
+    found = (line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    return {name.lower(): version for name, version in found}
+
+
+@pytest.mark.parametrize("extra", ["", "media", "serve", "viz", "flash"])
+def test_every_dependency_states_a_floor(setup: configparser.ConfigParser, extra: str) -> None:
+    option = ("options.extras_require", extra) if extra else ("options", "install_requires")
+    for line in lines(setup, *option):
+        assert re.fullmatch(r"[a-z0-9-]+(\[serving\])?>=\d[\d.]*", line), line
+        name, floor = re.split(r"(?:\[serving\])?>=", line)
+        # No wheel of flash-attn is built for the machines that the suite runs on.
+        if name != "flash-attn":
+            assert Version(floor) <= Version(pinned()[name]), line
+
+
+def test_one_package_has_one_floor(setup: configparser.ConfigParser) -> None:
+    stated = lines(setup, "options", "install_requires")
+    for extra in ("media", "serve", "viz", "flash"):
+        stated += lines(setup, "options.extras_require", extra)
+    found: dict[str, set[str]] = {}
+    for line in stated:
+        name, floor = line.replace("[serving]", "").split(">=")
+        found.setdefault(name, set()).add(floor)
+    assert {name: floors for name, floors in found.items() if len(floors) > 1} == {}
+
+
+def test_tools_of_development_are_pinned(setup: configparser.ConfigParser) -> None:
+    """They state no floor: `make` installs the very versions of constraints.txt."""
+    dev = lines(setup, "options.extras_require", "dev")
+    assert {name for name in dev if "[" not in name} <= set(pinned())
 
 
 def test_the_command_line_is_an_entry_point(setup: configparser.ConfigParser) -> None:
