@@ -15,7 +15,6 @@ from transformers.cli.serving.model_manager import ModelManager
 from transformers.cli.serving.utils import BaseHandler
 from typer.testing import Result
 
-from fastav_plugin import serving
 from fastav_plugin.cli import serve
 from fastav_plugin.installation import install_hint
 from fastav_plugin.testbed.model import MODEL_PATH
@@ -101,7 +100,7 @@ def test_a_port_that_is_taken(invoke: Callable[..., Result]) -> None:
 
 
 def test_the_extra_is_missing(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "is_serve_available", lambda: False)
+    monkeypatch.setattr("fastav_plugin.serving.server.is_installed", lambda: False)
     assert fail("serve", MODEL_PATH).endswith(install_hint("serve"))
 
 
