@@ -13,6 +13,7 @@ from fastav_plugin import FastAVCache, FastAVError, detach
 from tests.cache_names import passing
 from tests.cases import GLOBAL, assert_close, config_of, prune, rows_of
 from tests.families import FAMILIES
+from tests.model_types import require_repeated_prompts
 from tests.oracle import Run, decoder_layers, hidden, run
 from tests.prompts import Row
 
@@ -105,6 +106,7 @@ def test_renumbering_changes_only_positions(name: str, shape: str) -> None:
 @pytest.mark.parametrize("name", PLAIN_ROTARY)
 def test_renumbered_later_turns_and_beams(name: str) -> None:
     """Rows after the prompt go on where the survivors end, one by one or several at once."""
+    require_repeated_prompts(name)
     items = rows_of(name, "ragged")
     config = config_of(name, "divprune", positions="renumbered")
     family = FAMILIES[name]
