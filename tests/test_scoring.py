@@ -23,6 +23,7 @@ from tests.cases import (
 )
 from tests.families import FAMILIES
 from tests.flash_stand_in import flash_model, flash_registered
+from tests.model_types import require_repeated_prompts
 from tests.oracle import Run, dense_scores, held_rows, hidden, masked_dense, run
 from tests.prompts import Row, special
 
@@ -92,6 +93,7 @@ def test_flash_pruned_equals_masked_dense(name: str, shape: str, method: str) ->
 @each_flashed
 def test_flash_later_turns_and_beams(name: str) -> None:
     """More than one appended row, and rows moved between beams."""
+    require_repeated_prompts(name)
     items = rows_of(name, "ragged")
     inputs = FAMILIES[name].batch(items)
     model, sdpa = _flash_model(name), FAMILIES[name].model("sdpa")
