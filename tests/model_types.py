@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any
 
 import transformers
@@ -15,6 +16,9 @@ KNOWN: Any = configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-define
 #: with or without pruning; and the first release that can.
 REPEATED_SINCE = {"llava_next_video": "5.20.1"}
 
+#: The first release whose pipelines of models with sound do without librosa.
+SOUND_PIPELINES_SINCE = "5.23.0"
+
 
 def require_model_type(model_type: str) -> None:
     """Skip the test, or the module, that asks for a family this release does not have."""
@@ -25,8 +29,18 @@ def require_model_type(model_type: str) -> None:
 def require_repeated_prompts(family: str) -> None:
     """Skip the test that repeats prompts of a family where the stock model cannot."""
     since = REPEATED_SINCE.get(family)
-    if since is not None and Version(transformers.__version__) < Version(since):
+    if since is not None and _is_before(since):
         _skip(f"cannot repeat prompts of {family}; {since} can")
+
+
+def require_sound_pipelines() -> None:
+    """Skip the test that makes a pipeline of a model with sound where that needs librosa."""
+    if _is_before(SOUND_PIPELINES_SINCE) and importlib.util.find_spec("librosa") is None:
+        _skip(f"needs librosa for this pipeline; {SOUND_PIPELINES_SINCE} does not")
+
+
+def _is_before(release: str) -> bool:
+    return Version(transformers.__version__) < Version(release)
 
 
 def _skip(what: str) -> None:

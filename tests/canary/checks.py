@@ -93,6 +93,7 @@ class Place:
             words = install_line(self.readme())
         except NotFound as error:
             return Check("install", False, str(error))
+        say("making an environment")
         venv.create(self.folder / "environment", with_pip=True)
         command: list[str | Path] = [self.python, "-m", "pip", *words]
         command += ["--quiet", "--disable-pip-version-check"]

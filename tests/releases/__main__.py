@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 from tests.command_line import Parser
 from tests.releases.errors import CannotRun
 from tests.releases.folder import check_dependencies, release_folder
+from tests.releases.groups import GROUPS
 from tests.releases.run import Plan, run
 from tests.releases.table import as_json, lines
 from tests.releases.window import ROOT, window
@@ -24,7 +25,8 @@ Each release is installed once into .releases/VERSION, without its dependencies:
 the installed ones are checked against what it asks for, and torch is shared.
 Progress and pytest's output go to stderr, the table to stdout. Exit status 0 if
 all passed, 1 if a test failed or a group ran no test, 2 if nothing could run."""
-EXAMPLE = f"{PROGRAM} 5.24.0 --quick -k beam"
+EXAMPLE = f"{PROGRAM} 5.24.0 --group turns --group serve -n 4"
+NAMES = f"test group, may be repeated: {', '.join(GROUPS)}; default: all"
 
 
 def main(arguments: Sequence[str] | None = None, within: Path = ROOT / ".releases") -> int:
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None, within: Path = ROOT / ".release
     add = parser.add_argument
     add("versions", nargs="*", metavar="VERSION", help="default: oldest and newest of the window")
     add("--quick", action="store_true", help="the subset for continuous integration")
+    add("--group", action="append", choices=list(GROUPS), metavar="NAME", help=NAMES)
     add("-k", dest="keyword", metavar="EXPRESSION", help="only tests that match, as in pytest")
     add("-n", dest="workers", type=int, default=2, metavar="N", help="processes, default 2")
     add("--json", action="store_true", help="print the table as JSON")
@@ -43,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, within: Path = ROOT / ".release
             Version(version)
         except InvalidVersion:
             parser.error(f"no release number: '{version}'. Example: 5.24.0")
-    plan = Plan(chosen.quick, chosen.keyword, chosen.workers)
+    plan = Plan(chosen.quick, chosen.keyword, chosen.workers, chosen.group or tuple(GROUPS))
     try:
         folders = {}
         for version in chosen.versions or window():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as xml
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,12 +86,12 @@ def _cause(text: str) -> str:
     return marked[0] if marked else text
 
 
-def count(cases: Iterator[Case]) -> dict[str, Count]:
-    """Counts of each group; groups without a test are there too."""
-    counts = {name: Count() for name in GROUPS}
+def count(cases: Iterator[Case], names: Iterable[str] = GROUPS) -> dict[str, Count]:
+    """Counts of each named group; those without a test are there too."""
+    counts = {name: Count() for name in names}
     for case in cases:
-        names = [name for name, group in GROUPS.items() if group.holds(case.module)]
-        found = counts.setdefault(names[0] if names else OTHER, Count())
+        holders = [name for name, group in GROUPS.items() if group.holds(case.module)]
+        found = counts.setdefault(holders[0] if holders else OTHER, Count())
         setattr(found, case.outcome, getattr(found, case.outcome) + 1)
         found.seconds += case.seconds
         if case.outcome == "failed":
