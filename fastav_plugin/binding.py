@@ -46,7 +46,7 @@ from fastav_plugin.upstream.arguments import (
     readable_cache_names,
     with_cache,
 )
-from fastav_plugin.upstream.compilation import inlined_only, skip_hooks
+from fastav_plugin.upstream.compilation import inlined_only, skip_wrappers
 from fastav_plugin.upstream.generation import find_generate_call
 from fastav_plugin.upstream.positions import METHOD
 
@@ -109,7 +109,7 @@ class Binding:
     @classmethod
     def _make(cls, head: nn.Module) -> Binding:
         check()
-        skip_hooks()
+        skip_wrappers()
         refuse_compiled(head)
         binding = cls(head, find_override(head))
         device = next((weights.device.type for weights in head.parameters()), "meta")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
+from transformers.utils import deprecation
 
 from fastav_plugin.upstream.contract import Contract, mentions
 from fastav_plugin.upstream.releases import missing
@@ -21,7 +22,7 @@ _COMPILED_CALL = "_compiled_call_impl"
 _COMPILED_FUNCTION = "_torchdynamo_orig_callable"
 _COMPILED_MODULE = "_orig_mod"
 
-#: Code of the wrapper that `inlined_only` makes; all hooks share it.
+#: Code of the wrapper that `inlined_only` makes, which all hooks share.
 _wrappers: set[CodeType] = set()
 
 
@@ -30,7 +31,7 @@ def inlined_only(function: _Hook) -> _Hook:
 
     Where only decoder layers are compiled, their hooks run before the compiled frames. Compiled as
     a frame of its own, a hook would be compiled again for every layer, up to dynamo's limit.
-    `skip_hooks` makes it so, before the first model is bound.
+    `skip_wrappers` makes it so, before the first model is bound.
     """
     by_itself: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
 
@@ -43,8 +44,12 @@ def inlined_only(function: _Hook) -> _Hook:
     return functools.update_wrapper(hook, function)  # type: ignore[return-value]
 
 
-def skip_hooks() -> None:
-    """Tell dynamo not to compile the hooks made by `inlined_only` by themselves.
+def skip_wrappers() -> None:
+    """Tell dynamo not to compile by themselves our hooks, nor the wrapper of all forwards.
+
+    From transformers 5.24 on nearly every forward is wrapped by one function, for the cache's old
+    name. Dynamo counts graphs by code: those of the head and of each kind of layer of a pruned
+    prefill would add up to its limit at the second prompt, and decoding would go on uncompiled.
 
     Raises:
         UnsupportedError: this torch cannot be told.
@@ -52,8 +57,21 @@ def skip_hooks() -> None:
     skip = getattr(_eval_frame(), "skip_code", None)
     if skip is None:
         raise missing(_SKIP, "torch")
-    while _wrappers:
-        skip(_wrappers.pop())
+    # Each time a model is bound, for torch._dynamo.reset() forgets it.
+    for code in (*_wrappers, *_wrappers_of_forwards()):
+        skip(code)
+
+
+def _wrappers_of_forwards() -> list[CodeType]:
+    """Code of what transformers' decorator for renamed arguments makes of any function."""
+    decorator: Any = getattr(deprecation, "deprecate_kwarg", None)
+    if decorator is None:  # then no forward is wrapped by it
+        return []
+
+    def example(new: Any) -> Any:
+        return new
+
+    return [decorator("old", version="99.0", new_name="new")(example).__code__]
 
 
 def is_compiled(module: nn.Module) -> bool:

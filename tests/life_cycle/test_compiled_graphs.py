@@ -81,9 +81,6 @@ def test_a_decoded_token_is_one_graph(way: Any, dynamic: bool | None) -> None:
     generate(model, IDS, new=STEPS, logits_processor=[stock])
     assert not breaks()
 
-    # From transformers 5.24 on, all forwards share the code of one wrapper: the stock model's three
-    # graphs and our five count together, and make 8, which is torch's own limit.
-    _reset()
     model = attached(num_hidden_layers=4)
     expected = run(model, None)
     way(model, pruned, dynamic=dynamic)

@@ -7,13 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import transformers
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 from transformers.generation.utils import GenerationMixin
 
@@ -192,9 +192,14 @@ def test_a_name_of_dynamo_that_is_gone(anew: pytest.MonkeyPatch, name: str) -> N
         attach(qwen2(), config())
 
 
-def test_dynamo_is_told_of_hooks_before_a_model_is_bound() -> None:
+def test_dynamo_is_told_of_wrappers_when_a_model_is_bound(anew: pytest.MonkeyPatch) -> None:
+    told: list[CodeType] = []
+    anew.setattr(compilation._eval_frame(), "skip_code", told.append)
     Binding.make(qwen2())
-    assert not compilation._wrappers
+    forwards = Qwen2ForCausalLM.forward.__code__
+    assert Binding.enter_head.__code__ in told
+    if forwards.co_name == "wrapped_func":  # from transformers 5.24 on
+        assert forwards in told
 
 
 WITHOUT_NAMES = """
