@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from fastav_plugin.model_overrides.videollama2 import VideoLlama2ForConditionalGeneration
+from fastav_plugin.model_overrides.videollama2.beats import _PositionalConv
+from fastav_plugin.model_overrides.videollama2.configuration import BeatsConfig
 from tests.prompts import noise
 from tests.videollama2.checkpoint import tiny_model, write_official
 
@@ -93,11 +95,26 @@ def test_heads_tied_to_the_embeddings(tmp_path: Path) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.filterwarnings("ignore:TF32 acceleration on top of oneDNN")
 def test_half_precision_stays_near(inputs: dict[str, Tensor], processor: Any, dtype: Any) -> None:
     banks = torch.full((1, 64, 128), 12.0) + noise(3, 1, 64, 128)
     model: Any = tiny_model()
-    full = model.get_audio_features(banks).pooler_output[0]
-    half = model.to(dtype).get_audio_features(banks.to(dtype)).pooler_output[0]
+    # On CPUs with AMX, oneDNN's bfloat16 convolution of as few channels per group as a tiny model
+    # has gives other numbers altogether (torch 2.15); that of the published sizes is right.
+    with torch.backends.mkldnn.flags(enabled=False):
+        full = model.get_audio_features(banks).pooler_output[0]
+        half = model.to(dtype).get_audio_features(banks.to(dtype)).pooler_output[0]
     assert half.dtype == dtype
     assert (half.float() - full).abs().max() < 0.1 * full.abs().max()
     assert model(**inputs).logits.isfinite().all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_convolution_of_the_published_sizes_is_right_in_half_precision(dtype: Any) -> None:
+    config = BeatsConfig()
+    module = _PositionalConv(config)
+    states = noise(4, 1, 200, config.hidden_size)
+    full = module(states)
+    half = module.to(dtype)(states.to(dtype))
+    assert (half.float() - full).norm() < 0.02 * full.norm()
