@@ -9,6 +9,8 @@ import transformers
 from packaging.version import Version
 from transformers.models.auto import configuration_auto
 
+from fastav_plugin.upstream.server import reads_video
+
 #: Model types of the installed release.
 KNOWN: Any = configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
 
@@ -16,8 +18,8 @@ KNOWN: Any = configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-define
 #: with or without pruning; and the first release that can.
 REPEATED_SINCE = {"llava_next_video": "5.20.1"}
 
-#: The first release whose pipelines of models with sound do without librosa.
-SOUND_PIPELINES_SINCE = "5.23.0"
+#: The first release that reads sounds, alone and in pipelines, without FFmpeg and librosa.
+SOUND_SINCE = "5.23.0"
 
 
 def require_model_type(model_type: str) -> None:
@@ -35,8 +37,14 @@ def require_repeated_prompts(family: str) -> None:
 
 def require_sound_pipelines() -> None:
     """Skip the test that makes a pipeline of a model with sound where that needs librosa."""
-    if _is_before(SOUND_PIPELINES_SINCE) and importlib.util.find_spec("librosa") is None:
-        _skip(f"needs librosa for this pipeline; {SOUND_PIPELINES_SINCE} does not")
+    if _is_before(SOUND_SINCE) and importlib.util.find_spec("librosa") is None:
+        _skip(f"needs librosa for this pipeline; {SOUND_SINCE} does not")
+
+
+def require_sound_files() -> None:
+    """Skip the test that reads a sound where that needs FFmpeg, and there is none."""
+    if _is_before(SOUND_SINCE) and not reads_video():
+        _skip(f"needs FFmpeg to read sounds; {SOUND_SINCE} does not")
 
 
 def _is_before(release: str) -> bool:

@@ -14,15 +14,16 @@ from typing import Any
 import pytest
 import torch
 from transformers import TextIteratorStreamer, pipeline
-from transformers.utils.import_utils import is_torchcodec_usable
 
 from fastav_plugin import FastAVCache, FastAVConfig, attach, detach
 from fastav_plugin.report import PruningReport
 from fastav_plugin.testbed.model import MODEL_PATH
 from fastav_plugin.testbed.words import CHAT_TEMPLATE, build_tokenizer
+from fastav_plugin.upstream.server import reads_video
 from tests.cache_names import passing
 from tests.checkpoints import save_llava
 from tests.life_cycle.models import qwen2
+from tests.model_types import require_sound_pipelines
 from tests.serve.messages import CLIP, Parts
 
 TASKS = ("image-text-to-text", "any-to-any")
@@ -45,6 +46,8 @@ class Pipe:
 
     @classmethod
     def of(cls, task: str, model: str, **settings: Any) -> Pipe:
+        if task == "any-to-any":
+            require_sound_pipelines()
         make: Any = pipeline
         run = make(task, model=model, dtype=torch.float32, device="cpu")
         config = FastAVConfig.for_model(
@@ -228,7 +231,7 @@ def test_text_pipelines(text_pipe: tuple[Any, list[PruningReport | None]]) -> No
 # The processor hands torch tensors to numpy.
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_video_from_a_file(omni: Pipe, parts: Parts) -> None:
-    if not is_torchcodec_usable(decode="video"):
+    if not reads_video():
         pytest.skip("torchcodec finds no FFmpeg here, so transformers reads no video files")
     chat = [user({"type": "video", "path": str(CLIP)}, text=COLOUR)]
     frames = {**SIZE, "do_sample_frames": True, "num_frames": 8}

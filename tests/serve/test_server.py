@@ -19,8 +19,14 @@ from fastav_plugin import FastAVCache, FastAVConfig
 from fastav_plugin.cli.serve import describe
 from fastav_plugin.testbed.model import MODEL_PATH
 from tests.cache_names import passing
+from tests.model_types import require_sound_files
 from tests.serve.conftest import Server
 from tests.serve.messages import SETTINGS, Parts, ask, noise, picture_url, user
+
+# Older releases of transformers decode pictures with torchvision, which warns of it since 0.29.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The image decoding and encoding capabilities of TorchVision:DeprecationWarning"
+)
 
 COLOUR = "Which colour is the circle?"
 SOUND = "Which sound is heard?"
@@ -49,6 +55,8 @@ def chat(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
             if kind == "text":
                 content.append(part)
                 continue
+            if kind == "audio":
+                require_sound_files()
             source = part[part["type"]]
             url = source.get("url") or f"data:audio/wav;base64,{source['data']}"
             content.append({"type": kind, "url": url})
@@ -177,7 +185,8 @@ def test_eight_at_once(
 def test_the_rest_of_the_server_is_as_it_was(server: Server, client: openai.OpenAI) -> None:
     health = httpx2.get(f"{server.url}/health")
     assert (health.status_code, health.json()) == (200, {"status": "ok"})
-    assert client.models.list().data == [], "what the empty cache of the hub holds"
+    listed = {model.id for model in client.models.list().data}
+    assert listed <= {server.model}, "the hub's cache is empty; 5.24 lists what is loaded"
     routes = set(httpx2.get(f"{server.url}/openapi.json").json()["paths"])
     assert routes >= {"/health", "/v1/models", "/v1/chat/completions", "/v1/responses"}
 

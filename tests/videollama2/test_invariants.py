@@ -28,6 +28,7 @@ from tests.cases import (
     stock,
 )
 from tests.life_cycle.models import snapshot
+from tests.model_types import require_sound_pipelines
 from tests.oracle import STEPS, held_rows, masked_dense, run
 from tests.videollama2.checkpoint import tiny_model
 from tests.videollama2.family import NAMES, load
@@ -148,6 +149,7 @@ def test_attach_serves_generate_and_pipelines(processor: Any, mute: Path) -> Non
     model.generation_config.pad_token_id = 34
     content = [{"type": "video", "path": str(mute)}, {"type": "text", "text": "What is seen?"}]
     chat = [{"role": "user", "content": content}]
+    require_sound_pipelines()
     pipe: Any = pipeline("any-to-any", model=model, processor=processor)
     options = {"max_new_tokens": 4, "return_full_text": False}
     inputs = dict(processor(video=mute, text="What is seen?"))
