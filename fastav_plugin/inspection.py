@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from fastav_plugin.model_overrides.own_models import own_model, read_own_config,
 from fastav_plugin.plan import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.model_types import lacking
 
 
 @dataclass(frozen=True)
@@ -156,10 +158,21 @@ def read_config(directory: Path) -> Any:
             return own
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        lack = _lacking_type(directory)
         first = str(error).strip().split("\n")[0]
         raise ConfigError(
-            f"'{directory}' holds no model that transformers can read: {first}"
+            f"'{directory}' holds no model that transformers can read: {lack or first}"
         ) from error
+
+
+def _lacking_type(directory: Path) -> str | None:
+    """Why the installed release has no models of a folder's type; None if that is not why."""
+    try:
+        stated = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = stated.get("model_type") if isinstance(stated, dict) else None
+    return lacking(kind) if isinstance(kind, str) else None
 
 
 _MULTIMODAL = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES

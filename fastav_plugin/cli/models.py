@@ -9,6 +9,7 @@ from fastav_plugin.cli.console import print_json, print_table
 from fastav_plugin.cli.options import JsonFlag
 from fastav_plugin.hooks.base import HOOKS, METHODS
 from fastav_plugin.model_overrides.registry import OVERRIDES
+from fastav_plugin.upstream.model_types import SINCE, has_model_type
 
 
 def run(json: JsonFlag = False) -> None:
@@ -24,6 +25,7 @@ def run(json: JsonFlag = False) -> None:
             "override": type(override).__name__,
             "about": _first_line(type(override)),
             "default_rule": override.global_rule,
+            "needs": _needs(name),
         }
         for name, override in sorted(OVERRIDES.items())
     ]
@@ -34,10 +36,19 @@ def run(json: JsonFlag = False) -> None:
     if json:
         print_json({"families": families, "methods": methods, "hooks": hooks})
         return
+    for row in families:
+        if row["needs"]:
+            row["about"] = f"{row['about']} Needs transformers {row['needs']}."
     _table("Families", families, ("model_type", "override", "about"))
     rows = [{"method": row["method"], "hooks": " then ".join(row["hooks"])} for row in methods]
     _table("\nMethods, which may be joined by '+'", rows, ("method", "hooks"))
     _table("\nHooks", hooks, ("hook", "about"))
+
+
+def _needs(model_type: str) -> str | None:
+    """The release that a family came with, where the installed one is older."""
+    since = SINCE.get(model_type)
+    return None if since is None or has_model_type(model_type) else since
 
 
 def _first_line(thing: Any) -> str:
