@@ -16,6 +16,13 @@ _GRANITE = (
     part("encoder_config", _CONFORMER),
     sound((15, 30), 150, 16, mask=("input_features_mask", 30, 15, 30), dtype=torch.bool),
 )
+#: A token reads 20 samples, every 10.
+_CONVOLUTIONS = {
+    "conv_dim": [8, 8],
+    "conv_kernel": [10, 3],
+    "conv_stride": [5, 2],
+    "num_conv_pos_embeddings": 16,
+}
 _WINDOWS = {"downsample_hidden_size": 8, "n_window": 50, "n_window_infer": 100}
 _HALVED_TWICE = sound((20, 40), 16, 160, mask=("input_features_mask", 160, 80, 160))
 
@@ -37,6 +44,10 @@ SOUNDS: dict[str, tuple[dict[str, Any], Medium]] = {
         sound((10, 20), 16, 160, mask=("input_features_mask", 160, 80, 160), padding_mask=100),
     ),
     "musicflamingo": ({"head_dim": 32}, _HALVED_TWICE),
+    "omniasr": (
+        part("audio_config", _CONVOLUTIONS),
+        sound((20, 40), 1, 410, mask=("padding_mask", 410, 210, 410), key="input_values"),
+    ),
     "qwen2_audio": ({}, sound((20, 40), 16, 160, mask=("feature_attention_mask", 160, 80, 160))),
     "qwen3_asr": (
         part("audio_config", _WINDOWS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from tests.prompts import (
     AUDIO_START,
     IMAGE,
     VIDEO,
+    VOCABULARY,
     Extra,
     Piece,
     noise,
@@ -74,6 +75,54 @@ def _phi4(model_type: str) -> tuple[Family, ...]:
 
     changes = part("vision_config", vision) | part("audio_config", audio)
     return (family(model_type, changes, prompt(seen, heard)),)
+
+
+@dataclass(frozen=True)
+class _Coded(Family):
+    """Its codebook of sounds is a buffer, zero without a checkpoint: one code for all of them."""
+
+    def model(self, attention: str = "sdpa") -> Any:
+        model = super().model(attention)
+        codes = model.model.audio_tokenizer.quantizer.codebook.embed
+        codes.copy_(noise(5, *codes.shape))
+        return model
+
+
+def _apertus(model_type: str) -> tuple[Family, ...]:
+    """Media become token ids past those that its head knows; lines of an image stand apart."""
+    eyes = {
+        "base_channels": 32,
+        "channel_multiplier": [1, 1],
+        "num_res_blocks": 1,
+        "embed_dim": 16,
+        "latent_channels": 16,
+        "codebook_size": 16,
+    }
+    ears = {
+        "upsampling_ratios": [2, 2],
+        "num_filters": 8,
+        "codebook_dim": 32,
+        "codebook_size": 16,
+    }
+    changes = part("vision_config", eyes) | part("audio_config", ears)
+    changes |= {
+        "text_config.vocab_size": VOCABULARY + 32,
+        "text_config.output_vocab_size": VOCABULARY,
+        "image_token_offset": VOCABULARY,
+        "audio_token_offset": VOCABULARY + 16,
+    }
+
+    def seen(seed: int, size: int) -> Piece:
+        height = 5 if size else 3
+        media = {
+            "pixel_values": noise(seed, 1, 3, 10, 12),
+            "image_sizes": torch.tensor([[2 * height, 12]]),
+        }
+        ids = ([IMAGE] * 6 + [97]) * height
+        return Piece(ids[:-1], [-1] * (len(ids) - 1), media)
+
+    heard = sound((10, 20), 1, 80, mask=("padding_mask", 80, 40, 80), key="input_values")
+    return (_Coded(**vars(family(model_type, changes, prompt(seen, heard)))),)
 
 
 def _molmo2(model_type: str) -> tuple[Family, ...]:
@@ -231,6 +280,7 @@ def _text(model_type: str) -> tuple[Family, ...]:
 
 #: Makers of cases by model_type.
 SPECIAL: dict[str, Callable[[str], tuple[Family, ...]]] = {
+    "apertus1p5": _apertus,
     "paligemma": _paligemma,
     "gemma4": _gemma4,
     "gemma4_unified": _gemma4,
