@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from transformers.generation.utils import GenerationMixin
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.upstream.classes import generation_mixin, output_class
 from fastav_plugin.upstream.contract import Contract, code_of, mentions, takes
 from fastav_plugin.upstream.releases import installed, missing, tested
 
@@ -45,7 +44,7 @@ def cache_name() -> str:
     Raises:
         UnsupportedError: the installed release has another one.
     """
-    found = _own_name(GenerationMixin.prepare_inputs_for_generation)
+    found = _own_name(generation_mixin().prepare_inputs_for_generation)
     if found is None:
         raise missing(_NAMED)
     return found
@@ -92,7 +91,7 @@ def output_name() -> str:
         UnsupportedError: the installed release has another one.
     """
     for name in CACHE_NAMES:
-        if name in BaseModelOutputWithPast.__dataclass_fields__:
+        if name in output_class().__dataclass_fields__:
             return name
     raise missing(_FIELD)
 
@@ -158,13 +157,13 @@ _NAMED = f"a parameter {_either()} of GenerationMixin.prepare_inputs_for_generat
 _FIELD = f"a field {_either()} of BaseModelOutputWithPast"
 
 CONTRACTS = (
-    Contract(_NAMED, lambda: takes(GenerationMixin.prepare_inputs_for_generation, *CACHE_NAMES)),
+    Contract(_NAMED, lambda: takes(generation_mixin().prepare_inputs_for_generation, *CACHE_NAMES)),
     Contract(
         _FIELD,
-        lambda: not set(CACHE_NAMES).isdisjoint(BaseModelOutputWithPast.__dataclass_fields__),
+        lambda: not set(CACHE_NAMES).isdisjoint(output_class().__dataclass_fields__),
     ),
     Contract(
         "the argument `logits_to_keep` in GenerationMixin._supports_logits_to_keep",
-        lambda: mentions(code_of(GenerationMixin._supports_logits_to_keep), "logits_to_keep"),
+        lambda: mentions(code_of(generation_mixin()._supports_logits_to_keep), "logits_to_keep"),
     ),
 )

@@ -8,10 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedConfig
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.upstream.classes import attention_functions
 from fastav_plugin.upstream.contract import Contract, takes
 from fastav_plugin.upstream.releases import missing
 
@@ -52,8 +51,9 @@ def renamed_copy(config: Any, name: str) -> Any:
 
 def register(name: str, function: Callable[..., Any]) -> None:
     """Make an attention function known by name, unless one has the name."""
-    if name not in ALL_ATTENTION_FUNCTIONS:
-        ALL_ATTENTION_FUNCTIONS.register(name, function)
+    functions = attention_functions()
+    if name not in functions:
+        functions.register(name, function)
 
 
 def function_of(base: str, module: nn.Module) -> Callable[..., Any]:
@@ -67,7 +67,7 @@ def function_of(base: str, module: nn.Module) -> Callable[..., Any]:
         UnsupportedError: no eager function stands beside the module's class.
     """
     if base != "eager":
-        return ALL_ATTENTION_FUNCTIONS[base]  # type: ignore[no-any-return]
+        return attention_functions()[base]  # type: ignore[no-any-return]
     # Every modeling file has its own eager function, and a subclass may live in another file.
     home = inspect.unwrap(type(module).forward).__globals__
     function = home.get(_EAGER)
@@ -87,6 +87,8 @@ _KEPT = f"the attribute `{_NAME}` of PreTrainedConfig"
 
 
 def _is_kept() -> bool:
+    from transformers import PreTrainedConfig
+
     config = PreTrainedConfig()
     object.__setattr__(config, _NAME, "fastav_contract")
     return implementation(config) == "fastav_contract"
@@ -96,10 +98,10 @@ CONTRACTS = (
     Contract(_KEPT, _is_kept),
     Contract(
         "the method `register` of ALL_ATTENTION_FUNCTIONS",
-        lambda: takes(ALL_ATTENTION_FUNCTIONS.register, "key", "value"),
+        lambda: takes(attention_functions().register, "key", "value"),
     ),
     Contract(
         f"the method `{_LOOK_UP}` of ALL_ATTENTION_FUNCTIONS",
-        lambda: callable(getattr(ALL_ATTENTION_FUNCTIONS, _LOOK_UP)),
+        lambda: callable(getattr(attention_functions(), _LOOK_UP)),
     ),
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from transformers.cache_utils import DynamicCache
-from transformers.generation.utils import GenerationMixin
 
+from fastav_plugin.upstream.classes import generation_mixin
 from fastav_plugin.upstream.contract import Contract, code_of, mentions
 
 _MARK = "_is_user_defined"
@@ -30,13 +30,13 @@ def is_plain(cache: Any) -> bool:
 CONTRACTS = (
     Contract(
         f"the attribute `{_MARK}`, set in GenerationMixin._prepare_cache_for_generation",
-        lambda: mentions(code_of(GenerationMixin._prepare_cache_for_generation), _MARK),
+        lambda: mentions(code_of(generation_mixin()._prepare_cache_for_generation), _MARK),
     ),
     Contract("the attribute `offloading` of Cache", lambda: hasattr(DynamicCache(), "offloading")),
     Contract(
         "DynamicCache, made in GenerationMixin._prepare_cache_for_generation",
         lambda: mentions(
-            code_of(GenerationMixin._prepare_cache_for_generation), DynamicCache.__name__
+            code_of(generation_mixin()._prepare_cache_for_generation), DynamicCache.__name__
         ),
     ),
 )

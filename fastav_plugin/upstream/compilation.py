@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from transformers.utils import deprecation
 
 from fastav_plugin.upstream.contract import Contract, mentions
 from fastav_plugin.upstream.releases import missing
@@ -64,6 +63,8 @@ def skip_wrappers() -> None:
 
 def _wrappers_of_forwards() -> list[CodeType]:
     """Code of what transformers' decorator for renamed arguments makes of any function."""
+    from transformers.utils import deprecation
+
     decorator: Any = getattr(deprecation, "deprecate_kwarg", None)
     if decorator is None:  # then no forward is wrapped by it
         return []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
-from transformers import PreTrainedModel
 
+from fastav_plugin.upstream.classes import model_class
 from fastav_plugin.upstream.contract import Contract
 from fastav_plugin.upstream.releases import missing
 
@@ -19,7 +19,7 @@ def mesh_of(model: nn.Module) -> Any:
     Raises:
         UnsupportedError: this release keeps it elsewhere.
     """
-    if not isinstance(model, PreTrainedModel):
+    if not isinstance(model, model_class()):
         return None
     if not hasattr(model, _MESH):
         raise missing(_KEPT)
@@ -41,4 +41,4 @@ def tensor_parallel(size: int) -> dict[str, Any]:
 
 _KEPT = f"the attribute `{_MESH}` of PreTrainedModel"
 
-CONTRACTS = (Contract(_KEPT, lambda: hasattr(PreTrainedModel, _MESH)),)
+CONTRACTS = (Contract(_KEPT, lambda: hasattr(model_class(), _MESH)),)

@@ -14,10 +14,8 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
-from transformers import GenerationConfig
-from transformers.generation.utils import GenerationMixin
-
 from fastav_plugin.upstream.arguments import cache_of
+from fastav_plugin.upstream.classes import generation_mixin
 from fastav_plugin.upstream.contract import Contract, code_of, has_variable
 from fastav_plugin.upstream.releases import missing
 
@@ -107,7 +105,7 @@ def will_speak(*model_classes: Any) -> bool:
 
 
 def _code(name: str) -> CodeType:
-    if not hasattr(GenerationMixin, name):
+    if not hasattr(generation_mixin(), name):
         raise missing(_method(name))
     return code_of(_mixin(name))
 
@@ -138,7 +136,13 @@ def _frames() -> Iterator[FrameType]:
         frame = frame.f_back
 
 
+def _has_method(name: str) -> bool:
+    return hasattr(generation_mixin(), name)
+
+
 def _has_setting(name: str) -> bool:
+    from transformers import GenerationConfig
+
     return hasattr(GenerationConfig(), name)  # type: ignore[no-untyped-call]
 
 
@@ -155,14 +159,11 @@ def _local_contract(function: str, name: str) -> Contract:
 
 
 def _mixin(name: str) -> Any:
-    return getattr(GenerationMixin, name)
+    return getattr(generation_mixin(), name)
 
 
 CONTRACTS = (
-    *(
-        Contract(_method(name), partial(hasattr, GenerationMixin, name))
-        for name in (*_LOOPS, "generate")
-    ),
+    *(Contract(_method(name), partial(_has_method, name)) for name in (*_LOOPS, "generate")),
     *(_local_contract(name, "model_kwargs") for name in (*_LOOPS, "generate")),
     *(_local_contract(name, "self") for name in _LOOPS),
     *(_local_contract(n, "generation_config") for n in ("_prefill", "_assisted_decoding")),

@@ -6,8 +6,8 @@ import copy
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.generation.utils import GenerationMixin
 
+from fastav_plugin.upstream.classes import generation_mixin
 from fastav_plugin.upstream.contract import Contract, takes
 from fastav_plugin.upstream.releases import missing
 from fastav_plugin.upstream.torch_internals import replace_submodules, submodules
@@ -20,12 +20,12 @@ _MEMORY = "rope_deltas"
 def own_method(head: nn.Module) -> Any:
     """METHOD of a head's class; None where that is generate()'s own."""
     own = getattr(type(head), METHOD, None)
-    return None if own is getattr(GenerationMixin, METHOD) else own
+    return None if own is getattr(generation_mixin(), METHOD) else own
 
 
 def stock_positions(head: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]) -> Tensor:
     """generate()'s own METHOD: positions counted from each prompt's first real token."""
-    found: Tensor = getattr(GenerationMixin, METHOD)(head, inputs_tensor, model_kwargs)
+    found: Tensor = getattr(generation_mixin(), METHOD)(head, inputs_tensor, model_kwargs)
     return found
 
 
@@ -66,8 +66,8 @@ CONTRACTS = (
     Contract(
         f"the method GenerationMixin.{METHOD}(inputs_tensor, model_kwargs)",
         lambda: (
-            takes(getattr(GenerationMixin, METHOD), "inputs_tensor")
-            and takes(getattr(GenerationMixin, METHOD), "model_kwargs")
+            takes(getattr(generation_mixin(), METHOD), "inputs_tensor")
+            and takes(getattr(generation_mixin(), METHOD), "model_kwargs")
         ),
     ),
 )

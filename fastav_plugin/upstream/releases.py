@@ -6,11 +6,10 @@ follow it.
 
 from __future__ import annotations
 
+import importlib
 import threading
 import warnings
 
-import torch
-import transformers
 from packaging.version import InvalidVersion, Version
 
 from fastav_plugin.errors import UnsupportedError
@@ -30,7 +29,8 @@ _WARNING = threading.Lock()
 
 def installed(package: str = "transformers") -> str:
     """The version that "transformers" or "torch" states of itself."""
-    return str(transformers.__version__ if package == "transformers" else torch.__version__)
+    # transformers makes its module anew when the first model is imported.
+    return str(importlib.import_module(package).__version__)
 
 
 def tested(package: str = "transformers") -> str:
