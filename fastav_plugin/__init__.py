@@ -1,7 +1,7 @@
 """FastAV and DivPrune token pruning inside an unmodified Hugging Face generate().
 
 cfg = FastAVConfig.for_model(model)
-out = model.generate(**inputs, past_key_values=FastAVCache(cfg))
+out = model.generate(**inputs, cache=FastAVCache(cfg))  # past_key_values= before transformers 5.24
 """
 
 from fastav_plugin import probe as _probe  # noqa: F401  registers itself with overrides
