@@ -14,7 +14,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastav_plugin.layer_call import REQUEST
-from fastav_plugin.upstream.attention import function_of, register, renamed_copy
+from fastav_plugin.upstream.attention import (
+    SCALING,
+    SOFTCAP,
+    function_of,
+    register,
+    renamed_copy,
+)
 
 #: Two threads may reach the first scored prefill of one model together.
 _RENAMING = threading.Lock()
@@ -88,9 +94,7 @@ def _observed(base: str) -> Callable[..., Any]:
     ) -> Any:
         request = kwargs.pop(REQUEST, None)
         if request is not None:
-            request.observe(
-                query, key, attention_mask, kwargs.get("scaling"), kwargs.get("softcap")
-            )
+            request.observe(query, key, attention_mask, kwargs.get(SCALING), kwargs.get(SOFTCAP))
         function = function_of(base, module)
         shown = _Shown(module) if takes_2d_masks(base) else module
         return function(shown, query, key, value, attention_mask, **kwargs)

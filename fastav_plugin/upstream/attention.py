@@ -19,6 +19,12 @@ _NAME = "_attn_implementation_internal"
 _EAGER = "eager_attention_forward"
 _LOOK_UP = "get_interface"
 
+#: Keywords that every attention function is called with, where its model has such.
+SCALING = "scaling"
+SOFTCAP = "softcap"
+#: What it is called with by position.
+_POSITIONAL = ["module", "query", "key", "value", "attention_mask"]
+
 
 def implementation(config: Any) -> str:
     """Name of the attention implementation that a config asks for.
@@ -94,8 +100,23 @@ def _is_kept() -> bool:
     return implementation(config) == "fastav_contract"
 
 
+def _parameters(name: str) -> list[str]:
+    return list(inspect.signature(attention_functions()[name]).parameters)
+
+
 CONTRACTS = (
     Contract(_KEPT, _is_kept),
+    Contract(
+        f"the arguments {', '.join(_POSITIONAL)} of attention functions, in this order",
+        lambda: _parameters("sdpa")[: len(_POSITIONAL)] == _POSITIONAL,
+    ),
+    Contract(
+        f"the argument `{SCALING}` of attention functions", lambda: SCALING in _parameters("sdpa")
+    ),
+    Contract(
+        f"the argument `{SOFTCAP}` of attention functions",
+        lambda: SOFTCAP in _parameters("flash_attention_2"),
+    ),
     Contract(
         "the method `register` of ALL_ATTENTION_FUNCTIONS",
         lambda: takes(attention_functions().register, "key", "value"),
