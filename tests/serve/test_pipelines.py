@@ -23,8 +23,13 @@ from fastav_plugin.upstream.server import reads_video
 from tests.cache_names import passing
 from tests.checkpoints import save_llava
 from tests.life_cycle.models import qwen2
-from tests.model_types import require_sound_pipelines
+from tests.model_types import require_sound_files, require_sound_pipelines
 from tests.serve.messages import CLIP, Parts
+
+# Older releases of transformers decode pictures with torchvision, which warns of it since 0.29.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The image decoding and encoding capabilities of TorchVision:DeprecationWarning"
+)
 
 TASKS = ("image-text-to-text", "any-to-any")
 #: Longer than the trained model's answers of one word.
@@ -103,6 +108,7 @@ def picture(parts: Parts) -> Message:
 
 
 def sound(parts: Parts) -> Message:
+    require_sound_files()
     return {"type": "audio", "path": str(parts.sound_file)}
 
 
@@ -165,7 +171,7 @@ def test_a_chat_of_several_turns(omni: Pipe, parts: Parts) -> None:
 
 def test_a_stream(omni: Pipe, parts: Parts) -> None:
     chat = [CHATS["picture and sound"](parts)]
-    streamer: Any = TextIteratorStreamer(omni.run.tokenizer, skip_prompt=True)
+    streamer: Any = TextIteratorStreamer(omni.run.tokenizer, skip_prompt=True, timeout=60)
     settings = {**LENGTH, "streamer": streamer}
     thread = threading.Thread(target=omni.run, kwargs={"text": chat, "generate_kwargs": settings})
     thread.start()
