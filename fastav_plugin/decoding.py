@@ -37,6 +37,21 @@ class ClipFacts:
     seconds: float | None
 
 
+def pyav() -> Any:
+    """The module `av`.
+
+    Raises:
+        UnsupportedError: PyAV is not installed; with the command that installs it.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UnsupportedError(
+            f"Reading media files needs PyAV. {install_hint('media')}"
+        ) from error
+    return av
+
+
 def probe_clip(path: str | Path) -> ClipFacts:
     """Count the frames of a file and measure its sound.
 
@@ -151,12 +166,7 @@ def read_sound(
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
     """An open container; what goes wrong with it becomes one error with the file's name."""
-    try:
-        import av
-    except ImportError as error:
-        raise UnsupportedError(
-            f"Reading media files needs PyAV. {install_hint('media')}"
-        ) from error
+    av = pyav()
     try:
         with av.open(str(path)) as container:
             yield container

@@ -13,8 +13,7 @@ from typing import Any
 from fastav_plugin.comparison import Outcome, compare
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.demo_picture import draw_outcome
-from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.installation import install_hint
+from fastav_plugin.errors import ConfigError
 from fastav_plugin.own_clip import KNOWLEDGE, check_questions, read_start
 from fastav_plugin.testbed.model import prepare_inputs
 from fastav_plugin.testbed.samples import SAMPLES
@@ -163,14 +162,9 @@ def sample_clips() -> list[Clip]:
                 f"The sample clip '{sample.path.name}' is not part of this installation. Install "
                 "the wheel or a checkout, or give a clip of your own: --video my.mp4"
             )
-        try:
-            from fastav_plugin.testbed.media import read_clip
+        from fastav_plugin.testbed.media import read_clip
 
-            frames, waveform = read_clip(sample.path)
-        except ImportError as error:
-            raise UnsupportedError(
-                f"Reading media files needs PyAV. {install_hint('media')}"
-            ) from error
+        frames, waveform = read_clip(sample.path)
         questions: list[tuple[str, str | None]] = [(q.text, q.answer) for q in sample.questions()]
         clips.append(Clip(sample.path.name, frames, waveform, questions))
     return clips

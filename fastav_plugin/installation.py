@@ -57,7 +57,7 @@ def _from_record(record: dict[str, Any], found: Distribution, extra: str) -> lis
     if urlsplit(url).scheme != "file":
         return [f"{NAME}[{extra}] @ {url}"]
     path = Path(url2pathname(urlsplit(url).path))
-    if not path.exists():
+    if not (path.is_file() or _is_checkout(path)):
         return _requirements(found, extra)
     # Without -e pip would replace an editable installation with a copy.
     editable = record.get("dir_info", {}).get("editable", False)

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fastav_plugin.decoding import Frames, Waveform
+from fastav_plugin.decoding import Frames, Waveform, pyav
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.installation import install_hint
 
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
@@ -59,12 +58,7 @@ def read_media(
         ConfigError: a file that cannot be read.
         UnsupportedError: PyAV is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise UnsupportedError(
-            f"Reading media files needs PyAV. {install_hint('media')}"
-        ) from error
+    av = pyav()
     from fastav_plugin.testbed.media import read_clip
 
     media = Media(fps=fps)

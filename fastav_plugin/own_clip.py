@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.installation import install_hint
+from fastav_plugin.decoding import pyav
+from fastav_plugin.errors import ConfigError
 from fastav_plugin.testbed.words import build_tokenizer, vocabulary
 from fastav_plugin.testbed.world import (
     CLIP_SECONDS,
@@ -87,12 +87,7 @@ def read_start(
         ConfigError: the file cannot be read or has no pictures.
         UnsupportedError: PyAV is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise UnsupportedError(
-            f"Reading media files needs PyAV. {install_hint('media')}"
-        ) from error
+    av = pyav()
     remarks = []
     try:
         with av.open(str(path)) as container:

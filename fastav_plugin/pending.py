@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
-from transformers import PreTrainedModel
 
 from fastav_plugin.binding import Binding
 from fastav_plugin.errors import StateError
 from fastav_plugin.refusals import PARALLEL, refuse_cache_name, refuse_parallel
+from fastav_plugin.upstream.classes import model_class
 from fastav_plugin.upstream.torch_internals import forget_keywords, want_keywords
 
 
@@ -87,4 +87,4 @@ class Pending:
 
 def _may_hold_it(module: nn.Module) -> bool:
     """Whether a module may be called with the cache and has to be looked at."""
-    return isinstance(module, (PreTrainedModel, *PARALLEL))
+    return isinstance(module, (model_class(), *PARALLEL))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastav_plugin.decoding import pyav
 from fastav_plugin.testbed.picture import frame_times, render_frames
 from fastav_plugin.testbed.sound import render_waveform
 from fastav_plugin.testbed.world import FRAMES_PER_SECOND, SAMPLE_RATE, Clip
@@ -42,7 +43,7 @@ def write_media(
         waveform: float32 [n] at 16 kHz, within [-1, 1].
         frames_per_second: of `frames`.
     """
-    import av
+    av = pyav()
 
     with av.open(str(path), "w", format="mp4") as container:
         video = container.add_stream("libx264", rate=frames_per_second)
@@ -94,7 +95,7 @@ def read_clip(
 
 
 def _read_frames(path: str | Path, frames_per_second: float) -> npt.NDArray[np.uint8]:
-    import av
+    av = pyav()
 
     with av.open(str(path)) as container:
         if not container.streams.video:
@@ -137,7 +138,7 @@ def read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
     Returns:
         float32 [n] at 16 kHz, one channel; n is 0 where the file has no sound.
     """
-    import av
+    av = pyav()
 
     with av.open(str(path)) as container:
         pieces = list(resampled_sound(container)) if container.streams.audio else []
@@ -156,7 +157,7 @@ def resampled_sound(
     Yields:
         float32 [n] at 16 kHz, one channel.
     """
-    import av
+    av = pyav()
 
     resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
     for frame in container.decode(audio=0):

@@ -100,22 +100,35 @@ def _is_kept() -> bool:
     return implementation(config) == "fastav_contract"
 
 
-def _parameters(name: str) -> list[str]:
-    return list(inspect.signature(attention_functions()[name]).parameters)
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+# transformers' own, whatever was registered under their names since.
+def _sdpa() -> Any:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    return sdpa_attention_forward
+
+
+def _flash() -> Any:
+    from transformers.integrations.flash_attention import flash_attention_forward
+
+    return flash_attention_forward
 
 
 CONTRACTS = (
     Contract(_KEPT, _is_kept),
     Contract(
         f"the arguments {', '.join(_POSITIONAL)} of attention functions, in this order",
-        lambda: _parameters("sdpa")[: len(_POSITIONAL)] == _POSITIONAL,
+        lambda: _parameters(_sdpa())[: len(_POSITIONAL)] == _POSITIONAL,
     ),
     Contract(
-        f"the argument `{SCALING}` of attention functions", lambda: SCALING in _parameters("sdpa")
+        f"the argument `{SCALING}` of attention functions", lambda: SCALING in _parameters(_sdpa())
     ),
     Contract(
         f"the argument `{SOFTCAP}` of attention functions",
-        lambda: SOFTCAP in _parameters("flash_attention_2"),
+        lambda: SOFTCAP in _parameters(_flash()),
     ),
     Contract(
         "the method `register` of ALL_ATTENTION_FUNCTIONS",

@@ -7,6 +7,7 @@ follow it.
 from __future__ import annotations
 
 import importlib
+import sys
 import threading
 import warnings
 
@@ -21,6 +22,8 @@ NEWEST = "5.24.0"
 #: The same for torch.
 OLDEST_TORCH = "2.7.0"
 NEWEST_TORCH = "2.15.0"
+
+_PACKAGE = __name__.split(".")[0]
 
 #: Releases that were warned of in this process.
 _warned: set[str] = set()
@@ -90,5 +93,13 @@ def _warn_once(found: str, what: str) -> None:
         f"transformers {found} {what} of fastav_plugin. Pruning goes on, and stops with an error "
         "at the first thing that is not as it was tested.",
         UserWarning,
-        stacklevel=2,
+        stacklevel=_frames_of_ours(),
     )
+
+
+def _frames_of_ours() -> int:
+    """How many calls up the code stands that is not of this package, for warnings."""
+    count, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_PACKAGE):
+        count, frame = count + 1, frame.f_back
+    return count

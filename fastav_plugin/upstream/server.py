@@ -9,7 +9,7 @@ from typing import Any
 from transformers.utils import import_utils
 
 from fastav_plugin.upstream.contract import Contract, code_of, mentions
-from fastav_plugin.upstream.releases import missing
+from fastav_plugin.upstream.releases import check_release, missing
 
 #: Method of the server's ModelManager that hands out models, and its first parameters.
 LOADER = "load_model_and_processor"
@@ -42,6 +42,7 @@ def check_server() -> None:
     Raises:
         UnsupportedError: it differs; nothing would be pruned.
     """
+    check_release()
     for contract in CONTRACTS:
         if not contract.holds():
             raise missing(contract.name)
@@ -69,6 +70,7 @@ def command() -> Any:
     Raises:
         UnsupportedError: this release has none, or a package that it needs is missing.
     """
+    check_release()  # of an old one not even the import may work
     try:
         from transformers.cli.serve import Serve
     except ImportError as error:

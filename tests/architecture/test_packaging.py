@@ -131,7 +131,7 @@ def pinned() -> dict[str, str]:
 def test_every_dependency_states_a_floor(setup: configparser.ConfigParser, extra: str) -> None:
     option = ("options.extras_require", extra) if extra else ("options", "install_requires")
     for line in lines(setup, *option):
-        assert re.fullmatch(r"[a-z0-9-]+(\[serving\])?>=\d[\d.]*", line), line
+        assert re.fullmatch(r"[a-z0-9-]+(\[serving\])?>=\d[\d.]*(,<\d[\d.]*)?", line), line
         name, floor = re.split(r"(?:\[serving\])?>=", line)
         # No wheel of flash-attn is built for the machines that the suite runs on.
         if name != "flash-attn":
