@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -39,7 +38,9 @@ from fastav_plugin.refusals import (
 from fastav_plugin.state import State, state_of
 from fastav_plugin.upstream import check
 from fastav_plugin.upstream.arguments import (
+    argument_names,
     cache_of,
+    check_deepstack,
     check_head,
     check_layer,
     check_text_model,
@@ -48,7 +49,7 @@ from fastav_plugin.upstream.arguments import (
 )
 from fastav_plugin.upstream.compilation import inlined_only, skip_wrappers
 from fastav_plugin.upstream.generation import find_generate_call
-from fastav_plugin.upstream.positions import METHOD
+from fastav_plugin.upstream.positions import METHOD, long_rope_limit
 
 #: Two threads may give a model its first FastAVCache together.
 _MAKING = threading.RLock()
@@ -73,6 +74,8 @@ class Binding:
         check_text_model(self.parts.text_model)
         for layer in self.parts.layers:
             check_layer(layer)
+        if override.deepstack_layers(head.config):
+            check_deepstack(self.parts.text_model)
         override.check_text_model(self.parts.text_model)
         text_config = override.text_config(self.parts.head.config)
         self.ranks = find_ranks(head, self.parts.attentions, text_config)
@@ -85,10 +88,9 @@ class Binding:
         #: What `remove` puts back into the head's own attributes.
         self.replaced: dict[str, Any] = {}
         self._cache_names = readable_cache_names()
-        self._parameters = list(inspect.signature(type(head).forward).parameters)[1:]
-        self._text_parameters = list(
-            inspect.signature(type(self.parts.text_model).forward).parameters
-        )[1:]
+        self._long_rope = long_rope_limit(head)
+        self._parameters = argument_names(head)
+        self._text_parameters = argument_names(self.parts.text_model)
         self._handles: list[RemovableHandle] = []
 
     @classmethod
@@ -137,7 +139,10 @@ class Binding:
             (self.parts.head, self.enter_head),
             (self.parts.text_model, self._enter_text_model),
         ]
-        hooks += [(layer, LayerEntry(self, index)) for index, layer in enumerate(self.parts.layers)]
+        hooks += [
+            (layer, LayerEntry(self, index, argument_names(layer)))
+            for index, layer in enumerate(self.parts.layers)
+        ]
         for module, hook in hooks:
             self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
         head, text_model = self.parts.head, self.parts.text_model
@@ -209,8 +214,8 @@ class Binding:
         past = cache_of(named)
         state = state_of(past)
         if state is None:
-            if past is None:
-                refuse_left_out(self.parts.head, attached=self.exchange is not None)
+            if past is None and self._long_rope is not None:
+                refuse_left_out(self.parts.head, self._long_rope, self.exchange is not None)
             if self.exchange is None or not isinstance(past, Cache) or past.get_seq_length() > 0:
                 return None
             replacement = self._replacement(past)

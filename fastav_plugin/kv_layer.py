@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import CacheLayerMixin
 
 from fastav_plugin.errors import StateError, UnsupportedError
 from fastav_plugin.growing import GrowingRows
+from fastav_plugin.upstream.caches import LAYER
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Ticket:
     cut: bool = False
 
 
-class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+class FastAVLayer(LAYER):  # type: ignore[misc]
     """KV rows of one layer, which may be fewer than the tokens the model has seen.
 
     Prompts give the `head` of positions explicitly; rows after the last of them follow one by
@@ -48,14 +48,14 @@ class FastAVLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     supports_early_init = False
 
     def __init__(self, sliding_window: int | None = None) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.window = sliding_window
         self.logical_length = 0
         self._clear()
 
     def _clear(self) -> None:
-        self.keys = None
-        self.values = None
+        self.keys: Any = None
+        self.values: Any = None
         self._growing: tuple[GrowingRows, GrowingRows] | None = None
         self.is_initialized = False
         self.logical_length = 0

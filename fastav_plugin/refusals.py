@@ -19,14 +19,12 @@ from fastav_plugin.state import state_of
 from fastav_plugin.upstream.arguments import cache_name, readable_cache_names
 from fastav_plugin.upstream.compilation import compiles_nothing, is_compiled, without_compilation
 from fastav_plugin.upstream.generation import left_out_cache
+from fastav_plugin.upstream.positions import LONG_ROPE
 from fastav_plugin.upstream.releases import installed, tested
 from fastav_plugin.upstream.torch_internals import is_replica
 
 #: Wrappers that call the model inside them on slices of a batch.
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-
-#: Configuration of models that compute everything anew, once, when a sequence gets longer.
-LONG_ROPE = "original_max_position_embeddings"
 
 
 def check_config(
@@ -138,23 +136,18 @@ def refuse_call(head: nn.Module, named: dict[str, Any]) -> None:
         )
 
 
-def refuse_left_out(head: nn.Module, *, attached: bool) -> None:
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def refuse_left_out(head: nn.Module, limit: int, attached: bool) -> None:
     """Raise where a model of the Phi-3 line drops its cache to change its rotary factors.
 
     Args:
         head: a model that was called without a cache.
+        limit: the length at which it does so.
         attached: whether its generate() prunes with any cache of its own.
 
     Raises:
-        UnsupportedError: with the length at which it does so.
+        UnsupportedError: with that length.
     """
-    limit = getattr(head.config, LONG_ROPE, None)
-    if limit is not None:
-        _refuse_left_out(head, limit, attached)
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _refuse_left_out(head: nn.Module, limit: int, attached: bool) -> None:
     left_out = left_out_cache(head)
     if state_of(left_out) is not None or (attached and left_out is not None):
         raise UnsupportedError(

@@ -96,6 +96,11 @@ def output_name() -> str:
     raise missing(_FIELD)
 
 
+def argument_names(module: nn.Module) -> list[str]:
+    """Names of the arguments of a module's forward, in order."""
+    return list(inspect.signature(type(module).forward).parameters)[1:]
+
+
 def takes_cache(module: nn.Module) -> bool:
     """Whether a module's forward takes a cache."""
     return _own_name(type(module).forward) is not None
@@ -121,6 +126,16 @@ def check_text_model(text_model: nn.Module) -> None:
         _require(text_model, names)
 
 
+def check_deepstack(text_model: nn.Module) -> None:
+    """The same for a text model that adds visual features after its lowest layers.
+
+    Raises:
+        UnsupportedError: an argument has another name.
+    """
+    for name in (DEEPSTACK_PLACES, DEEPSTACK_FEATURES):
+        _require(text_model, (name,))
+
+
 def check_head(head: nn.Module) -> None:
     """The same for the module that generate() calls, which may hand on what it does not name.
 
@@ -134,7 +149,7 @@ def check_head(head: nn.Module) -> None:
 
 
 def _require(module: nn.Module, names: tuple[str, ...]) -> None:
-    parameters = list(inspect.signature(type(module).forward).parameters)[1:]
+    parameters = argument_names(module)
     if set(names).isdisjoint(parameters):
         wanted = " or ".join(f"`{name}`" for name in names)
         raise UnsupportedError(

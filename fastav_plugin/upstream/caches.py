@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-from transformers.cache_utils import DynamicCache
+from transformers import cache_utils
+from transformers.cache_utils import Cache, DynamicCache
 
 from fastav_plugin.upstream.classes import generation_mixin
 from fastav_plugin.upstream.contract import Contract, code_of, mentions
 
 _MARK = "_is_user_defined"
+
+#: Base class of the layers of caches; without it the package is imported all the same, and binds
+#: no model.
+LAYER: Any = getattr(cache_utils, "CacheLayerMixin", object)
+
+#: What transformers calls on caches, and on their layers; ours answer all of it in their own way.
+_OF_CACHES = (
+    "activate_past_recording batch_repeat_interleave batch_select_indices batch_size crop "
+    "early_initialization get_mask_sizes get_max_length get_query_offset get_seq_length "
+    "is_compileable is_croppable is_initialized is_sliding offload reorder_cache reset update"
+).split()
+_OF_LAYERS = "get_mask_sizes get_max_length get_seq_length lazy_initialization update".split()
 
 
 def made_by_caller(cache: Any) -> bool:
@@ -27,7 +41,24 @@ def is_plain(cache: Any) -> bool:
     return type(cache) is DynamicCache and not offloads(cache)
 
 
+def _layers_ask_for_no_more() -> bool:
+    return set(LAYER.__abstractmethods__) <= set(_OF_LAYERS)
+
+
 CONTRACTS = (
+    Contract("the class CacheLayerMixin of cache_utils", lambda: LAYER is not object),
+    Contract(
+        f"CacheLayerMixin without abstract methods besides {', '.join(_OF_LAYERS)}",
+        _layers_ask_for_no_more,
+    ),
+    *(
+        Contract(f"the attribute `{name}` of Cache", partial(hasattr, Cache, name))
+        for name in _OF_CACHES
+    ),
+    *(
+        Contract(f"the method `{name}` of CacheLayerMixin", partial(hasattr, LAYER, name))
+        for name in _OF_LAYERS
+    ),
     Contract(
         f"the attribute `{_MARK}`, set in GenerationMixin._prepare_cache_for_generation",
         lambda: mentions(code_of(generation_mixin()._prepare_cache_for_generation), _MARK),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from transformers.models.auto import configuration_auto
-
 from fastav_plugin.upstream.releases import NEWEST, OLDEST, installed, missing
 
 #: Types of multimodal and text models by the release of the tested window that they came with; the
@@ -32,6 +30,8 @@ def has_model_type(model_type: str) -> bool:
     Raises:
         UnsupportedError: it keeps its list elsewhere.
     """
+    from transformers.models.auto import configuration_auto
+
     known: Any = getattr(configuration_auto, "CONFIG_MAPPING", None)
     if known is None:
         raise missing("the table CONFIG_MAPPING of its automatic classes")

@@ -8,13 +8,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastav_plugin.upstream.classes import generation_mixin
-from fastav_plugin.upstream.contract import Contract, takes
+from fastav_plugin.upstream.contract import Contract, code_of, mentions, takes
 from fastav_plugin.upstream.releases import missing
 from fastav_plugin.upstream.torch_internals import replace_submodules, submodules
 
 #: The method of a head in which generate() reads and writes the model's memory.
 METHOD = "_prepare_position_ids_for_generation"
 _MEMORY = "rope_deltas"
+
+#: Configuration of models that compute everything anew, once, when a sequence gets longer.
+LONG_ROPE = "original_max_position_embeddings"
 
 
 def own_method(head: nn.Module) -> Any:
@@ -27,6 +30,24 @@ def stock_positions(head: Any, inputs_tensor: Tensor, model_kwargs: dict[str, An
     """generate()'s own METHOD: positions counted from each prompt's first real token."""
     found: Tensor = getattr(generation_mixin(), METHOD)(head, inputs_tensor, model_kwargs)
     return found
+
+
+def long_rope_limit(head: Any) -> int | None:
+    """Length from which a model of the Phi-3 line is called without its cache, or None.
+
+    It then computes all anew, once, with other rotary factors.
+
+    Raises:
+        UnsupportedError: a model of that line decides it otherwise in the installed release.
+    """
+    prepare = getattr(type(head), "prepare_inputs_for_generation", None)
+    own = prepare is not None and prepare is not generation_mixin().prepare_inputs_for_generation
+    of_the_line = type(head).__module__.startswith("transformers.models.phi")
+    if own and of_the_line and not mentions(code_of(prepare), LONG_ROPE):
+        name = f"{type(head).__name__}.prepare_inputs_for_generation"
+        raise missing(f"the attribute `{LONG_ROPE}` in {name}")
+    limit: int | None = getattr(head.config, LONG_ROPE, None)
+    return limit
 
 
 def path_to_memory(head: nn.Module) -> list[str] | None:

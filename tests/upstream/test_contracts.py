@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Qwen2ForCausalLM
+from transformers import (
+    GenerationConfig,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Qwen2ForCausalLM,
+)
 from transformers.cache_utils import Cache
 from transformers.generation.utils import GenerationMixin
 
@@ -23,7 +30,7 @@ from fastav_plugin.upstream import compilation, contracts, server
 from fastav_plugin.upstream.contract import Contract
 from fastav_plugin.upstream.releases import NEWEST, OLDEST
 from tests.families import build
-from tests.life_cycle.models import config, generate, prompt, qwen2
+from tests.life_cycle.models import COUNTS, cache, config, generate, prompt, qwen2
 
 ALL = (*contracts.CONTRACTS, *server.CONTRACTS)
 
@@ -70,8 +77,10 @@ def rename(function: Any, old: str, new: str) -> Any:
             co_consts=constants,
         ),
         function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
     )
-    copy.__defaults__ = function.__defaults__
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
 
@@ -270,3 +279,82 @@ def test_a_model_that_remembers_its_positions_elsewhere() -> None:
     with pytest.raises(UnsupportedError, match="`rope_deltas`"):
         attach(model, FastAVConfig())
     assert Binding.of(model) is None
+
+
+def test_a_phi_that_drops_its_cache_at_another_setting(anew: pytest.MonkeyPatch) -> None:
+    sizes: dict[str, Any] = {
+        "vocab_size": 80,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "pad_token_id": 0,
+    }
+    heads: dict[str, Any] = {
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
+    model: Any = Phi3ForCausalLM(Phi3Config(**sizes, **heads))
+    model.eval()
+    kind = type(model)
+    stock = inspect.unwrap(kind.prepare_inputs_for_generation)
+    moved = rename(stock, "original_max_position_embeddings", "moved")
+    anew.setattr(kind, "prepare_inputs_for_generation", moved)
+    with pytest.raises(UnsupportedError, match="`original_max_position_embeddings` in Phi"):
+        attach(model, FastAVConfig())
+    assert Binding.of(model) is None
+
+
+@pytest.mark.parametrize("name", ["visual_pos_masks", "deepstack_visual_embeds"])
+def test_a_deepstack_argument_of_another_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    model = build("qwen3_vl")
+    kind: Any = type(model.model.language_model)
+    stock = inspect.unwrap(kind.forward)
+    monkeypatch.setattr(kind, "forward", rename(stock, name, "moved"))
+    with pytest.raises(UnsupportedError, match=f"no argument `{name}`"):
+        attach(model, FastAVConfig())
+    assert Binding.of(model) is None
+
+
+def test_layers_that_are_called_by_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop may stop naming what it passes; cuts go on."""
+    from fastav_plugin.upstream.arguments import argument_names
+
+    expected = generate(qwen2(), prompt(), cache())
+    model = qwen2()
+    for layer in model.model.layers:
+        names = argument_names(layer)[1:4]
+
+        def by_position(module: Any, args: Any, kwargs: Any, names: Any = names) -> Any:
+            given = dict(kwargs)
+            return (*args, *(given.pop(name, None) for name in names)), given
+
+        layer.register_forward_pre_hook(by_position, with_kwargs=True)
+    past = cache()
+    found = generate(model, prompt(), past)
+    assert past.report().tokens_per_layer == COUNTS
+    assert torch.equal(found.sequences, expected.sequences)
+
+
+MOVED_CLASS = """
+from transformers import cache_utils
+del cache_utils.CacheLayerMixin
+import fastav_plugin
+from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError
+from fastav_plugin.upstream import check
+FastAVCache(FastAVConfig())
+try:
+    check()
+except UnsupportedError as error:
+    print(error)
+"""
+
+
+def test_the_class_of_cache_layers_may_move() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", MOVED_CLASS],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "lacks the class CacheLayerMixin" in done.stdout, done.stderr[-2000:]
