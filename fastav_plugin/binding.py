@@ -72,7 +72,7 @@ class Binding:
         self.parts = override.parts(head)
         check_head(head)
         check_text_model(self.parts.text_model)
-        for layer in self.parts.layers:
+        for layer in {type(layer): layer for layer in self.parts.layers}.values():
             check_layer(layer)
         if override.deepstack_layers(head.config):
             check_deepstack(self.parts.text_model)

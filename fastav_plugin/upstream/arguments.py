@@ -112,8 +112,7 @@ def check_layer(layer: nn.Module) -> None:
     Raises:
         UnsupportedError: an argument has another name; it says which are there.
     """
-    for names in ((HIDDEN,), (MASK,), (ROTARY,), CACHE_NAMES):
-        _require(layer, names)
+    _require(layer, (HIDDEN,), (MASK,), (ROTARY,), CACHE_NAMES)
 
 
 def check_text_model(text_model: nn.Module) -> None:
@@ -122,8 +121,7 @@ def check_text_model(text_model: nn.Module) -> None:
     Raises:
         UnsupportedError: an argument has another name.
     """
-    for names in (("input_ids",), ("inputs_embeds",), (MASK,), (POSITIONS,), CACHE_NAMES):
-        _require(text_model, names)
+    _require(text_model, ("input_ids",), ("inputs_embeds",), (MASK,), (POSITIONS,), CACHE_NAMES)
 
 
 def check_deepstack(text_model: nn.Module) -> None:
@@ -132,8 +130,7 @@ def check_deepstack(text_model: nn.Module) -> None:
     Raises:
         UnsupportedError: an argument has another name.
     """
-    for name in (DEEPSTACK_PLACES, DEEPSTACK_FEATURES):
-        _require(text_model, (name,))
+    _require(text_model, (DEEPSTACK_PLACES,), (DEEPSTACK_FEATURES,))
 
 
 def check_head(head: nn.Module) -> None:
@@ -144,14 +141,15 @@ def check_head(head: nn.Module) -> None:
     """
     parameters = inspect.signature(type(head).forward).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        for names in (("input_ids",), (MASK,), (POSITIONS,), CACHE_NAMES):
-            _require(head, names)
+        _require(head, ("input_ids",), (MASK,), (POSITIONS,), CACHE_NAMES)
 
 
-def _require(module: nn.Module, names: tuple[str, ...]) -> None:
+def _require(module: nn.Module, *arguments: tuple[str, ...]) -> None:
+    """Raise unless a forward takes each of the arguments, under one of its names."""
     parameters = argument_names(module)
-    if set(names).isdisjoint(parameters):
-        wanted = " or ".join(f"`{name}`" for name in names)
+    lacking = next((names for names in arguments if set(names).isdisjoint(parameters)), None)
+    if lacking is not None:
+        wanted = " or ".join(f"`{name}`" for name in lacking)
         raise UnsupportedError(
             f"{type(module).__name__}.forward takes no argument {wanted} but "
             f"{', '.join(parameters)}; transformers {installed()} is installed, fastav_plugin was "

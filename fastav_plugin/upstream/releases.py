@@ -38,9 +38,17 @@ def installed(package: str = "transformers") -> str:
 
 def tested(package: str = "transformers") -> str:
     """The tested window, for messages."""
-    if package == "transformers":
-        return f"{OLDEST} to {NEWEST}"
-    return f"{OLDEST_TORCH} to {NEWEST_TORCH}"
+    return " to ".join(_window(package))
+
+
+def _window(package: str) -> tuple[str, str]:
+    return (OLDEST, NEWEST) if package == "transformers" else (OLDEST_TORCH, NEWEST_TORCH)
+
+
+def _install(package: str = "transformers") -> str:
+    """The command that installs a tested release."""
+    oldest, newest = _window(package)
+    return f"pip install '{package}>={oldest},<={newest}'"
 
 
 def missing(name: str, package: str = "transformers") -> UnsupportedError:
@@ -50,11 +58,9 @@ def missing(name: str, package: str = "transformers") -> UnsupportedError:
         name: what was looked for and where, e.g. "the variable `x` of GenerationMixin.generate".
         package: "transformers" or "torch".
     """
-    oldest, newest = (OLDEST, NEWEST) if package == "transformers" else (OLDEST_TORCH, NEWEST_TORCH)
     return UnsupportedError(
         f"The installed {package} {installed(package)} lacks {name}, which fastav_plugin relies "
-        f"on. The tested releases {oldest} to {newest} have it: pip install "
-        f"'{package}>={oldest},<={newest}'."
+        f"on. The tested releases {tested(package)} have it: {_install(package)}."
     )
 
 
@@ -65,18 +71,17 @@ def check_release() -> None:
         UnsupportedError: the release is too old, or states no version that can be compared.
     """
     found = installed()
-    remedy = f"pip install 'transformers>={OLDEST},<={NEWEST}'"
     try:
         version = Version(Version(found).public)  # a local build label says nothing of the code
     except InvalidVersion:
         raise UnsupportedError(
             f"The installed transformers states '{found}' as its version, which cannot be compared "
-            f"with the tested releases {tested()}. Install one of them: {remedy}."
+            f"with the tested releases {tested()}. Install one of them: {_install()}."
         ) from None
     if version < Version(OLDEST):
         raise UnsupportedError(
             f"transformers {found} is too old for fastav_plugin: the oldest supported release is "
-            f"{OLDEST}. Install {OLDEST} to {NEWEST}: {remedy}."
+            f"{OLDEST}. Install {tested()}: {_install()}."
         )
     if version > Version(NEWEST):
         _warn_once(found, f"is newer than {NEWEST}, the newest tested release")

@@ -85,6 +85,17 @@ def rename(function: Any, old: str, new: str) -> Any:
     return copy
 
 
+def run_alone(source: str) -> subprocess.CompletedProcess[str]:
+    """A program in a process of its own, which nothing was imported into yet."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", source],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 LOOPS = ["_prefill", "_sample", "_beam_search", "_assisted_decoding"]
 
 
@@ -229,13 +240,7 @@ print("imported")
 
 
 def test_importing_the_package_needs_none_of_them() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WITHOUT_NAMES],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_alone(WITHOUT_NAMES)
     assert done.stdout.strip() == "imported", done.stderr[-2000:]
 
 
@@ -350,11 +355,5 @@ except UnsupportedError as error:
 
 
 def test_the_class_of_cache_layers_may_move() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", MOVED_CLASS],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_alone(MOVED_CLASS)
     assert "lacks the class CacheLayerMixin" in done.stdout, done.stderr[-2000:]
