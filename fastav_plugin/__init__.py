@@ -4,9 +4,9 @@ cfg = FastAVConfig.for_model(model)
 out = model.generate(**inputs, cache=FastAVCache(cfg))  # past_key_values= before transformers 5.24
 """
 
-from fastav_plugin import probe as _probe  # noqa: F401  registers itself with overrides
 from fastav_plugin.attach import attach, detach
 from fastav_plugin.cache import FastAVCache
+from fastav_plugin.compatibility import probe as _probe  # noqa: F401  registers itself with overrides
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import (
     ConfigError,
@@ -18,7 +18,7 @@ from fastav_plugin.errors import (
 )
 from fastav_plugin.hooks import LayerHook, LayerHookList, LayerView, register_hook
 from fastav_plugin.model_overrides import register_override
-from fastav_plugin.model_overrides.own_models import register_models
+from fastav_plugin.model_overrides.own_models.registration import register_models
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality, TokenMap
 

@@ -13,14 +13,8 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedConfig
 
-from fastav_plugin.binding import Binding
-from fastav_plugin.budget import Budget, fit_budget
-from fastav_plugin.cache import FastAVCache
-from fastav_plugin.config import FastAVConfig, set_model_resolver
-from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.hooks.base import method_hooks
-from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
-from fastav_plugin.refusals import (
+from fastav_plugin.binding.binding import Binding
+from fastav_plugin.binding.checks import (
     check_config,
     refuse_compiled,
     refuse_parallel,
@@ -28,6 +22,12 @@ from fastav_plugin.refusals import (
     refuse_settings,
     refuse_unseen,
 )
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.config import FastAVConfig, set_model_resolver
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
+from fastav_plugin.planning.budget import Budget, fit_budget
 from fastav_plugin.report import PruningReport
 from fastav_plugin.upstream import check
 from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads

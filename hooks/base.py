@@ -6,20 +6,42 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, HookError
 from fastav_plugin.hooks.knobs import Knob
-from fastav_plugin.prompt_rollout import Rollout
 from fastav_plugin.tokens import Modality
 
 #: Place of a cut picked from the text model's own inputs and made on entering layer 0.
 ENTRANCE = -1
 
 VISUAL = (Modality.IMAGE, Modality.VIDEO)
+
+
+class Rollout(Protocol):
+    """Exact attention rollout through all layers below one place, computed when it is read.
+
+    It can be read while the hook is called, not later. Padding and drafted tokens are 0.
+    """
+
+    def __len__(self) -> int:
+        """Layers that the rollout goes through."""
+
+    def last_row(self, alpha: float = 0.5) -> Tensor:
+        """What the last prompt token is made of: float32 [B, T], each row sums to one.
+
+        Args:
+            alpha: weight of attention against the residual path, in [0, 1].
+        """
+
+    def column_sums(self, alpha: float = 0.5) -> Tensor:
+        """What each token gives to all survivors: float32 [B, T]."""
+
+    def by_depth(self, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
+        """Both for every depth: two float32 [l, B, T]."""
 
 
 @dataclass(frozen=True)

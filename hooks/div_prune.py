@@ -7,7 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.diversity import max_min_diversity
+from fastav_plugin.functional.diversity import max_min_diversity
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView, register_hook
 from fastav_plugin.hooks.knobs import KEEP_KNOBS
 from fastav_plugin.hooks.ratio_pruning import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from typing_extensions import override
 
-from fastav_plugin.fingerprint import mix
+from fastav_plugin.functional.hashing import mix
 from fastav_plugin.hooks.base import LayerView, register_hook
 from fastav_plugin.hooks.ratio_pruning import Choice, RatioPruning, best_of
 

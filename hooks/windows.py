@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fastav_plugin.diversity import pick_in_groups
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.functional.diversity import pick_in_groups
 from fastav_plugin.hooks.base import LayerView
 
 #: One frame or image; one unbroken run of media; so many tokens in a row; None is the sample.

@@ -10,11 +10,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from fastav_plugin.bench import describe, run_bench
-from fastav_plugin.bench_clip import CLIP_SHAPES, ClipPlan
-from fastav_plugin.bench_picture import draw_bench
-from fastav_plugin.bench_plan import Plan
-from fastav_plugin.bench_shapes import find_shape
+from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.cli.bench_clip import run_on_clip
 from fastav_plugin.cli.console import (
     make_room,
@@ -37,7 +33,11 @@ from fastav_plugin.cli.options import (
     Threads,
 )
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.visualize.page import check_drawing
+from fastav_plugin.lab.bench.clip import CLIP_SHAPES, ClipPlan
+from fastav_plugin.lab.bench.picture import draw_bench
+from fastav_plugin.lab.bench.plan import Plan
+from fastav_plugin.lab.bench.run import describe, run_bench
+from fastav_plugin.lab.bench.shapes import find_shape
 
 Count = Annotated[int | None, typer.Option(min=0, help="Tokens. Default: the shape's.")]
 
@@ -88,9 +88,7 @@ def run(
     ] = None,
     peers: Annotated[
         bool,
-        typer.Option(
-            "--peers", help="Run fastv and divprune also as their authors' programs do."
-        ),
+        typer.Option("--peers", help="Run fastv and divprune also as their authors' programs do."),
     ] = False,
     dtype: Annotated[str, typer.Option(help="bfloat16, float32 or float16.")] = "bfloat16",
     attention: Annotated[

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from fastav_plugin.bench_clip import PAPER, ClipPlan, describe_clip, run_clip_bench
 from fastav_plugin.cli.console import percent, print_json, print_table, progress, seconds, size
+from fastav_plugin.lab.bench.clip import PAPER, ClipPlan, describe_clip, run_clip_bench
 
 
 def run_on_clip(plan: ClipPlan, json: bool) -> None:

@@ -8,19 +8,20 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from fastav_plugin.calibration import calibrate, steps
-from fastav_plugin.calibration_data import FileSource, GeneratedSource, Source, read_data
-from fastav_plugin.calibration_plan import CalibrationPlan
-from fastav_plugin.cli.calibration_table import print_calibration
+from fastav_plugin.calibration.data import FileSource, Source, read_data
+from fastav_plugin.calibration.plan import CalibrationPlan
+from fastav_plugin.calibration.rollout_profile import READ
+from fastav_plugin.calibration.run import calibrate, steps
 from fastav_plugin.cli.console import make_room, note, print_json, progress
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import JsonFlag, Ratios, Threads
+from fastav_plugin.cli.tables.calibration import print_calibration
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media import SOUND
-from fastav_plugin.model_overrides.own_models import own_model
-from fastav_plugin.rollout_profile import READ
-from fastav_plugin.sample_inputs import SampleInputs
-from fastav_plugin.testbed.model import MODEL_PATH
+from fastav_plugin.evaluation.sample_inputs import SampleInputs
+from fastav_plugin.lab.testbed.calibration_source import GeneratedSource
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.media.inputs import SOUND
+from fastav_plugin.model_overrides.own_models.registration import own_model
 
 _DEFAULT = CalibrationPlan()
 

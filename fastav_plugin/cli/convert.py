@@ -10,7 +10,7 @@ import typer
 
 from fastav_plugin.cli.console import print_json, print_table, progress, size
 from fastav_plugin.cli.options import JsonFlag
-from fastav_plugin.conversion import STEPS, convert
+from fastav_plugin.model_overrides.own_models.conversion import STEPS, convert
 
 
 def run(

@@ -8,8 +8,8 @@ from typing import Annotated
 import torch
 import typer
 
+from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import note, print_json, progress
-from fastav_plugin.cli.demo_tables import print_answers, print_costs, print_verdict
 from fastav_plugin.cli.generate import load
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
@@ -23,13 +23,13 @@ from fastav_plugin.cli.options import (
     Settings,
     Threads,
 )
+from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.demo import own_clip, run_demo, sample_clips, steps
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluate import saved_overrides
-from fastav_plugin.inspection import read_config
-from fastav_plugin.own_clip import default_questions
-from fastav_plugin.testbed.model import MODEL_PATH
+from fastav_plugin.evaluation.answers import saved_overrides
+from fastav_plugin.lab.demo.own_clip import default_questions
+from fastav_plugin.lab.demo.run import own_clip, run_demo, sample_clips, steps
+from fastav_plugin.lab.testbed.model import MODEL_PATH
 
 METHODS = ("fastav", "divprune", "fastav+divprune")
 
@@ -105,7 +105,8 @@ def find_model(folder: Path | None) -> Path:
     if folder is None and not (MODEL_PATH / "model.safetensors").exists():
         raise ConfigError(
             "The testbed's model is not part of this installation. Install the wheel or a "
-            "checkout, or train one with `python -m fastav_plugin.testbed.train --output runs` "
+            "checkout, or train one with "
+            "`python -m fastav_plugin.lab.testbed.training.train --output runs` "
             "and give `--model runs/model`."
         )
     return folder or MODEL_PATH

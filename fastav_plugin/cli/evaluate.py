@@ -10,8 +10,7 @@ import torch
 import typer
 
 from fastav_plugin import __version__
-from fastav_plugin.benchmarks.rows import Fault
-from fastav_plugin.bootstrap import LEVEL, RESAMPLES
+from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli import papers
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_testbed
@@ -36,15 +35,16 @@ from fastav_plugin.cli.options import (
 )
 from fastav_plugin.cli.papers import PAPERS
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluate import answer_questions, saved_overrides
-from fastav_plugin.evaluation_file import EvaluationFile, model_digest
-from fastav_plugin.evaluation_record import Question
-from fastav_plugin.inspection import read_config
-from fastav_plugin.media import SOUND
-from fastav_plugin.model_overrides.own_models import own_model
-from fastav_plugin.papers.tables import KEYS
-from fastav_plugin.testbed.model import MODEL_PATH
-from fastav_plugin.testbed_source import CLIPS, COMBINATIONS, QUESTIONS
+from fastav_plugin.evaluation.answers import answer_questions, saved_overrides
+from fastav_plugin.evaluation.answers_file import EvaluationFile, model_digest
+from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
+from fastav_plugin.evaluation.formats.fields import Fault
+from fastav_plugin.evaluation.records import Question
+from fastav_plugin.lab.papers.tables import KEYS
+from fastav_plugin.lab.testbed.evaluation_source import CLIPS, COMBINATIONS, QUESTIONS
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.media.inputs import SOUND
+from fastav_plugin.model_overrides.own_models.registration import own_model
 
 SUITES = (TESTBED, PAPERS)
 #: Exit status of a run that had to leave rows out.
@@ -291,6 +291,7 @@ def _folder(model: Path | None, data: Path | None) -> Path:
     if model is None and not (MODEL_PATH / "config.json").exists():
         raise ConfigError(
             "The testbed's model is not part of this installation. Train one with "
-            "`python -m fastav_plugin.testbed.train --output runs` and give `--model runs/model`."
+            "`python -m fastav_plugin.lab.testbed.training.train --output runs` and give "
+            "`--model runs/model`."
         )
     return model or MODEL_PATH

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastav_plugin.benchmarks.benchmark import read_benchmark
-from fastav_plugin.benchmarks.rows import Fault
-from fastav_plugin.cli.evaluation_table import print_summary, print_task
-from fastav_plugin.evaluation_record import Record, Source
-from fastav_plugin.evaluation_summary import summarise, summarise_tasks
-from fastav_plugin.sample_inputs import BenchmarkSource, SampleInputs
-from fastav_plugin.testbed_source import TestbedSource, items_of
+from fastav_plugin.cli.tables.evaluation import print_summary, print_task
+from fastav_plugin.evaluation.dataset import read_benchmark
+from fastav_plugin.evaluation.formats.fields import Fault
+from fastav_plugin.evaluation.records import Record, Source
+from fastav_plugin.evaluation.sample_inputs import BenchmarkSource, SampleInputs
+from fastav_plugin.evaluation.summary import summarise, summarise_tasks
+from fastav_plugin.lab.testbed.evaluation_source import TestbedSource, items_of
 
 TESTBED = "testbed"
 

@@ -9,6 +9,8 @@ import torch
 import typer
 from transformers import AutoProcessor
 
+from fastav_plugin.analysis.comparison import compare
+from fastav_plugin.analysis.inspection import model_class, read_config
 from fastav_plugin.attach import unwrap
 from fastav_plugin.cli.console import note, print_json, progress
 from fastav_plugin.cli.options import (
@@ -25,13 +27,11 @@ from fastav_plugin.cli.options import (
     Threads,
     make_configs,
 )
-from fastav_plugin.cli.outcomes import print_outcomes
-from fastav_plugin.comparison import compare
+from fastav_plugin.cli.tables.outcomes import print_outcomes
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.inspection import model_class, read_config
-from fastav_plugin.media import SOUND, prepare_files, prepare_prompt, read_media
-from fastav_plugin.model_overrides.own_models import own_model
-from fastav_plugin.sample_inputs import move_inputs
+from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.media.inputs import SOUND, prepare_files, prepare_prompt, read_media
+from fastav_plugin.model_overrides.own_models.registration import own_model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fastav_plugin.analysis.inspection import Inspection, inspect_model
 from fastav_plugin.cli.console import flops, note, percent, print_json, print_table
 from fastav_plugin.cli.options import (
     AudioKeepRatio,
@@ -22,8 +23,7 @@ from fastav_plugin.cli.options import (
     TargetFlops,
 )
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.inspection import Inspection, inspect_model
-from fastav_plugin.plan import PromptSize
+from fastav_plugin.planning.dry_run import PromptSize
 
 DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
 
@@ -55,9 +55,7 @@ def run(
     prompt = PromptSize(text, image, video, audio, frames)
     methods = ratios.methods(method, DEFAULT_METHODS)
     try:
-        found = inspect_model(
-            model, methods, ratios.overrides(), prompt, target_flops=target_flops
-        )
+        found = inspect_model(model, methods, ratios.overrides(), prompt, target_flops=target_flops)
     except UnsupportedError as error:
         if json:
             print_json({"model": str(model), "supported": False, "reason": str(error)})

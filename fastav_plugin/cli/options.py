@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from fastav_plugin.benchmarks.matching import RULES
-from fastav_plugin.benchmarks.registry import FORMATS
 from fastav_plugin.calibration_file import read_calibration
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.formats.registry import FORMATS
+from fastav_plugin.evaluation.matching import RULES
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Methods = Annotated[

@@ -11,17 +11,17 @@ from typing import Any
 import torch
 
 from fastav_plugin import __version__
-from fastav_plugin.bench_clock import machine
-from fastav_plugin.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.cli.console import make_room, note, print_json, print_table, progress
 from fastav_plugin.cli.generate import load
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation_file import EvaluationFile, model_digest
-from fastav_plugin.papers.markdown import columns_of, duration, processor_of, render
-from fastav_plugin.papers.run import SELECTION_SEED, answer_suite, make_tables, prepare_suite
-from fastav_plugin.papers.tables import KEYS, suite
-from fastav_plugin.papers.targets import record_choice, selection
-from fastav_plugin.testbed_source import CLIPS, items_of
+from fastav_plugin.evaluation.answers_file import EvaluationFile, model_digest
+from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
+from fastav_plugin.lab.bench.clock import machine
+from fastav_plugin.lab.papers.markdown import columns_of, duration, processor_of, render
+from fastav_plugin.lab.papers.run import SELECTION_SEED, answer_suite, make_tables, prepare_suite
+from fastav_plugin.lab.papers.tables import KEYS, suite
+from fastav_plugin.lab.papers.targets import record_choice, selection
+from fastav_plugin.lab.testbed.evaluation_source import CLIPS, items_of
 
 PAPERS = "papers"
 #: Enough for differences of a few points, and done in minutes.

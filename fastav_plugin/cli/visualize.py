@@ -11,6 +11,9 @@ import numpy as np
 import torch
 import typer
 
+from fastav_plugin.analysis.comparison import DENSE, Outcome, compare
+from fastav_plugin.analysis.drawing.page import check_drawing
+from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import Tick, note, progress
 from fastav_plugin.cli.demo import find_model
 from fastav_plugin.cli.generate import load
@@ -24,15 +27,12 @@ from fastav_plugin.cli.options import (
     Settings,
     Threads,
 )
-from fastav_plugin.comparison import DENSE, Outcome, compare
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluate import saved_overrides
-from fastav_plugin.inspection import read_config
-from fastav_plugin.media import Media, prepare_files, prepare_prompt, read_media
-from fastav_plugin.model_overrides.own_models import own_model
-from fastav_plugin.testbed.samples import SAMPLES
-from fastav_plugin.visualize.page import check_drawing
+from fastav_plugin.evaluation.answers import saved_overrides
+from fastav_plugin.lab.testbed.samples import SAMPLES
+from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
+from fastav_plugin.model_overrides.own_models.registration import own_model
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -80,8 +80,8 @@ def attention(
 
     Example: fastav visualize attention --layers 0,3,5,7 --output attention.png
     """
-    from fastav_plugin.attention_profile import profile_attention
-    from fastav_plugin.visualize.attention import draw_attention
+    from fastav_plugin.analysis.attention_profile import profile_attention
+    from fastav_plugin.analysis.drawing.attention import draw_attention
 
     check_drawing(output)
     wanted = None if layers is None else _integers(layers)
@@ -113,7 +113,7 @@ def layers(
 
     Example: fastav visualize layers --method fastav --method fastav+divprune -o layers.svg
     """
-    from fastav_plugin.visualize.layers import LayerCounts, draw_layers
+    from fastav_plugin.analysis.drawing.layers import LayerCounts, draw_layers
 
     check_drawing(output)
     ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
@@ -151,8 +151,8 @@ def pruning(
 
     Example: fastav visualize pruning --video my.mp4 --question "Is the hum heard?" -o clip.png
     """
-    from fastav_plugin.demo_picture import stages_of, subtitle
-    from fastav_plugin.visualize.clip import draw_pruning, video_grid
+    from fastav_plugin.analysis.drawing.clip import draw_pruning, video_grid
+    from fastav_plugin.lab.demo.picture import stages_of, subtitle
 
     check_drawing(output)
     ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
@@ -200,7 +200,7 @@ def tradeoff(
 
     Example: fastav visualize tradeoff papers.json --table 7 --table 8 --output tradeoff.png
     """
-    from fastav_plugin.visualize.tradeoff import (
+    from fastav_plugin.analysis.drawing.tradeoff import (
         cost_range,
         draw_curves,
         draw_tradeoff,

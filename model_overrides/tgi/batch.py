@@ -18,8 +18,8 @@ from torch import Tensor
 from transformers import BatchEncoding
 
 from fastav_plugin.cache import FastAVCache
+from fastav_plugin.layers.tensor_parallel import ALONE, Ranks
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptReader
-from fastav_plugin.parallel import ALONE, Ranks
 
 if TYPE_CHECKING:
     from text_generation_server.models.causal_lm import CausalLMBatch as Stock

@@ -16,7 +16,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, StateError
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptError
-from fastav_plugin.mrope import rotary_positions
+from fastav_plugin.pruning.rope_deltas import rotary_positions
 from fastav_plugin.upstream.arguments import cache_argument
 
 logger = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.tgi.launch_settings import BUDGET
 from fastav_plugin.model_overrides.tgi.loading import LoadedModel
-from fastav_plugin.plan import PromptSize, plan_tokens
+from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 
 #: Share of every prompt that is media at least, in [0, 1).
 MEDIA_SHARE = "FASTAV_TGI_MEDIA_SHARE"

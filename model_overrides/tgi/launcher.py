@@ -22,7 +22,7 @@ from fastav_plugin.model_overrides.tgi.launch_settings import (
     OVERRIDES,
     LaunchSettings,
 )
-from fastav_plugin.model_overrides.tgi.media_policy import MEDIA_DIR, MEDIA_HOSTS, MediaPolicy
+from fastav_plugin.serving.media.policy import MEDIA_DIR, MEDIA_HOSTS, MediaPolicy
 
 LAUNCHER = "text-generation-launcher"
 SHIMS = Path(__file__).resolve().parent / "shims"

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.media import video_arguments
-from fastav_plugin.model_overrides.own_models import own_model
+from fastav_plugin.media.inputs import video_arguments
+from fastav_plugin.model_overrides.own_models.registration import own_model
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,22 @@ import torch.distributed
 from torch import nn
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
+from fastav_plugin.analysis.inspection import model_class
 from fastav_plugin.attach import attach, unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.inspection import model_class
+from fastav_plugin.layers.tensor_parallel import ALONE, Ranks
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.model_overrides.checkpoint_reader import local_folder
-from fastav_plugin.model_overrides.own_models import own_model, read_own_config, register_models
+from fastav_plugin.model_overrides.own_models.checkpoint_reader import local_folder
+from fastav_plugin.model_overrides.own_models.registration import (
+    own_model,
+    read_own_config,
+    register_models,
+)
 from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
 from fastav_plugin.model_overrides.tgi.layouts import find_layout
-from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
 from fastav_plugin.model_overrides.tgi.prompts import PromptReader
-from fastav_plugin.parallel import ALONE, Ranks
+from fastav_plugin.serving.media.policy import MediaPolicy
 from fastav_plugin.upstream.devices import tensor_parallel
 
 logger = logging.getLogger(__name__)

@@ -13,9 +13,9 @@ from torch import Tensor
 from fastav_plugin.errors import FastAVError
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.tgi.layouts import Layout, Medium
-from fastav_plugin.model_overrides.tgi.media_budget import MediaBudget
-from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
-from fastav_plugin.model_overrides.tgi.media_references import Reference, split_references
+from fastav_plugin.serving.media.budget import MediaBudget
+from fastav_plugin.serving.media.policy import MediaPolicy
+from fastav_plugin.serving.media.references import Reference, split_references
 
 logger = logging.getLogger(__name__)
 

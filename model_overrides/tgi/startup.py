@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
 from fastav_plugin.model_overrides.tgi.log import log
-from fastav_plugin.model_overrides.tgi.media_policy import MediaPolicy
+from fastav_plugin.serving.media.policy import MediaPolicy
 
 MODELS = "text_generation_server.models"
 

@@ -9,15 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from fastav_plugin.decoding import (
-    Frames,
-    Waveform,
-    probe_clip,
-    read_sound,
-    stream_frames,
-)
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.sound_samples import given_sound
+from fastav_plugin.media.decode import Frames, Waveform, probe_clip, read_sound, stream_frames
+from fastav_plugin.model_overrides.own_models.sound_samples import given_sound
 
 SAMPLE_RATE = 16_000
 

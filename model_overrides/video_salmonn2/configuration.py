@@ -14,7 +14,7 @@ from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checked_config import CheckedConfig
+from fastav_plugin.model_overrides.own_models.checked_config import CheckedConfig
 from fastav_plugin.upstream.models import ConfigOfParts
 
 #: The one vision tower that the 7B model was trained with; checkpoints only name it.

@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import BatchFeature, ProcessorMixin, WhisperFeatureExtractor
 from typing_extensions import override
 
-from fastav_plugin.decoding import Waveform
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checkpoint_reader import local_folder
+from fastav_plugin.media.decode import Waveform
+from fastav_plugin.model_overrides.own_models.checkpoint_reader import local_folder
 from fastav_plugin.model_overrides.video_salmonn2.clips import (
     SAMPLE_RATE,
     OpenClip,

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checkpoint_reader import (
+from fastav_plugin.model_overrides.own_models.checkpoint_reader import (
     HUB_OPTIONS,
     fit_tensors,
     local_folder,

@@ -13,7 +13,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checkpoint_reader import (
+from fastav_plugin.model_overrides.own_models.checkpoint_reader import (
     HUB_OPTIONS,
     local_folder,
     own_memory,
@@ -25,10 +25,7 @@ from fastav_plugin.model_overrides.videollama2.modeling import (
     VideoLlama2PreTrainedModel,
 )
 from fastav_plugin.model_overrides.videollama2.official import is_official_folder
-from fastav_plugin.model_overrides.videollama2.official_weights import (
-    fit_official,
-    read_official,
-)
+from fastav_plugin.model_overrides.videollama2.official_weights import fit_official, read_official
 from fastav_plugin.upstream.arguments import cache_in, output_name
 
 #: Settings that from_pretrained takes for the config of an official folder.

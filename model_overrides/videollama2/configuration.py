@@ -8,13 +8,9 @@ from transformers import PreTrainedConfig, Qwen2Config, SiglipVisionConfig
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checked_config import CheckedConfig
+from fastav_plugin.model_overrides.own_models.checked_config import CheckedConfig
 from fastav_plugin.model_overrides.videollama2.connector import connector_tokens
-from fastav_plugin.model_overrides.videollama2.official import (
-    TOWERS,
-    is_official,
-    translate_config,
-)
+from fastav_plugin.model_overrides.videollama2.official import TOWERS, is_official, translate_config
 from fastav_plugin.upstream.models import ConfigOfParts
 
 #: What a picture or clip must have at least: two frames make one step of time.

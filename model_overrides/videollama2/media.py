@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fastav_plugin.decoding import (
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.media.decode import (
     Frames,
     Waveform,
     count_frames,
@@ -16,8 +17,7 @@ from fastav_plugin.decoding import (
     sound_seconds,
     stream_frames,
 )
-from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.sound_samples import given_sound
+from fastav_plugin.model_overrides.own_models.sound_samples import given_sound
 
 #: Of a clip's sound, so many stretches of so many seconds are heard.
 STRETCHES, STRETCH_SECONDS = 8, 2.0

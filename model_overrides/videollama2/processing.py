@@ -20,7 +20,7 @@ from transformers.processing_utils import ProcessorMixin
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.checkpoint_reader import local_folder
+from fastav_plugin.model_overrides.own_models.checkpoint_reader import local_folder
 from fastav_plugin.model_overrides.videollama2.configuration import (
     FEWEST_FRAMES,
     MOST_FRAMES,

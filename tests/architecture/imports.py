@@ -6,38 +6,28 @@ from pathlib import Path
 
 PACKAGE = "fastav_plugin"
 
-#: From the top. A module may import lower tiers, and its own tier where that makes no circle.
-#: The longest matching prefix decides; the package itself is what users import.
-TIERS: tuple[tuple[str, ...], ...] = (
-    ("cli", "__main__", "model_overrides.tgi"),
-    ("demo", "demo_picture"),
-    ("bench", "evaluate", "calibration", "comparison", "inspection", "visualize", "media")
-    + ("evaluation_file", "evaluation_summary", "bootstrap", "own_clip", "serving")
-    + ("evaluation_record", "benchmarks", "sample_inputs", "testbed_source")
-    + ("bench_clip", "bench_clock", "bench_shapes", "bench_plan", "bench_peers")
-    + ("bench_picture", "bench_parts", "conversion", "attention_profile", "papers", "towers")
-    + ("calibration_data", "calibration_plan", "checked_search", "fidelity", "rollout_profile"),
-    ("testbed",),
-    ("",),
-    ("attach", "probe"),
-    ("cache", "budget"),
-    ("pending", "plan"),
-    ("binding",),
-    ("opening", "mrope", "layer_entry", "stacking"),
-    ("state", "refusals"),
-    ("prefill", "append", "attention"),
-    ("observation",),
-    ("alive",),
-    ("hooks", "layer_call"),
-    ("kv_layer", "model_overrides", "prompt_rollout"),
-    ("tokens", "scoring", "rollout", "diversity", "report", "model_identity", "parallel")
-    + ("block_mask", "causal", "fingerprint"),
-    ("config", "calibration_file", "flops", "decoding", "growing", "tiny_copy", "products")
-    + ("diversity_kernel",),
-    # What it knows is transformers and torch, and nothing of this package.
-    ("upstream",),
-    ("errors", "installation"),
+#: Rooms from the top floor down: folders, and modules that stand beside them. A module imports its
+#: own room and lower floors. "" is the package's face, which users import.
+FLOORS = (
+    "cli",
+    "lab",
+    "calibration model_overrides.tgi",
+    "evaluation",
+    "analysis serving",
+    "",
+    "attach compatibility",
+    "cache",
+    "binding planning",
+    "pruning",
+    "hooks layers model_overrides rollout",
+    "config media report",
+    "calibration_file flops functional tokens upstream",
+    "errors installation",
 )
+_FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split(" ")}
+
+#: A room that nothing but one other imports, whatever the floors say.
+CLOSED = {"lab": "cli"}
 
 #: Rooms that are symlinks in a checkout and mapped in setup.cfg.
 ROOMS = ("hooks", "model_overrides")
@@ -60,14 +50,11 @@ def _name(parts: tuple[str, ...]) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def tier(name: str) -> int | None:
-    """Index into TIERS; None for a module that no tier names."""
+def room(name: str) -> str | None:
+    """The room of a module: the longest prefix of its name on a floor; None if there is none."""
     parts = name.split(".")
-    for length in range(len(parts), 0, -1):
-        for index, names in enumerate(TIERS):
-            if ".".join(parts[:length]) in names:
-                return index
-    return None
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in _FLOOR_OF), None)
 
 
 def imports(name: str, path: Path, known: set[str]) -> Iterator[tuple[str, int]]:
@@ -120,15 +107,16 @@ def graph(root: Path) -> dict[str, list[tuple[str, int]]]:
 
 
 def violations(root: Path) -> list[str]:
-    """Imports that go up, modules without a tier, and circles."""
+    """Imports that do not go down, modules outside the rooms, and circles."""
     edges = graph(root)
-    wrong = [f"{name} has no tier" for name in edges if tier(name) is None]
+    wrong = [f"{name} is in no room" for name in edges if room(name) is None]
     for name, targets in edges.items():
-        own = tier(name)
         for target, line in targets:
-            other = tier(target)
-            if own is not None and other is not None and other < own:
-                wrong.append(f"{name}:{line} imports {target or PACKAGE}, which is above it")
+            here, there = room(name), room(target)
+            if here is None or there is None or here == there:
+                continue
+            if _FLOOR_OF[there] <= _FLOOR_OF[here] or CLOSED.get(there, here) != here:
+                wrong.append(f"{name}:{line} imports {target or PACKAGE}, which is not below it")
     return wrong + [f"circle: {' -> '.join(circle)}" for circle in circles(edges)]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from fastav_plugin.calibration import calibrate
+from fastav_plugin.calibration.run import calibrate
 from fastav_plugin.calibration_file import Calibration
-from fastav_plugin.testbed.model import build_model, build_processor
+from fastav_plugin.lab.testbed.model import build_model, build_processor
 from tests.calibration.prompts import NoisySource, small_plan
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from fastav_plugin.calibration_data import Source
-from fastav_plugin.calibration_plan import CalibrationPlan
-from fastav_plugin.testbed.model import prepare_inputs
+from fastav_plugin.calibration.data import Source
+from fastav_plugin.calibration.plan import CalibrationPlan
+from fastav_plugin.lab.testbed.model import prepare_inputs
 
 QUESTIONS = ("Which sound is heard?", "Is the circle visible?")
 

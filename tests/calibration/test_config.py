@@ -22,10 +22,10 @@ from fastav_plugin.calibration_file import (
     write_calibration,
 )
 from fastav_plugin.config import CONFIG_NAME
-from fastav_plugin.evaluation_file import model_digest
-from fastav_plugin.testbed.model import build_config, build_model
-from tests.cache_names import passing
+from fastav_plugin.evaluation.answers_file import model_digest
+from fastav_plugin.lab.testbed.model import build_config, build_model
 from tests.calibration.prompts import NoisySource
+from tests.support.cache_names import passing
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastav_plugin.bootstrap import bootstrap_mean
-from fastav_plugin.fidelity import Candidate, FidelitySearch
+from fastav_plugin.calibration.fidelity import Candidate, FidelitySearch
+from fastav_plugin.evaluation.bootstrap import bootstrap_mean
 
 PROMPTS = 12
 Row = st.tuples(

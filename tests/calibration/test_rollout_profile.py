@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap, UnsupportedError, detach
-from fastav_plugin.rollout_profile import (
+from fastav_plugin.calibration.rollout_profile import (
     READ,
     SHARES,
     Observed,
@@ -23,8 +23,8 @@ from fastav_plugin.rollout_profile import (
     smallest_prefix,
 )
 from fastav_plugin.tokens import Modality
-from tests.cache_names import passing
 from tests.calibration.prompts import NoisySource
+from tests.support.cache_names import passing
 
 TEXT, VIDEO, AUDIO = Modality.TEXT, Modality.VIDEO, Modality.AUDIO
 Masses = st.lists(st.floats(0.001, 1), min_size=1, max_size=30)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import fastav_plugin
-from tests.cases import TOLERANCE, config_of, prune, reference, rows_of
+from tests.support.cases import TOLERANCE, config_of, prune, reference, rows_of
 
 FAMILIES = ("omni_all", "qwen2_vl", "llama_text")
 METHODS = ("fastav", "divprune", "fastav+divprune")

@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fastav_plugin.cli import app
-from fastav_plugin.testbed.media import write_clip
-from fastav_plugin.testbed.model import build_model, build_processor
-from fastav_plugin.testbed.world import Difficulty, sample_clip
+from fastav_plugin.lab.testbed.media import write_clip
+from fastav_plugin.lab.testbed.model import build_model, build_processor
+from fastav_plugin.lab.testbed.world import Difficulty, sample_clip
 
 Invoke = Callable[..., Result]
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from typer.testing import Result
 
-from fastav_plugin.bench_clock import PARTS, spread
-from fastav_plugin.bench_peers import run_layer_twice
-from fastav_plugin.bench_plan import Plan, scale
-from fastav_plugin.bench_shapes import SHAPES, draw_ids, find_shape, make_model
-from fastav_plugin.plan import PromptSize
-from fastav_plugin.testbed.model import MODEL_PATH
-from tests.python_path import with_checkout
+from fastav_plugin.lab.bench.clock import PARTS, spread
+from fastav_plugin.lab.bench.peers import run_layer_twice
+from fastav_plugin.lab.bench.plan import Plan, scale
+from fastav_plugin.lab.bench.shapes import SHAPES, draw_ids, find_shape, make_model
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.planning.dry_run import PromptSize
+from tests.support.python_path import with_checkout
 
 SMALL = ("bench", "--shape", "tiny", "--text", 20, "--video", 80, "--audio", 120, "--repeats", 2)
 

@@ -9,14 +9,10 @@ import torch
 from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
-from fastav_plugin.bench_clip import (
-    CLIP_SHAPES,
-    make_clip_config,
-    make_clip_model,
-)
-from fastav_plugin.bench_clock import forget_peak_memory, peak_memory
+from fastav_plugin.lab.bench.clip import CLIP_SHAPES, make_clip_config, make_clip_model
+from fastav_plugin.lab.bench.clock import forget_peak_memory, peak_memory
 from fastav_plugin.model_overrides.videollama2 import VideoLlama2Override
-from fastav_plugin.plan import PromptSize, plan_tokens
+from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 
 SMALL = ("bench", "--shape", "videollama2-av-tiny", "--repeats", 1, "--methods", "fastav")
 

@@ -17,10 +17,10 @@ from typer.testing import CliRunner, Result
 
 from fastav_plugin.calibration_file import Calibration, read_calibration
 from fastav_plugin.cli import app
-from fastav_plugin.cli.calibration_table import print_calibration
-from fastav_plugin.testbed.media import write_clip
-from fastav_plugin.testbed.model import build_model, build_processor
-from fastav_plugin.testbed.world import Difficulty, sample_clip
+from fastav_plugin.cli.tables.calibration import print_calibration
+from fastav_plugin.lab.testbed.media import write_clip
+from fastav_plugin.lab.testbed.model import build_model, build_processor
+from fastav_plugin.lab.testbed.world import Difficulty, sample_clip
 
 #: Few settings, all of which pass.
 SMALL = (

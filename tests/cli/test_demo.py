@@ -16,16 +16,16 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from fastav_plugin import FastAVConfig
+from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.cli import app
 from fastav_plugin.cli import demo as command
-from fastav_plugin.cli.demo_tables import _cell, print_answers, print_verdict
-from fastav_plugin.comparison import Outcome
-from fastav_plugin.demo import Asked, Clip, Demo, run_demo, steps
-from fastav_plugin.demo_picture import make_stages
+from fastav_plugin.cli.tables.demo import _cell, print_answers, print_verdict
 from fastav_plugin.installation import install_hint
-from fastav_plugin.own_clip import KNOWN
-from fastav_plugin.testbed.model import MODEL_PATH, build_model, build_processor
-from fastav_plugin.testbed.samples import SAMPLES
+from fastav_plugin.lab.demo.own_clip import KNOWN
+from fastav_plugin.lab.demo.picture import make_stages
+from fastav_plugin.lab.demo.run import Asked, Clip, Demo, run_demo, steps
+from fastav_plugin.lab.testbed.model import MODEL_PATH, build_model, build_processor
+from fastav_plugin.lab.testbed.samples import SAMPLES
 
 Invoke = Callable[..., Result]
 Fail = Callable[..., str]
@@ -73,7 +73,7 @@ def test_every_answer_is_judged(shown: tuple[Result, Path]) -> None:
 def test_the_model_and_the_clips_are_shipped() -> None:
     parser = configparser.ConfigParser()
     parser.read(Path(__file__).parents[2] / "setup.cfg")
-    shipped = parser["options.package_data"]["fastav_plugin.testbed"].split()
+    shipped = parser["options.package_data"]["fastav_plugin.lab.testbed"].split()
     assert shipped == ["model/*", "clips/*.mp4"]
 
 
@@ -183,14 +183,14 @@ def test_a_missing_model_is_one_line_with_the_remedy(
     monkeypatch.setattr(command, "MODEL_PATH", tmp_path)
     line = fail("demo", "--output", tmp_path / "made")
     assert "not part of this installation" in line
-    assert "fastav_plugin.testbed.train" in line
+    assert "fastav_plugin.lab.testbed.training.train" in line
     assert not (tmp_path / "made").exists()
 
 
 def test_a_missing_clip_is_one_line_with_the_remedy(
     fail: Fail, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("fastav_plugin.testbed.samples.CLIPS_PATH", tmp_path)
+    monkeypatch.setattr("fastav_plugin.lab.testbed.samples.CLIPS_PATH", tmp_path)
     line = fail("demo", "--model", checkpoint, "--output", tmp_path)
     assert "'matching.mp4' is not part of this installation" in line
     assert "--video" in line
@@ -225,8 +225,8 @@ def test_a_missing_extra_is_one_line_with_the_remedy(
     extra: str,
     own: bool,
 ) -> None:
-    monkeypatch.setattr("fastav_plugin.demo.SAMPLES", SAMPLES[:1])
-    monkeypatch.delitem(sys.modules, "fastav_plugin.testbed.media", raising=False)
+    monkeypatch.setattr("fastav_plugin.lab.demo.run.SAMPLES", SAMPLES[:1])
+    monkeypatch.delitem(sys.modules, "fastav_plugin.lab.testbed.media", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     arguments = ("--video", clip, *COLOUR) if own else ()
     line = fail("demo", "--model", checkpoint, "--output", tmp_path, *FEW, *arguments)

@@ -12,7 +12,7 @@ from typer.testing import Result
 from fastav_plugin import FastAVConfig
 from fastav_plugin.cli import evaluate
 from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, make_settings
-from fastav_plugin.testbed.tasks import TASKS
+from fastav_plugin.lab.testbed.tasks import TASKS
 
 Invoke = Callable[..., Result]
 QUARTER = '{"method": "divprune", "visual_keep_ratio": 0.25, "audio_keep_ratio": 0.25}'
@@ -106,11 +106,11 @@ def test_wrong_options(
     assert "Unknown method" in fail(*command, "--method", "magic")
     assert "cannot be used here" in fail(*command, "--device", "abacus")
     monkeypatch.setattr(evaluate, "MODEL_PATH", tmp_path)
-    assert "fastav_plugin.testbed.train" in fail("eval")
+    assert "fastav_plugin.lab.testbed.training.train" in fail("eval")
 
 
 def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
-    from fastav_plugin.inspection import read_config
+    from fastav_plugin.analysis.inspection import read_config
 
     FastAVConfig(method="divprune", audio_keep_ratio=0.25).save_pretrained(tmp_path)
     config = read_config(checkpoint)

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from fastav_plugin.benchmarks.cider import cider_d
-from fastav_plugin.bootstrap import bootstrap_mean
-from fastav_plugin.testbed.model import MODEL_PATH
-from tests.benchmarks.media import FILES, write_media
-from tests.checkpoints import save_llava
-from tests.python_path import with_checkout
+from fastav_plugin.evaluation.bootstrap import bootstrap_mean
+from fastav_plugin.evaluation.cider import cider_d
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from tests.evaluation.formats.media import FILES, write_media
+from tests.support.checkpoints import save_llava
+from tests.support.python_path import with_checkout
 
 pytestmark = pytest.mark.skipif(
     not (MODEL_PATH / "config.json").exists(), reason="no trained model here"

@@ -18,8 +18,8 @@ from transformers import (
 )
 from typer.testing import Result
 
-from fastav_plugin.testbed.words import CHAT_TEMPLATE, build_tokenizer, vocabulary
-from tests.checkpoints import save_llava
+from fastav_plugin.lab.testbed.words import CHAT_TEMPLATE, build_tokenizer, vocabulary
+from tests.support.checkpoints import save_llava
 
 QUESTION = ("--question", "Which sound is heard?", "--max-new-tokens", 3)
 RULE = ("--rule", "video=first 30 tokens, audio=first 20 tokens")

@@ -19,8 +19,8 @@ from transformers import (
 from typer.testing import Result
 
 from fastav_plugin import FastAVCache, FastAVConfig
-from fastav_plugin.plan import PromptSize, plan_tokens
-from tests.cache_names import passing
+from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from tests.support.cache_names import passing
 
 RULE = ("--rule", "video=all, audio=first 10 tokens")
 

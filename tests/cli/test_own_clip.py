@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.own_clip import FORMS, check_questions, default_questions, read_start
-from fastav_plugin.testbed.media import read_clip, write_media
-from fastav_plugin.testbed.samples import SAMPLES
-from fastav_plugin.testbed.tasks import held_out_items
+from fastav_plugin.lab.demo.own_clip import FORMS, check_questions, default_questions, read_start
+from fastav_plugin.lab.testbed.media import write_media
+from fastav_plugin.lab.testbed.samples import SAMPLES
+from fastav_plugin.lab.testbed.tasks import held_out_items
+from fastav_plugin.media.clips import read_clip
 
 
 def test_every_question_of_the_testbed_is_understood() -> None:

@@ -14,10 +14,10 @@ from typer.testing import Result
 
 import fastav_plugin
 from fastav_plugin.hooks.base import HOOKS, METHODS
+from fastav_plugin.lab.testbed.model import build_model, build_processor, prepare_inputs
+from fastav_plugin.media.clips import read_clip
 from fastav_plugin.model_overrides.registry import OVERRIDES
-from fastav_plugin.testbed.media import read_clip
-from fastav_plugin.testbed.model import build_model, build_processor, prepare_inputs
-from tests.cache_names import CACHE, passing
+from tests.support.cache_names import CACHE, passing
 
 README = Path(fastav_plugin.__file__).parents[1] / "README.md"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from fastav_plugin.visualize.page import KEPT
+from fastav_plugin.analysis.drawing.page import KEPT
 
 Invoke = Callable[..., Result]
 Fail = Callable[..., str]

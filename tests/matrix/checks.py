@@ -18,7 +18,7 @@ from fastav_plugin import (
 )
 from fastav_plugin.attach import unwrap
 from fastav_plugin.model_overrides.registry import find_override
-from tests.cases import (
+from tests.support.cases import (
     TOLERANCE,
     KeepAll,
     check_fine_cut,
@@ -27,8 +27,8 @@ from tests.cases import (
     prune,
     reference,
 )
-from tests.families import KNOWN
-from tests.oracle import run
+from tests.support.families import KNOWN
+from tests.support.oracle import run
 
 SHAPES = ("single", "ragged")
 #: Read scores; these do not.

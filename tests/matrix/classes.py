@@ -8,9 +8,9 @@ from typing import Any
 
 from transformers.models.auto import modeling_auto
 
-from tests.families import Family
-from tests.family_prompts import Rows
 from tests.matrix.shrink import shrunk
+from tests.support.families import Family
+from tests.support.family_prompts import Rows
 
 #: Class of every generative multimodal model_type. Two stand in no mapping of such models.
 CLASSES: dict[str, str] = {

@@ -7,17 +7,17 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from tests.families import FAMILIES, KNOWN, Family
-from tests.family_configs import hub
-from tests.family_prompts import Rows
 from tests.matrix.classes import CLASSES, family
 from tests.matrix.media import prompt, words_only
 from tests.matrix.patches import PATCHES
 from tests.matrix.pictures import PICTURES
 from tests.matrix.sounds import SOUNDS
 from tests.matrix.special import SPECIAL
-from tests.model_types import require_model_type
-from tests.prompts import type_ids
+from tests.support.families import FAMILIES, KNOWN, Family
+from tests.support.family_configs import hub
+from tests.support.family_prompts import Rows
+from tests.support.model_types import require_model_type
+from tests.support.prompts import type_ids
 
 #: Families of the hand-written matrix, by model_type.
 WRITTEN = {

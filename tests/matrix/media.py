@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from tests.family_prompts import Rows
-from tests.prompts import (
+from tests.support.family_prompts import Rows
+from tests.support.prompts import (
     AUDIO,
     AUDIO_END,
     AUDIO_START,

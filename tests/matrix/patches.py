@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.family_configs import HIDDEN, MROPE
 from tests.matrix.media import Medium, grid
 from tests.matrix.shrink import part
+from tests.support.family_configs import HIDDEN, MROPE
 
 _SECTIONS = {"text_config.rope_parameters": MROPE}
 _COMPASS = {"full_attention": MROPE, "sliding_attention": MROPE}

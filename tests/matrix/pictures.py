@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.family_configs import HIDDEN, MROPE
 from tests.matrix.media import Medium, clip, still
 from tests.matrix.shrink import part
-from tests.prompts import IMAGE
+from tests.support.family_configs import HIDDEN, MROPE
+from tests.support.prompts import IMAGE
 
 _ROPE = {key: MROPE[key] for key in ("rope_type", "rope_theta")}
 _LETTERS = {f"IMGIMG{letter}Z": 80 + number for number, letter in enumerate("ABCDEFGH")}

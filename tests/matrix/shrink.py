@@ -8,8 +8,8 @@ from typing import Any
 
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
-from tests.family_configs import HIDDEN, LAYERS, MROPE, hub, text_config
-from tests.prompts import AUDIO, IMAGE, PAD, VIDEO, VISION_END, VISION_START
+from tests.support.family_configs import HIDDEN, LAYERS, MROPE, hub, text_config
+from tests.support.prompts import AUDIO, IMAGE, PAD, VIDEO, VISION_END, VISION_START
 
 #: Sizes of a decoder beyond those every decoder has; only names a configuration knows are set.
 _DECODER = text_config() | {

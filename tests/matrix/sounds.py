@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from tests.family_configs import HIDDEN
 from tests.matrix.media import Medium, sound
 from tests.matrix.shrink import part
+from tests.support.family_configs import HIDDEN
 
 _CODEC = {"downsampling_ratios": [2, 2], "depths": [1, 1, 1], "num_filters": 8}
 _CONFORMER = {"context_size": 20, "hidden_dim": 32, "input_dim": 16, "dim_head": 16}

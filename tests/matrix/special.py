@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import Modality
-from tests.families import Family
-from tests.family_configs import HIDDEN, MROPE, SIGHT, hub, text_config, tower
-from tests.family_prompts import Rows, omni_all, plain_text
 from tests.matrix.classes import family
 from tests.matrix.media import NONE, Medium, grid, prompt, sound, still
 from tests.matrix.shrink import part
-from tests.prompts import (
+from tests.support.families import Family
+from tests.support.family_configs import HIDDEN, MROPE, SIGHT, hub, text_config, tower
+from tests.support.family_prompts import Rows, omni_all, plain_text
+from tests.support.prompts import (
     AUDIO,
     AUDIO_END,
     AUDIO_START,

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from fastav_plugin import FastAVConfig, FastAVError
-from tests.family_configs import hub
 from tests.matrix.checks import Outcome, Wrong, check
 from tests.matrix.listed import cases
-from tests.model_types import require_model_type
+from tests.support.family_configs import hub
+from tests.support.model_types import require_model_type
 
 
 @dataclass(frozen=True)

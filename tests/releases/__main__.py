@@ -9,13 +9,13 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from tests.command_line import Parser
 from tests.releases.errors import CannotRun
 from tests.releases.folder import check_dependencies, release_folder
 from tests.releases.groups import GROUPS
 from tests.releases.run import Plan, run
 from tests.releases.table import as_json, lines
 from tests.releases.window import ROOT, window
+from tests.support.command_line import Parser
 
 PROGRAM = "python -m tests.releases"
 DESCRIPTION = """\

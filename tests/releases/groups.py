@@ -19,7 +19,7 @@ class Group:
     quick: tuple[str, ...]
 
     def holds(self, module: str) -> bool:
-        """Whether a test module, such as "tests.unit.test_cache", belongs to it."""
+        """Whether a test module, such as "tests.test_cache", belongs to it."""
         names = [path.removesuffix(".py").replace("/", ".") for path in self.paths]
         return any(f"{module}.".startswith(f"{name}.") for name in names)
 
@@ -37,60 +37,80 @@ GROUPS: Mapping[str, Group] = {
         quick=("tests/upstream",),
     ),
     "unit": Group(
-        paths=("tests/unit",),
-        quick=("tests/unit/test_cache.py", "tests/unit/test_forward.py"),
+        paths=(
+            *("tests/functional", "tests/hooks", "tests/layers", "tests/media", "tests/planning"),
+            *("tests/test_cache.py", "tests/test_config.py", "tests/test_errors.py"),
+            *("tests/test_installation.py", "tests/test_report.py", "tests/test_tokens.py"),
+            *("tests/pruning/test_prefill.py", "tests/pruning/test_schedule.py"),
+            *("tests/model_overrides/test_registry.py", "tests/model_overrides/own_models"),
+        ),
+        quick=("tests/test_cache.py", "tests/pruning/test_prefill.py"),
     ),
     "life cycle": Group(
-        paths=("tests/life_cycle",),
-        quick=("tests/life_cycle/test_attach.py",),
+        paths=(
+            *("tests/behaviour/life_cycle", "tests/binding", "tests/compatibility"),
+            *("tests/test_attach.py", "tests/model_overrides/test_paligemma.py"),
+            "tests/model_overrides/test_qwen_omni.py",
+            "tests/model_overrides/test_qwen3_omni.py",
+            "tests/model_overrides/test_refused_models.py",
+        ),
+        quick=("tests/test_attach.py",),
     ),
     "decoding modes": Group(
         paths=(
-            "tests/test_decoding_modes.py",
-            "tests/test_direct_calls.py",
-            "tests/test_drafts.py",
-            "tests/test_generate_settings.py",
-            "tests/test_prompt_shapes.py",
-            "tests/test_stacking.py",
-            "tests/test_streams.py",
+            "tests/behaviour/decoding/test_decoding_modes.py",
+            "tests/behaviour/decoding/test_direct_calls.py",
+            "tests/behaviour/decoding/test_drafts.py",
+            "tests/behaviour/decoding/test_generate_settings.py",
+            "tests/behaviour/decoding/test_prompt_shapes.py",
+            "tests/pruning/test_batching.py",
+            "tests/behaviour/decoding/test_streams.py",
         ),
         quick=(
-            "tests/test_decoding_modes.py::test_beam_search_returns_several",
-            "tests/test_decoding_modes.py::test_streaming",
-            "tests/test_decoding_modes.py::test_a_cache_of_the_callers_stays_dense",
-            "tests/test_streams.py",
+            "tests/behaviour/decoding/test_decoding_modes.py::test_beam_search_returns_several",
+            "tests/behaviour/decoding/test_decoding_modes.py::test_streaming",
+            "tests/behaviour/decoding/test_decoding_modes.py::test_a_cache_of_the_callers_stays_dense",
+            "tests/behaviour/decoding/test_streams.py",
         ),
     ),
     "families": Group(
-        paths=("tests/test_families.py", "tests/test_other_families.py", "tests/test_matrix.py"),
+        paths=(
+            "tests/behaviour/families/test_families.py",
+            "tests/behaviour/families/test_other_families.py",
+            "tests/behaviour/families/test_matrix.py",
+        ),
         quick=tuple(
-            f"tests/test_families.py::test_pruned_equals_masked_dense[{name}-{case}]"
+            f"tests/behaviour/families/test_families.py::test_pruned_equals_masked_dense[{name}-{case}]"
             for name in FAMILIES
             for case in ("sdpa-ragged-fastav+divprune", "eager-single-fastav")
         ),
     ),
     "attention": Group(
         paths=(
-            "tests/test_flex_attention.py",
-            "tests/test_precisions.py",
-            "tests/test_prompt_rollout.py",
-            "tests/test_quantized_weights.py",
-            "tests/test_renumbered.py",
-            "tests/test_scoring.py",
-            "tests/test_sliding.py",
+            "tests/behaviour/attention/test_flex_attention.py",
+            "tests/behaviour/attention/test_precisions.py",
+            "tests/pruning/test_rollout_view.py",
+            "tests/behaviour/attention/test_quantized_weights.py",
+            "tests/behaviour/attention/test_renumbered.py",
+            "tests/pruning/test_observer.py",
+            "tests/behaviour/attention/test_sliding.py",
         ),
-        quick=("tests/test_precisions.py",),
+        quick=("tests/behaviour/attention/test_precisions.py",),
     ),
     "turns": Group(
-        paths=("tests/test_conversations.py", "tests/test_turns.py", "tests/test_turns_apart.py"),
-        quick=("tests/test_conversations.py",),
+        paths=(
+            "tests/behaviour/decoding/test_conversations.py",
+            "tests/behaviour/decoding/test_turns.py",
+            "tests/behaviour/decoding/test_turns_apart.py",
+        ),
+        quick=("tests/behaviour/decoding/test_conversations.py",),
     ),
     "own models": Group(
-        paths=("tests/video_salmonn2", "tests/videollama2"),
-        quick=("tests/video_salmonn2/test_auto_classes.py",),
+        paths=("tests/model_overrides/video_salmonn2", "tests/model_overrides/videollama2"),
+        quick=("tests/model_overrides/video_salmonn2/test_auto_classes.py",),
     ),
     "serve": Group(
-        paths=("tests/serve",),
-        quick=("tests/serve/test_attaching.py",),
+        paths=("tests/serving",),
+        quick=("tests/serving/test_attaching.py",),
     ),
 }

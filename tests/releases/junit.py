@@ -19,7 +19,7 @@ class Case:
     """One test.
 
     Attributes:
-        module: such as "tests.unit.test_cache".
+        module: such as "tests.test_cache".
         name: of the test; "" for a module that could not be collected.
         outcome: "passed", "failed" or "skipped".
         seconds: time taken.

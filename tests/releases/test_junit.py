@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from tests import families
 from tests.releases.errors import CannotRun
 from tests.releases.groups import FAMILIES, GROUPS
 from tests.releases.junit import OTHER, Case, count, read_cases
 from tests.releases.run import Plan
 from tests.releases.window import ROOT
+from tests.support import families
 
 TESTS = {
-    "tests/unit/test_one.py": """
+    "tests/layers/test_one.py": """
 import pytest
 
 def test_passes(): pass
@@ -40,8 +40,8 @@ def test_expected_to_fail(): assert False
 @pytest.mark.slow
 def test_slow(): pass
 """,
-    "tests/unit/test_unread.py": "import no_such_module\n",
-    "tests/test_turns.py": "def test_passes(): pass\n",
+    "tests/layers/test_unread.py": "import no_such_module\n",
+    "tests/behaviour/decoding/test_turns.py": "def test_passes(): pass\n",
     "tests/test_elsewhere.py": "def test_passes(): pass\n",
 }
 
@@ -69,9 +69,9 @@ def test_every_test_is_counted_in_its_group(done: tuple[Path, str]) -> None:
     unit = counts["unit"]
     assert (unit.passed, unit.failed, unit.skipped, unit.ran) == (2, 3, 2, 5)
     assert sorted(unit.failures) == [
-        "tests.unit.test_one::test_fails: ValueError: wrong",
-        'tests.unit.test_one::test_has_an_error: failed on setup with "OSError: no fixture"',
-        "tests.unit.test_unread: ModuleNotFoundError: No module named 'no_such_module'",
+        "tests.layers.test_one::test_fails: ValueError: wrong",
+        'tests.layers.test_one::test_has_an_error: failed on setup with "OSError: no fixture"',
+        "tests.layers.test_unread: ModuleNotFoundError: No module named 'no_such_module'",
     ]
     assert counts["turns"].passed == counts[OTHER].passed == 1
     assert counts["serve"].ran == 0
@@ -100,5 +100,5 @@ def test_names_of_groups() -> None:
             assert f"def {test}" in (ROOT / file).read_text() if test else True
             assert group.holds(file.removesuffix(".py").replace("/", ".")), (name, path)
     assert not GROUPS["turns"].holds("tests.test_turns_of_others")
-    case = Case("tests.unit.test_cache.TestOfAClass", "test_it", "passed", 0.1)
+    case = Case("tests.test_cache.TestOfAClass", "test_it", "passed", 0.1)
     assert count(iter([case]))["unit"].passed == 1

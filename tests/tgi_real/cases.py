@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from fastav_plugin import FastAVCache, FastAVConfig, register_models
-from tests.cache_names import passing
+from tests.support.cache_names import passing
 from tests.tgi_real.checkpoints import Files
 from tests.tgi_real.media_inputs import clip_and_sound, clips, pictures, videollama2_inputs
 from tests.tgi_real.requests import Ask, Medium

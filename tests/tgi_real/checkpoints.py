@@ -13,12 +13,12 @@ import torch
 import transformers
 from PIL import Image
 
-from fastav_plugin.testbed.media import read_waveform
-from fastav_plugin.testbed.model import MODEL_PATH
-from fastav_plugin.testbed.samples import SAMPLES
-from fastav_plugin.testbed.words import CHAT_TEMPLATE, build_tokenizer, vocabulary
-from tests.checkpoints import save_llava
-from tests.family_configs import MROPE, WINDOWED, spread
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.lab.testbed.samples import SAMPLES
+from fastav_plugin.lab.testbed.words import CHAT_TEMPLATE, build_tokenizer, vocabulary
+from fastav_plugin.media.clips import read_waveform
+from tests.support.checkpoints import save_llava
+from tests.support.family_configs import MROPE, WINDOWED, spread
 
 hub: Any = transformers
 
@@ -109,13 +109,13 @@ def save_qwen2_5_vl(folder: Path) -> None:
 
 
 def save_videollama2(folder: Path) -> None:
-    from tests.videollama2.checkpoint import write_official
+    from tests.model_overrides.videollama2.checkpoint import write_official
 
     write_official(folder)
 
 
 def save_video_salmonn2(folder: Path) -> None:
-    from tests.video_salmonn2 import tiny
+    from tests.model_overrides.video_salmonn2 import tiny
 
     tiny.build("video_salmonn2").save_pretrained(folder)
     tiny.processor("video_salmonn2").save_pretrained(folder)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from fastav_plugin.kv_layer import FastAVLayer
+from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.model_overrides.tgi import startup
 from tests.tgi_real.requests import warmup_message
 from tests.tgi_real.router import Router

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from fastav_plugin.testbed.media import read_clip, read_waveform
+from fastav_plugin.media.clips import read_clip, read_waveform
 from tests.tgi_real.requests import Medium
 
 #: Frames that a server takes of each second of a clip.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import text_generation_server
 
-from tests.tgi import signatures
+from tests.model_overrides.tgi import signatures
 from tests.tgi_real.setting import ALWAYS, ROOT, Setting
 
 
@@ -20,7 +20,7 @@ def compare(setting: Setting) -> None:
     check("the package is TGI's own", not place.is_relative_to(ROOT) and place.is_file())
     # Apart from this process: TGI's modules read variables and set up logs when imported.
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.tgi.signatures"],
+        [sys.executable, "-m", "tests.model_overrides.tgi.signatures"],
         cwd=ROOT,
         env={**os.environ, **ALWAYS},
         capture_output=True,

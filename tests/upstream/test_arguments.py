@@ -20,7 +20,7 @@ from fastav_plugin.upstream.arguments import (
     readable_cache_names,
     with_cache,
 )
-from tests.life_cycle.models import COUNTS, cache, config, generate, prompt, qwen2
+from tests.support.small_models import COUNTS, cache, config, generate, prompt, qwen2
 
 
 @pytest.mark.parametrize("name", readable_cache_names())

@@ -25,12 +25,12 @@ from transformers.cache_utils import Cache
 from transformers.generation.utils import GenerationMixin
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach
-from fastav_plugin.binding import Binding
+from fastav_plugin.binding.binding import Binding
 from fastav_plugin.upstream import compilation, contracts, server
 from fastav_plugin.upstream.contract import Contract
 from fastav_plugin.upstream.releases import NEWEST, OLDEST
-from tests.families import build
-from tests.life_cycle.models import COUNTS, cache, config, generate, prompt, qwen2
+from tests.support.families import build
+from tests.support.small_models import COUNTS, cache, config, generate, prompt, qwen2
 
 ALL = (*contracts.CONTRACTS, *server.CONTRACTS)
 

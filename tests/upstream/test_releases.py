@@ -15,10 +15,10 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach
-from fastav_plugin.binding import Binding
+from fastav_plugin.binding.binding import Binding
 from fastav_plugin.upstream import releases
 from fastav_plugin.upstream.releases import NEWEST, NEWEST_TORCH, OLDEST, OLDEST_TORCH
-from tests.life_cycle.models import COUNTS, cache, config, generate, prompt, qwen2
+from tests.support.small_models import COUNTS, cache, config, generate, prompt, qwen2
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,0 +1,167 @@
+"""What a prompt's rows attend to, layer by layer: attention and its rollout as row vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fastav_plugin.attach import detach, unwrap
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.functional.rollout import rollout_row
+from fastav_plugin.layers import arguments as layer_call
+from fastav_plugin.layers.attention import RenamedAttention
+from fastav_plugin.layers.causality import refuse_other_attention, refuse_other_mask
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.model_overrides.base import Parts
+from fastav_plugin.pruning.prompt import base_attention
+from fastav_plugin.tokens import TokenMap
+
+
+@dataclass(frozen=True)
+class AttentionProfile:
+    """Two rows of each layer's attention matrix A, and of the rollout R up to that layer.
+
+    All are float32 [n], n being the prompt's rows. R = Ã_l ... Ã_0 with Ã = alpha A +
+    (1 - alpha) I and A the head mean.
+
+    Attributes:
+        layers: the layers shown, ascending.
+        last_row: `e_last A` of each layer: what the last row attends to.
+        column_sums: `1 A`: what all rows together attend to.
+        rollout_last_row: `e_last R`.
+        rollout_column_sums: `1 R`.
+        alpha: weight of attention against the residual path.
+        token_map: what the rows are.
+    """
+
+    layers: list[int]
+    last_row: list[Tensor]
+    column_sums: list[Tensor]
+    rollout_last_row: list[Tensor]
+    rollout_column_sums: list[Tensor]
+    alpha: float
+    token_map: TokenMap
+
+
+def profile_attention(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    layers: Sequence[int] | None = None,
+    *,
+    alpha: float = 0.5,
+) -> AttentionProfile:
+    """Run an unpruned prefill and read its attention, exactly and without an n x n matrix.
+
+    Args:
+        model: a supported model in evaluation mode; detached if it was attached.
+        inputs: what generate takes, batch size 1, without padding.
+        layers: which to show; None for at most four, from the first to the last.
+        alpha: weight of attention in the rollout, in [0, 1].
+
+    Raises:
+        UnsupportedError: attention that cannot be read, or is not causal over the whole prompt.
+        ConfigError: a layer that the model does not have, or several prompts.
+    """
+    detach(model)
+    head: Any = unwrap(model)
+    override = find_override(head)
+    parts = override.parts(head)
+    tokens = override.token_map(
+        head.config, inputs["input_ids"], inputs.get("attention_mask"), dict(inputs)
+    )
+    count = len(parts.layers)
+    wanted = sorted(set(_spread(count) if layers is None else layers))
+    wrong = [layer for layer in wanted if not 0 <= layer < count]
+    if wrong or not wanted:
+        raise ConfigError(f"The model has layers 0..{count - 1}, got {wrong or 'none'}.")
+    if not bool(tokens.valid.all()) or tokens.rows != 1:
+        raise ConfigError(
+            f"A profile is of one prompt without padding, got {tokens.rows} rows of which "
+            f"{int((~tokens.valid).sum())} positions are padding."
+        )
+    if not override.scores_allowed(head):
+        raise UnsupportedError(f"The attention of {type(head).__name__} cannot be read.")
+    shown = range(wanted[-1] + 1)
+    refuse_other_attention(
+        base_attention(parts),
+        [parts.attentions[layer] for layer in shown],
+        [override.window(head.config, layer) for layer in shown],
+        tokens.length,
+    )
+    found = _Recorder(len(shown))
+    with _recording(parts, found):
+        head.generate(**inputs, do_sample=False, max_new_tokens=1)
+    n = tokens.length
+    both = torch.stack([torch.eye(n)[-1], torch.ones(n)]).to(found.queries[0].device)  # [2, n]
+
+    def rows(first: int, layer: int, weight: float) -> Tensor:
+        part = slice(first, layer + 1)
+        return rollout_row(
+            both, found.queries[part], found.keys[part], weight, scaling=found.scaling
+        ).cpu()
+
+    raw = [rows(layer, layer, 1.0) for layer in wanted]
+    rolled = [rows(0, layer, alpha) for layer in wanted]
+    return AttentionProfile(
+        layers=wanted,
+        last_row=[pair[0] for pair in raw],
+        column_sums=[pair[1] for pair in raw],
+        rollout_last_row=[pair[0] for pair in rolled],
+        rollout_column_sums=[pair[1] for pair in rolled],
+        alpha=alpha,
+        token_map=tokens,
+    )
+
+
+class _Recorder:
+    """Keeps queries and keys of the lowest layers of one prefill."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.queries: list[Tensor] = []
+        self.keys: list[Tensor] = []
+        self.scaling: float | None = None
+
+    def observe(
+        self, query: Tensor, keys: Tensor, mask: Any, scaling: float | None, softcap: float | None
+    ) -> None:
+        """Called inside attention, layer after layer."""
+        n = query.shape[2]
+        if len(self.queries) == self.count or n == 1:
+            return
+        if softcap is not None:
+            raise UnsupportedError(f"Rollout knows no cap on the logits (this model's: {softcap}).")
+        refuse_other_mask(mask, None, None, 0)
+        self.queries.append(query)
+        self.keys.append(keys)
+        self.scaling = scaling
+
+
+@contextmanager
+def _recording(parts: Parts, recorder: _Recorder) -> Iterator[None]:
+    def ask(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**kwargs, layer_call.REQUEST: recorder}
+
+    renamed = RenamedAttention(parts.attentions)
+    handles = [
+        layer.register_forward_pre_hook(ask, with_kwargs=True)
+        for layer in parts.layers[: recorder.count]
+    ]
+    try:
+        renamed.wrap(base_attention(parts))
+        yield
+    finally:
+        renamed.unwrap()
+        for handle in handles:
+            handle.remove()
+
+
+def _spread(count: int) -> list[int]:
+    """At most four layers, from the first to the last."""
+    most = min(4, count)
+    return [round(place * (count - 1) / max(1, most - 1)) for place in range(most)]

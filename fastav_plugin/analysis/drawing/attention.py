@@ -1,0 +1,123 @@
+"""A picture of attention and its rollout over a prompt's positions, as in FastAV's figure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastav_plugin.analysis.attention_profile import AttentionProfile
+from fastav_plugin.analysis.drawing.page import (
+    FAINT,
+    INK,
+    MODALITIES,
+    WIDTH,
+    Page,
+    check_drawing,
+    plain,
+)
+from fastav_plugin.tokens import Modality
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Smallest height that is drawn, as a share of a row's sum.
+_FLOOR = 1e-5
+
+
+def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -> None:
+    """Draw one line per layer: last row and column sums of attention, and of its rollout.
+
+    All heights are on one logarithmic scale, as shares of a row's or of all columns' sum.
+
+    Args:
+        path: PNG or SVG to write.
+        profile: what to draw.
+        title: first line.
+
+    Raises:
+        UnsupportedError: matplotlib is not installed.
+        ConfigError: neither PNG nor SVG.
+    """
+    check_drawing(path)
+    kinds = _kinds(profile)
+    columns = [
+        ("Attention: last row", profile.last_row),
+        ("Attention: column sums", profile.column_sums),
+        ("Rollout: last row", profile.rollout_last_row),
+        ("Rollout: column sums", profile.rollout_column_sums),
+    ]
+    left, right, gap, head, foot = 1.22, 0.12, 0.14, 1.12, 0.5
+    tall, between = 1.08, 0.2
+    height = head + len(profile.layers) * (tall + between) - between + foot
+    page = Page(WIDTH, height)
+    wide = (WIDTH - left - right - 3 * gap) / 4
+    page.heading(
+        title,
+        "Share of the attention that each prompt position receives, on a logarithmic scale; above, "
+        "the sum over each modality.",
+    )
+    page.key(0.15, 0.78, {name: colour for name, colour in MODALITIES.items() if name in kinds})
+    for line, layer in enumerate(profile.layers):
+        top = head + line * (tall + between)
+        page.text(0.15, top + tall / 2, f"layer {layer}", weight="bold")
+        for place, (name, vectors) in enumerate(columns):
+            axes = page.axes(left + place * (wide + gap), top, wide, tall)
+            values = vectors[line].numpy().astype(np.float64)
+            _panel(axes, values / max(values.sum(), 1e-30), kinds)
+            if line == 0:
+                axes.set_title(name, size=9, color=INK, pad=4)
+            axes.set_yticklabels([] if place else ["0.01 %", "1 %", "100 %"])
+            if line == len(profile.layers) - 1:
+                axes.set_xlabel("prompt position", size=8, color=FAINT)
+            else:
+                axes.set_xticklabels([])
+    page.save(path)
+
+
+def _kinds(profile: AttentionProfile) -> dict[str, npt.NDArray[np.bool_]]:
+    """Which positions each modality of the prompt has."""
+    found = {
+        name: profile.token_map.mask(Modality[name.upper()])[0].cpu().numpy() for name in MODALITIES
+    }
+    return {name: mask for name, mask in found.items() if mask.any()}
+
+
+def _panel(
+    axes: Axes, shares: npt.NDArray[np.float64], kinds: dict[str, npt.NDArray[np.bool_]]
+) -> None:
+    plain(axes)
+    places = np.arange(len(shares))
+    heights = np.maximum(shares, _FLOOR)
+    sums: list[tuple[str, Any]] = []
+    for name, mask in kinds.items():
+        colour = MODALITIES[name]
+        axes.vlines(places[mask], _FLOOR, heights[mask], color=colour, linewidth=0.9)
+        sums.append((f"{100 * shares[mask].sum():.0f} %", colour))
+    axes.set_yscale("log")
+    axes.set_ylim(_FLOOR, 6)
+    axes.set_yticks([1e-4, 1e-2, 1])
+    axes.minorticks_off()
+    axes.set_xlim(-1, len(shares))
+    for number, (text, colour) in enumerate(sums):
+        # Read along the top, in the order of the key.
+        axes.text(
+            (number + 0.5) / len(sums),
+            0.985,
+            text,
+            transform=axes.transAxes,
+            ha="center",
+            va="top",
+            size=8,
+            color=_darker(colour),
+            weight="bold",
+        )
+
+
+def _darker(colour: str) -> Any:
+    """The colour as ink: dark enough to be read on white."""
+    from matplotlib.colors import to_rgb
+
+    return tuple(0.72 * part for part in to_rgb(colour))

@@ -1,0 +1,214 @@
+"""A picture of accuracy against FLOPs, from what `fastav eval --json` printed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastav_plugin.analysis.drawing.page import (
+    FAINT,
+    INK,
+    MARKERS,
+    SERIES,
+    WIDTH,
+    Page,
+    check_drawing,
+    plain,
+)
+from fastav_plugin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+DENSE = "dense"
+_ACCURACY = "accuracy"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting: what it costs and how often it is right.
+
+    Attributes:
+        name: of the setting.
+        flops: fraction of dense.
+        accuracy: mean, low and high end of its interval, as fractions.
+    """
+
+    name: str
+    flops: float
+    accuracy: tuple[float, float, float]
+
+
+def read_points(path: Path) -> dict[str, list[Point]]:
+    """The settings of each set of questions or table in a file.
+
+    Args:
+        path: JSON that `fastav eval --json` printed.
+
+    Raises:
+        ConfigError: another kind of file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        parts = found.get("tables") or found["sets"]
+        points = {
+            _title(part): [_point(row) for row in part["rows"] if _ACCURACY in row]
+            for part in parts
+        }
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"'{path}' cannot be read as JSON: {error}.") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"'{path}' is not what `fastav eval --json` prints: it lacks tables or sets of "
+            "questions whose rows have a setting, a FLOPs ratio and an accuracy."
+        ) from error
+    judged = {title: own for title, own in points.items() if own}
+    if not judged:
+        raise ConfigError(f"'{path}' holds no accuracy, as questions with right answers have.")
+    return judged
+
+
+def cost_range(points: Sequence[Point]) -> float:
+    """Between the cheapest and the dearest setting, as a fraction of the dense FLOPs."""
+    costs = [point.flops for point in points]
+    return max(costs) - min(costs)
+
+
+def _title(part: dict[str, Any]) -> str:
+    if "title" in part:
+        return str(part["title"])
+    return f"held-out {part['held_out']}" if "held_out" in part else str(part["task"])
+
+
+def _point(row: dict[str, Any]) -> Point:
+    accuracy = row[_ACCURACY]
+    mean, low, high = (float(accuracy[name]) for name in ("mean", "low", "high"))
+    return Point(str(row["setting"]), float(row["flops_ratio"]), (mean, low, high))
+
+
+def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, about: str) -> None:
+    """Draw each setting as a point with its interval; dense is a line across.
+
+    Args:
+        path: PNG or SVG to write.
+        points: settings with names of their own.
+        title: first line.
+        about: second line: what was asked.
+
+    Raises:
+        UnsupportedError: matplotlib is not installed.
+        ConfigError: neither PNG nor SVG, or no point.
+    """
+    check_drawing(path)
+    pruned = [point for point in points if point.name != DENSE]
+    if not pruned:
+        raise ConfigError("Accuracy against FLOPs needs at least one setting beside dense.")
+    names_wide = 0.55 + 0.072 * max(len(_label(point)) for point in pruned)
+    left, head, foot = 0.78, 0.82, 0.6
+    tall = max(3.2, 0.25 * len(pruned) + 0.3)
+    page = Page(WIDTH, head + tall + foot)
+    page.heading(title, about)
+    axes = page.axes(left, head, WIDTH - left - names_wide - 0.3, tall)
+    plain(axes, grid="both")
+    _dense_line(axes, points)
+    for number, point in enumerate(pruned):
+        _draw(axes, point, number)
+    axes.set_xlim(0, max(1.03 * 100 * point.flops for point in pruned))
+    _label_axes(axes)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(1.02, 1.01),
+        frameon=False,
+        fontsize=8.5,
+        handletextpad=0.4,
+        borderaxespad=0,
+        labelcolor=INK,
+    )
+    page.save(path)
+
+
+def draw_curves(
+    path: str | Path, tables: Mapping[str, Sequence[Point]], *, title: str, about: str
+) -> None:
+    """Draw each table as a line through its settings, in the order of their FLOPs.
+
+    Args:
+        path: PNG or SVG to write.
+        tables: settings of each table by its title; dense is a line across.
+        title: first line.
+        about: second line: what was asked.
+
+    Raises:
+        UnsupportedError: matplotlib is not installed.
+        ConfigError: neither PNG nor SVG.
+    """
+    check_drawing(path)
+    left, head, tall, line = 0.78, 0.82, 3.6, 0.24
+    page = Page(WIDTH, head + tall + 0.7 + line * len(tables))
+    page.heading(title, about)
+    axes = page.axes(left, head, WIDTH - left - 0.3, tall)
+    plain(axes, grid="both")
+    for number, (name, points) in enumerate(tables.items()):
+        _dense_line(axes, points)
+        pruned = sorted((p for p in points if p.name != DENSE), key=lambda point: point.flops)
+        flops = [100 * point.flops for point in pruned]
+        mean, low, high = ([100 * p.accuracy[i] for p in pruned] for i in range(3))
+        colour = SERIES[number % len(SERIES)]
+        axes.fill_between(flops, low, high, color=colour, alpha=0.14, linewidth=0)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(flops, mean, marker=marker, color=colour, markersize=5.5, label=name)
+    _label_axes(axes)
+    axes.set_xlim(0, 102)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.01, -0.6 / tall),
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+    )
+    page.save(path)
+
+
+def _dense_line(axes: Axes, points: Sequence[Point]) -> None:
+    for point in points:
+        if point.name == DENSE and not axes.texts:
+            mean = 100 * point.accuracy[0]
+            axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"dense {mean:.1f} %",
+                (1, mean),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 3),
+                textcoords="offset points",
+                ha="right",
+                size=8,
+                color=INK,
+            )
+
+
+def _label_axes(axes: Axes) -> None:
+    axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
+    axes.set_ylabel("right answers, %, with 95 % interval", size=9, color=FAINT)
+
+
+def _draw(axes: Axes, point: Point, number: int) -> None:
+    mean, low, high = (100 * value for value in point.accuracy)
+    axes.errorbar(
+        [100 * point.flops],
+        [mean],
+        yerr=[[max(0, mean - low)], [max(0, high - mean)]],
+        fmt=MARKERS[number % len(MARKERS)],
+        color=SERIES[number % len(SERIES)],
+        markersize=6.5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        elinewidth=1.1,
+        label=_label(point),
+    )
+
+
+def _label(point: Point) -> str:
+    return f"{point.name}  {100 * point.accuracy[0]:.1f} % at {100 * point.flops:.0f} %"

@@ -1,0 +1,229 @@
+"""What would be pruned in a model, from its config.json alone: no weights, no forward pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig
+from transformers.models.auto import modeling_auto
+
+from fastav_plugin.attach import attach, detach, unwrap
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
+from fastav_plugin.hooks import method_hooks
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.model_overrides.own_models.registration import (
+    own_model,
+    read_own_config,
+    register_models,
+)
+from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from fastav_plugin.report import LayerCost
+from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.model_types import lacking
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one method would do to a prompt.
+
+    Attributes:
+        method: the config's method.
+        tokens_per_layer: tokens that each layer would see.
+        macs_per_layer: multiply-accumulates of each layer's prefill.
+        flops_ratio: their sum as a fraction of dense.
+        reason: why nothing would be cut, or None.
+        refusal: why this method is refused, or None; the plan is dense then.
+        settings: the config in words.
+        at_most: whether the counts vary from prompt to prompt, and these are the most.
+    """
+
+    method: str
+    tokens_per_layer: list[int]
+    macs_per_layer: list[int]
+    flops_ratio: float
+    reason: str | None = None
+    refusal: str | None = None
+    settings: str = ""
+    at_most: bool = False
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known about a model without its weights.
+
+    Attributes:
+        model_type: of the configuration.
+        architecture: the class generate() runs on.
+        override: the class that knows the family.
+        num_layers: decoder layers.
+        cost: sizes of a decoder layer.
+        placeholders: placeholder id of each modality by name.
+        window: sliding window of each layer in rows, or None.
+        deepstack_layers: lowest layers after which visual features are added.
+        scores: whether the last query's attention scores can be read.
+        global_rule: the family's default rule.
+        plans: dense first, then each method asked for.
+    """
+
+    model_type: str
+    architecture: str
+    override: str
+    num_layers: int
+    cost: LayerCost
+    placeholders: dict[str, int]
+    window: list[int | None]
+    deepstack_layers: int
+    scores: bool
+    global_rule: Any
+    plans: list[Plan] = field(default_factory=list)
+
+
+def inspect_model(
+    directory: Path,
+    methods: Sequence[str],
+    overrides: dict[str, Any],
+    prompt: PromptSize,
+    *,
+    target_flops: float | None = None,
+) -> Inspection:
+    """Find out what each method would do to a prompt in a checkpoint's model.
+
+    The model is built from its configuration on the meta device, so attach() itself says whether
+    it can be pruned.
+
+    Args:
+        directory: folder with a config.json; weights are not read.
+        methods: names of methods.
+        overrides: other fields of FastAVConfig.
+        prompt: size of the prompt.
+        target_flops: choose the ratios that are not among `overrides` for this share of dense.
+
+    Raises:
+        UnsupportedError: the model cannot be pruned.
+        ConfigError: the folder holds no configuration that transformers knows, or a setting is
+            wrong.
+    """
+    model = _empty_model(read_config(directory))
+    head = unwrap(model)
+    override = find_override(head)
+    config: Any = head.config
+    tokens = prompt.token_map()
+    layers = len(override.parts(head).layers)
+    cost = override.cost(config)
+    plans = [_plan("dense", tokens, layers, cost, None)]
+    budget: dict[str, Any] = {}
+    if target_flops is not None:
+        budget = {"target_flops": target_flops, "prompt": tokens}
+    for method in methods:
+        # A mistake in the settings is raised; what this model alone cannot do is reported.
+        method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
+        try:
+            wanted = FastAVConfig.for_model(head, method=method, **budget, **overrides)
+            attach(model, wanted)
+            plans.append(_plan(method, tokens, layers, cost, wanted))
+        except FastAVError as error:
+            plans.append(_plan(method, tokens, layers, cost, None, refusal=str(error)))
+        finally:
+            detach(model)
+    return Inspection(
+        model_type=config.model_type,
+        architecture=type(head).__name__,
+        override=type(override).__name__,
+        num_layers=layers,
+        cost=cost,
+        placeholders={kind.name.lower(): i for i, kind in override.placeholders(config).items()},
+        window=[override.window(config, layer) for layer in range(layers)],
+        deepstack_layers=override.deepstack_layers(config),
+        scores=override.scores_allowed(head),
+        global_rule=override.global_rule,
+        plans=plans,
+    )
+
+
+def read_config(directory: Path) -> Any:
+    """The transformers configuration in a folder.
+
+    Raises:
+        ConfigError: no such file, not JSON, or a model type that neither transformers nor this
+            package knows.
+    """
+    register_models()
+    try:
+        own = read_own_config(directory)
+        if own is not None:
+            return own
+        return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        lack = _lacking_type(directory)
+        first = str(error).strip().split("\n")[0]
+        raise ConfigError(
+            f"'{directory}' holds no model that transformers can read: {lack or first}"
+        ) from error
+
+
+def _lacking_type(directory: Path) -> str | None:
+    """Why the installed release has no models of a folder's type; None if that is not why."""
+    try:
+        stated = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    kind = stated.get("model_type") if isinstance(stated, dict) else None
+    return lacking(kind) if isinstance(kind, str) else None
+
+
+_MULTIMODAL = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+_TEXT = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def model_class(config: Any) -> Any:
+    """The class that a configuration names, of transformers or of ours.
+
+    Raises:
+        UnsupportedError: none, or one that transformers does not have.
+    """
+    own = own_model(config)
+    if own is not None:
+        return own.model_class()
+    names = getattr(config, "architectures", None) or []
+    # A config.json may name the class of an older release; its model_type stays.
+    kind = getattr(config, "model_type", "")
+    current = [table.get(kind) for table in (_MULTIMODAL, _TEXT)]
+    for name in (*names, *(name for name in current if isinstance(name, str))):
+        found = getattr(transformers, name, None)
+        if found is not None:
+            return found
+    raise UnsupportedError(
+        f"config.json names the architecture {names[0] if names else None!r}, which this version "
+        "of transformers does not have."
+    )
+
+
+def _empty_model(config: Any) -> nn.Module:
+    with torch.device("meta"):
+        return model_class(config)(config).eval()  # type: ignore[no-any-return]
+
+
+def _plan(
+    method: str,
+    tokens: TokenMap,
+    layers: int,
+    cost: LayerCost,
+    config: FastAVConfig | None,
+    refusal: str | None = None,
+) -> Plan:
+    counts, reason = [tokens.length] * layers, None
+    if config is not None:
+        (counts,), reason = plan_tokens(config, tokens, layers)
+    dense = cost.macs([tokens.length] * layers)
+    each = [cost.macs([count]) for count in counts]
+    told = "" if config is None else config.describe()
+    varies = config is not None and any(hook.counts_vary for hook in method_hooks(config))
+    return Plan(method, counts, each, sum(each) / dense, reason, refusal, told, varies)

@@ -1,0 +1,90 @@
+"""The search for the model of a fresh FastAVCache, so that nobody has to call attach().
+
+Only a process-wide hook sees the first call of a model that nobody announced, and it is not given
+keywords. So the first of two hooks marks each transformers model it meets, in the very table in
+which torch looks up whether a hook wants keywords, under the second one's id; the second then
+gets them and binds the model if they hold this cache.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from fastav_plugin.binding.binding import Binding
+from fastav_plugin.binding.checks import PARALLEL, refuse_cache_name, refuse_parallel
+from fastav_plugin.errors import StateError
+from fastav_plugin.upstream.classes import model_class
+from fastav_plugin.upstream.torch_internals import forget_keywords, want_keywords
+
+
+class Pending:
+    """Two process-wide hooks that wait for the model called with one cache.
+
+    They hold the cache weakly and go away when the model is found, when the cache is reset and
+    when it dies. Marks stay until then: another thread may be between the two hooks.
+    """
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = weakref.ref(cache)
+        self._marked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._closed = False
+        # Reentrant: a garbage collection inside `_mark` may close a search.
+        self._marking = threading.RLock()
+        with self._marking:  # another thread may call the first hook before the second is there
+            self._first = register_module_forward_pre_hook(self._mark)
+            self._second = register_module_forward_pre_hook(self._look)
+        weakref.finalize(cache, self.close)
+
+    def close(self) -> None:
+        """Remove the hooks and every mark; safe to call twice."""
+        with self._marking:
+            self._closed = True
+            self._first.remove()
+            self._second.remove()
+            for module in tuple(self._marked):
+                forget_keywords(module, self._second.id)
+            self._marked.clear()
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _mark(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if not _may_hold_it(module):
+            return
+        with self._marking:
+            if not self._closed:
+                want_keywords(module, self._second.id)
+                self._marked.add(module)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _look(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if self._closed or not _may_hold_it(module):
+            return None
+        if kwargs is None:
+            raise StateError(
+                "This version of torch does not hand keywords to process-wide hooks. Call "
+                "fastav_plugin.attach(model, config) before generate()."
+            )
+        cache = self._cache()
+        if cache is None or not any(value is cache for value in (*kwargs.values(), *args)):
+            return None
+        refuse_cache_name(module, kwargs, cache)
+        refuse_parallel(module)
+        self.close()
+        binding = Binding.make(module)
+        if module is not binding.parts.head:
+            return None  # a bound model's text model, whose own hook says what is wrong
+        # Bound or not, this call may have begun before another thread bound the model, and then
+        # the model's own hooks are not asked in it.
+        return binding.first_call(module, args, kwargs)
+
+
+def _may_hold_it(module: nn.Module) -> bool:
+    """Whether a module may be called with the cache and has to be looked at."""
+    return isinstance(module, (model_class(), *PARALLEL))

@@ -1,0 +1,119 @@
+"""The choice among settings on some prompts, and the check of what was chosen on others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fastav_plugin.calibration.data import Parts, Source
+from fastav_plugin.calibration.fidelity import Candidate, FidelitySearch, Tally
+from fastav_plugin.calibration.plan import CalibrationPlan
+from fastav_plugin.evaluation.sample_inputs import move_inputs
+
+Answers = list[dict[int, Any]]
+
+
+class CheckedSearch:
+    """Finds the cheapest candidate within the limit that stays within it on other prompts too.
+
+    The cheapest of many is chosen for the very prompts that measure it, so what it measures there
+    says too little of others. It is measured again on the prompts of the check; where their mean
+    fails the limit, the next cheapest is tried. The more were rejected, the more the check is part
+    of the choice: how many is told with what it measured.
+
+    Args:
+        candidates: settings, in a fixed order.
+        source: of the prompts.
+        parts: which are for the choice, and which for the check.
+        plan: the limit, and what is compared.
+        answers: of the choice so far; added to.
+        checks: of the check so far, by candidate; added to.
+
+    Attributes:
+        search: the choice.
+        chosen: the candidate, None if none passed.
+        checked: what the check measured of it, None without prompts for it.
+    """
+
+    def __init__(
+        self,
+        candidates: Sequence[Candidate],
+        source: Source,
+        parts: Parts,
+        plan: CalibrationPlan,
+        answers: Answers,
+        checks: dict[int, Answers],
+    ) -> None:
+        self._source, self._parts, self._plan = source, parts, plan
+        self._checks = checks
+        self.search = self._search(candidates, parts.fidelity, answers)
+        self.chosen: int | None = None
+        self.checked: Tally | None = None
+
+    def run(self, model: Any, save: Callable[[], None], tick: Callable[[str], None]) -> None:
+        """Measure what is not measured yet.
+
+        Args:
+            model: in evaluation mode.
+            save: called after each prompt.
+            tick: called for each prompt of both parts, measured now or before.
+        """
+        # How many groups and checks there will be is not known: the last step is for the end.
+        left = iter(range(len(self._parts.fidelity) + len(self._parts.check) - 1))
+
+        def step(name: str) -> None:
+            if next(left, None) is not None:
+                tick(name)
+
+        def done(name: str) -> None:
+            save()
+            step(name)
+
+        for _ in range(len(self.search.answers) + sum(map(len, self._checks.values()))):
+            step("settings")
+        for index in self._checks:
+            self._check(index, model, done)
+        while True:
+            self._measure(self.search, self._parts.fidelity, model, done)
+            self.chosen = self.search.cheapest()
+            if self.chosen is None or self._check(self.chosen, model, done):
+                break
+        for _ in left:
+            tick("settings")
+        tick("settings")
+
+    def _search(
+        self, candidates: Sequence[Candidate], prompts: Sequence[int], answers: Answers
+    ) -> FidelitySearch:
+        media = [self._source.media(index) for index in prompts]
+        search = FidelitySearch(candidates, media, self._plan.max_kl, full=self._plan.full)
+        search.answers = answers
+        return search
+
+    def _measure(
+        self,
+        search: FidelitySearch,
+        prompts: Sequence[int],
+        model: Any,
+        done: Callable[[str], None],
+    ) -> None:
+        base: Mapping[str, Any] = {"method": self._plan.method, **self._plan.overrides}
+        while (step := search.next_step()) is not None:
+            number, indexes = step
+            inputs = move_inputs(self._source.inputs(prompts[number]), model)
+            search.try_on(indexes, model, inputs, base, self._plan.tokens)
+            done(f"{len(indexes)} of {len(self.search.candidates)} settings")
+
+    def _check(self, index: int, model: Any, done: Callable[[str], None]) -> bool:
+        """Measure one candidate on the prompts of the check; reject it if their mean fails."""
+        prompts = self._parts.check
+        if not prompts:
+            return True
+        answers = self._checks.setdefault(index, [])
+        check = self._search([self.search.candidates[index]], prompts, answers)
+        self._measure(check, prompts, model, done)
+        self.checked = check.tally(0)
+        passed = self.checked.prompts == len(prompts) and self.checked.kl <= self._plan.max_kl
+        if not passed:
+            self.search.rejected.add(index)
+        return passed

@@ -1,0 +1,180 @@
+"""Prompts to calibrate on: questions about the user's files, or about clips made for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.sample import ENDINGS, Sample, read_samples
+from fastav_plugin.evaluation.sample_inputs import SampleInputs
+
+#: Names of a file of questions in a folder of clips.
+QUESTION_FILES = ("questions.jsonl", "questions.json", "questions.txt")
+
+
+class Source(ABC):
+    """Questions about media, by number."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many there are."""
+
+    @abstractmethod
+    def media(self, index: int) -> Hashable:
+        """Equal for questions about the same media."""
+
+    @abstractmethod
+    def inputs(self, index: int) -> dict[str, Any]:
+        """The inputs of generate() for one of them, batch size 1, on the CPU.
+
+        Raises:
+            ConfigError: a file that cannot be read.
+        """
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """A name for the questions and their files."""
+
+
+class FileSource(Source):
+    """Questions about files.
+
+    Args:
+        samples: at least one.
+        prepare: makes the inputs of one.
+        reading: what `prepare` was made with, plain JSON data.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], prepare: SampleInputs, reading: Mapping[str, Any]
+    ) -> None:
+        self.samples = list(samples)
+        self._prepare = prepare
+        self._reading = dict(reading)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @override
+    def media(self, index: int) -> Hashable:
+        return *self.samples[index].files, self.samples[index].sound
+
+    @override
+    def inputs(self, index: int) -> dict[str, Any]:
+        return self._prepare(self.samples[index])
+
+    @property
+    @override
+    def digest(self) -> str:
+        told = [[s.question, s.sound, *(_size(file) for file in s.files)] for s in self.samples]
+        return digest_of([told, self._reading])
+
+
+def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[str]]:
+    """Questions in a JSON file, or in a folder of clips.
+
+    Args:
+        path: a JSON list or JSON lines of `{"video", "image", "audio", "question"}`; or a folder
+            with such a file, `questions.jsonl` or `questions.json`, or with `questions.txt`,
+            whose every line is asked about every clip of the folder.
+        media: folders that relative names are looked for in; without any, the file's own.
+
+    Returns:
+        The samples, and what was wrong with rows that are none.
+
+    Raises:
+        ConfigError: no such file, or no sample in it.
+    """
+    if path.is_dir():
+        found = next((path / name for name in QUESTION_FILES if (path / name).is_file()), None)
+        if found is None:
+            raise ConfigError(
+                f"The folder '{path}' holds none of {', '.join(QUESTION_FILES)}. Write your "
+                "questions into one of them, or give a JSONL file."
+            )
+        path = found
+    if path.suffix == ".txt":
+        samples, faults = _each_of_all(path), []
+    else:
+        samples, wrong = read_samples(path, media)
+        faults = [str(fault) for fault in wrong]
+    if not samples:
+        first = f" The first fault: {faults[0]}" if faults else ""
+        raise ConfigError(f"'{path}' holds no question about media.{first}")
+    return samples, faults
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Numbers of the samples for each part of a calibration, ascending.
+
+    Attributes:
+        rules: for the rollout that makes rules.
+        fidelity: for the choice among settings.
+        check: for measuring what was chosen.
+        disjoint: whether the first two are; the check is always apart from both.
+    """
+
+    rules: list[int]
+    fidelity: list[int]
+    check: list[int] = field(default_factory=list)
+    disjoint: bool = True
+
+
+def draw(source: Source, count: int, seed: int) -> Parts:
+    """Draw samples, and split them in three: rules, choice and check.
+
+    Samples about the same media stay together. Two media leave nothing for the check; one is all
+    there is for the rules and for the choice.
+
+    Args:
+        source: where from.
+        count: how many, at most.
+        seed: of the draw.
+    """
+    chosen = sorted(random.Random(seed).sample(range(len(source)), min(count, len(source))))
+    groups: dict[Hashable, list[int]] = {}
+    for index in chosen:
+        groups.setdefault(source.media(index), []).append(index)
+    if len(groups) < 2:
+        return Parts(chosen, chosen, disjoint=False)
+    order = list(groups.values())
+    random.Random(seed + 1).shuffle(order)
+    number = min(3, len(order))
+    parts: list[list[int]] = []
+    for left in range(number, 0, -1):
+        # What is left, shared evenly, and a medium at least for each part that follows.
+        share = sum(map(len, order)) / left
+        part = order.pop()
+        while len(order) >= left and (left == 1 or len(part) + len(order[-1]) / 2 <= share):
+            part = part + order.pop()
+        parts.append(sorted(part))
+    rules, fidelity, check = (*parts, [])[:3]
+    return Parts(rules, fidelity, check)
+
+
+def _each_of_all(path: Path) -> list[Sample]:
+    questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    kinds = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
+    files = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in kinds]
+    about: list[dict[str, Any]] = [{kinds[file.suffix.lower()]: file} for file in files]
+    return [Sample(question, **medium) for medium in about for question in questions if question]
+
+
+def _size(file: Path | None) -> tuple[str, int] | None:
+    return None if file is None else (file.name, file.stat().st_size)
+
+
+def digest_of(told: Any) -> str:
+    """A name of 64 hexadecimal digits for plain JSON data."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

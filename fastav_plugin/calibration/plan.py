@@ -1,0 +1,99 @@
+"""What a calibration is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastav_plugin.calibration.rollout_profile import READ
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.hooks import method_hooks
+from fastav_plugin.hooks.global_pruning import GlobalPruning
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationPlan:
+    """What to calibrate.
+
+    Attributes:
+        method: with a global cut: "fastav" or "fastav+divprune".
+        samples: how many prompts, at most; a third makes the rules, another serves to choose among
+            settings, the last measures what was chosen.
+        seed: of their choice.
+        alpha: of the rollout.
+        read: which part of the rollout makes rules: "last_row" or "column_sums".
+        thresholds: shares of the rollout's mass among the media that a rule must keep.
+        layers: of the global cut; None for those around the middle and the one from which on the
+            profile is stable.
+        drop_ratios: of the fine cut.
+        stable: total variation distance below which a layer leaves the profile as it is.
+        max_kl: highest mean KL(dense || pruned) allowed, in nats; the upper end of its 95 %
+            interval on the samples of the choice, and the mean on those of the check.
+        tokens: how many tokens of the dense answer are compared.
+        full: whether every candidate is measured on every prompt, not only as far as it takes to
+            find the cheapest.
+        overrides: other fields of FastAVConfig.
+    """
+
+    method: str = "fastav"
+    samples: int = 100
+    seed: int = 0
+    alpha: float = 0.5
+    read: str = "last_row"
+    thresholds: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9)
+    layers: Sequence[int] | None = None
+    drop_ratios: Sequence[float] = (0.1, 0.2, 0.4)
+    stable: float = 0.05
+    max_kl: float = 0.02
+    tokens: int = 1
+    full: bool = False
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, values in (
+            ("alpha", (self.alpha,)),
+            ("thresholds", self.thresholds),
+            ("stable", (self.stable,)),
+        ):
+            if not values or not all(0 < value <= 1 for value in values):
+                raise ConfigError(f"`{name}` must lie in (0, 1], got {list(values)}.")
+        if self.read not in READ:
+            raise ConfigError(f"`read` must be one of {', '.join(READ)}, got {self.read!r}.")
+        for name, value in (("samples", self.samples), ("tokens", self.tokens)):
+            if value < 1:
+                raise ConfigError(f"`{name}` must be at least 1, got {value}.")
+        if not self.drop_ratios or not self.max_kl >= 0:
+            raise ConfigError("Give at least one drop ratio, and a `max_kl` of at least 0.")
+        taken = {"global_rule", "global_layer", "fine_drop_ratio", "calibration", "hooks", "method"}
+        wrong = sorted(taken & set(self.overrides))
+        if wrong:
+            raise ConfigError(f"{', '.join(wrong)} cannot be given: the calibration finds them.")
+        for ratio in self.drop_ratios:
+            self.config(fine_drop_ratio=ratio)
+        if not any(isinstance(hook, GlobalPruning) for hook in method_hooks(self.config())):
+            raise ConfigError(
+                f"The method {self.method!r} makes no global cut, so nothing is to be calibrated. "
+                "Use 'fastav' or 'fastav+divprune'."
+            )
+
+    def config(self, **fields: Any) -> FastAVConfig:
+        """A config of this method."""
+        return FastAVConfig(**{"method": self.method, **self.overrides, **fields})
+
+    def observed(self) -> dict[str, Any]:
+        """What the rollout depends on, as plain JSON data."""
+        return {"alpha": float(self.alpha), "seed": self.seed}
+
+    def searched(self) -> dict[str, Any]:
+        """What the search depends on beside, as plain JSON data."""
+        names = ("read", "stable", "max_kl", "tokens", "full")
+        lists = ("thresholds", "drop_ratios")
+        return {
+            **{name: getattr(self, name) for name in names},
+            **{name: list(getattr(self, name)) for name in lists},
+            "layers": None if self.layers is None else list(self.layers),
+            "method": self.method,
+            "overrides": dict(self.overrides),
+        }

@@ -1,0 +1,274 @@
+"""Calibration: from the rollout of some prompts to the cheapest setting that stays near dense."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fastav_plugin import __version__
+from fastav_plugin.attach import detach
+from fastav_plugin.binding.model_identity import WeightSample, decoder_sizes, model_digest
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.calibration.checked_search import CheckedSearch
+from fastav_plugin.calibration.data import Source, draw
+from fastav_plugin.calibration.fidelity import Candidate
+from fastav_plugin.calibration.plan import CalibrationPlan
+from fastav_plugin.calibration.rollout_profile import (
+    RolloutObserver,
+    RolloutProfile,
+    positional_rules,
+)
+from fastav_plugin.calibration_file import (
+    Calibration,
+    read_calibration,
+    read_tensors,
+    write_calibration,
+)
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.upstream.arguments import cache_argument
+
+Tick = Callable[[str], None]
+
+
+def steps(plan: CalibrationPlan, source: Source) -> int:
+    """Pieces of work that `calibrate` reports."""
+    parts = draw(source, plan.samples, plan.seed)
+    return len(parts.rules) + len(parts.fidelity) + len(parts.check)
+
+
+def calibrate(
+    model: Any,
+    source: Source,
+    plan: CalibrationPlan,
+    output: Path,
+    tick: Tick = lambda name: None,
+) -> Calibration:
+    """Measure rollout and fidelity, and write the calibration file.
+
+    After every prompt all that was found so far is in `<output>.partial`, from which a run that was
+    killed goes on; the file is the same, byte for byte.
+
+    Args:
+        model: in evaluation mode.
+        source: questions about media, not those the model is tested with.
+        plan: what to do.
+        output: the file to write.
+        tick: called after each prompt, now or in an earlier run.
+
+    Returns:
+        The calibration that was written.
+
+    Raises:
+        ConfigError: no setting's KL stays within `max_kl`, or `<output>.partial` is of another
+            calibration.
+        UnsupportedError: a model whose attention cannot be read.
+    """
+    detach(model)
+    run = _Run(model, source, plan, output)
+    run.observe(tick)
+    run.search(tick)
+    return run.finish()
+
+
+class _Run:
+    """One calibration on its way."""
+
+    def __init__(self, model: Any, source: Source, plan: CalibrationPlan, output: Path) -> None:
+        self._model, self._source = model, source
+        self._plan, self._output = plan, output
+        self._partial = output.with_name(f"{output.name}.partial")
+        self._parts = parts = draw(source, plan.samples, plan.seed)
+        override = find_override(model)
+        layers = override.parts(model).layers
+        sizes = decoder_sizes(override.text_config(model.config))
+        self._num_layers = len(layers)
+        self._first_place = max(1, override.deepstack_layers(model.config))
+        weights = WeightSample.of(layers)
+        self._weights = weights.values
+        told = {"digest": model_digest(sizes, weights), "weights": weights.to_facts()}
+        self._facts: dict[str, Any] = {
+            "plugin_version": __version__,
+            "model": {**sizes, **told},
+            **plan.observed(),
+            "samples": {
+                "rule": len(parts.rules),
+                "fidelity": len(parts.fidelity),
+                "check": len(parts.check),
+                "disjoint": parts.disjoint,
+                "data": source.digest,
+            },
+        }
+        self._profile = RolloutProfile()
+        self._answers: list[dict[int, Any]] = []
+        self._checks: dict[int, list[dict[int, Any]]] = {}
+        if self._partial.exists():
+            self._continue()
+
+    def _continue(self) -> None:
+        before = read_calibration(self._partial).facts
+        other = [name for name, value in self._facts.items() if before.get(name) != _plain(value)]
+        if other:
+            raise ConfigError(
+                f"'{self._partial}' is of another calibration: {', '.join(other)} differ. Remove "
+                "it, or give another `--output`."
+            )
+        tensors = read_tensors(self._partial)
+        sums = {name: tensor for name, tensor in tensors.items() if name != "model.weights"}
+        self._profile = RolloutProfile(sums)
+        # The rollout serves any search; answers serve the same one only.
+        if before["searched"] == _plain(self._plan.searched()):
+            self._answers = _answers(before["answers"])
+            self._checks = {int(i): _answers(found) for i, found in before["checks"].items()}
+
+    def _save(self) -> None:
+        facts = {
+            **self._facts,
+            "method": self._plan.method,
+            "candidates": [],
+            "searched": self._plan.searched(),
+            "answers": self._answers,
+            "checks": self._checks,
+        }
+        tensors = {"model.weights": self._weights, **self._profile.to_tensors()}
+        write_calibration(self._partial, facts, tensors)
+
+    def observe(self, tick: Tick) -> None:
+        """The rollout of every prompt of the first part."""
+        for number, index in enumerate(self._parts.rules):
+            if number >= self._profile.prompts:
+                observer = RolloutObserver(self._plan.alpha)
+                config = FastAVConfig(hooks=[observer], min_media_tokens=1)
+                inputs = move_inputs(self._source.inputs(index), self._model)
+                try:
+                    with torch.no_grad():
+                        self._model.generate(
+                            **inputs,
+                            **cache_argument(FastAVCache(config)),
+                            max_new_tokens=1,
+                            do_sample=False,
+                        )
+                finally:
+                    detach(self._model)
+                if observer.observed is None:
+                    raise ConfigError(
+                        f"Sample {index} holds no media tokens. Calibrate on prompts with media."
+                    )
+                self._profile.add(observer.observed)
+                self._save()
+            tick("rollout")
+
+    def search(self, tick: Tick) -> None:
+        """Candidates on the prompts of the second part, the chosen one on the third."""
+        self._layers = self._places()
+        self._found = CheckedSearch(
+            self._candidates(),
+            self._source,
+            self._parts,
+            self._plan,
+            self._answers,
+            self._checks,
+        )
+        self._found.run(self._model, self._save, tick)
+
+    def _places(self) -> list[int]:
+        last = self._num_layers - 1
+        if self._plan.layers is not None:
+            wrong = [layer for layer in self._plan.layers if not self._first_place <= layer <= last]
+            if wrong or not self._plan.layers:
+                raise ConfigError(
+                    f"`layers` must lie in [{self._first_place}, {last}] for this model, got "
+                    f"{list(self._plan.layers)}."
+                )
+            return sorted(set(self._plan.layers))
+        eighths = [round(self._num_layers * share / 8) for share in (3, 4, 5)]
+        stable = self._profile.stable_from(self._plan.read, self._plan.stable)
+        places = {*eighths, *([] if stable is None else [stable])}
+        return sorted({min(last, max(self._first_place, place)) for place in places})
+
+    def _candidates(self) -> list[Candidate]:
+        found: dict[tuple[Any, ...], Candidate] = {}
+        for layer in self._layers:
+            everything = dict.fromkeys(self._profile.modalities, "all")
+            rules = [("all", everything)]
+            for threshold in self._plan.thresholds:
+                made = positional_rules(self._profile, self._plan.read, layer, threshold)
+                rules += [(f"{name} {threshold:g}", rule) for name, rule in made.items()]
+            for origin, rule in rules:
+                for ratio in self._plan.drop_ratios:
+                    key = (layer, tuple(sorted(rule.items())), ratio)
+                    found.setdefault(key, Candidate(layer, rule, ratio, origin))
+        return list(found.values())
+
+    def finish(self) -> Calibration:
+        """Choose, and write the file in place of the partial one."""
+        plan, search, checked = self._plan, self._found.search, self._found.checked
+        rows = [self._row(index) for index in range(len(search.candidates))]
+        chosen = self._found.chosen
+        rejected = len(search.rejected)
+        if chosen is None:
+            best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl_high"]))
+            raise ConfigError(
+                f"No setting has a mean KL whose 95 % interval ends at {plan.max_kl:g} or below. "
+                f"The nearest was layer {best['global_layer']}, rule {best['global_rule']}, drop "
+                f"ratio {best['fine_drop_ratio']:g}, with {best['kl']:.4g} "
+                f"({best['kl_low']:.4g} to {best['kl_high']:.4g}) over {best['prompts']} "
+                f"samples at {100 * best['flops_ratio']:.1f} % of the dense FLOPs; {rejected} that "
+                "stayed within it did not on the samples of the check. Allow more with "
+                "`--max-kl`, take more `--samples`, or try other layers (`--layer`), thresholds "
+                "or drop ratios; the rollout of the same samples need not be measured again."
+            )
+        middle = min(self._layers, key=lambda layer: (abs(layer - self._num_layers // 2), layer))
+        facts = {
+            **self._facts,
+            "method": plan.method,
+            "searched": plan.searched(),
+            "profile": {
+                "read": plan.read,
+                "stable_from": self._profile.stable_from(plan.read, plan.stable),
+                "change": self._profile.change(plan.read),
+                "layer": middle,
+                "rules": {
+                    f"{threshold:g}": positional_rules(self._profile, plan.read, middle, threshold)
+                    for threshold in plan.thresholds
+                },
+            },
+            "candidates": rows,
+            "chosen": rows[chosen],
+            "check": None if checked is None else {**vars(checked), "rejected": rejected},
+            "settings": {
+                "method": plan.method,
+                **plan.overrides,
+                **search.candidates[chosen].fields(),
+            },
+        }
+        tensors = {"model.weights": self._weights, **self._profile.results()}
+        write_calibration(self._output, facts, tensors)
+        self._partial.unlink(missing_ok=True)
+        return read_calibration(self._output)
+
+    def _row(self, index: int) -> dict[str, Any]:
+        candidate, tally = self._found.search.candidates[index], self._found.search.tally(index)
+        whole = tally.prompts == len(self._parts.fidelity)
+        return {
+            **candidate.fields(),
+            "origin": candidate.origin,
+            **vars(tally),
+            "complete": whole,
+        }
+
+
+def _answers(found: list[dict[str, Any]]) -> list[dict[int, Any]]:
+    """As they were before they went through JSON."""
+    return [{int(index): tuple(values) for index, values in step.items()} for step in found]
+
+
+def _plain(value: Any) -> Any:
+    """As it would come back out of JSON."""
+    return json.loads(json.dumps(value))

@@ -1,0 +1,108 @@
+"""The tables of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastav_plugin.cli.console import note, percent, print_table, seconds, size
+from fastav_plugin.lab.testbed.tasks import TASKS
+
+
+def print_summary(part: dict[str, Any]) -> None:
+    """Two tables of one held-out set: right answers of each task, and what they cost.
+
+    Args:
+        part: name of the set, number of questions and clips, and the rows of `summarise`.
+    """
+    rows = part["rows"]
+    tasks = [task for task in TASKS if task in rows[0]["tasks"]]
+    cells = [
+        [row["setting"], *(_interval(row["tasks"][task]) for task in tasks)]
+        + [_interval(row["accuracy"]), _interval(row["accuracy_change"], sign="+")]
+        for row in rows
+    ]
+    chances = [f"{100 * rows[0]['tasks'][task]['chance']:.0f}" for task in tasks]
+    title = (
+        f"Held-out {part['held_out']}: {part['questions']} questions about {part['clips']} clips. "
+        "Right answers in %, with 95 % intervals"
+    )
+    columns = ["setting", *tasks, "all", "change"]
+    print_table(columns, [*cells, ["chance", *chances, "", ""]], title=title)
+    costs = [
+        [
+            row["setting"],
+            _interval(row["agreement"]),
+            f"{row['kl']['mean']:.3f}",
+            f"{row['tokens']:.0f}",
+            percent(row["kept"]["visual"]),
+            percent(row["kept"]["audio"]),
+            percent(row["flops_ratio"]),
+            size(row["kv_bytes"]),
+            seconds(row["prefill_seconds"]),
+        ]
+        for row in rows
+    ]
+    columns = ["setting", "agree", "KL", "tokens", "visual", "audio", "FLOPs", "KV", "prefill"]
+    print_table(
+        columns,
+        costs,
+        title="\nAgreement with dense in %, KL of the answer token in nats, tokens of an average "
+        "layer and the shares kept",
+    )
+    _note_uncut(rows)
+
+
+def print_task(part: dict[str, Any]) -> None:
+    """One table of a task: how well each setting answers, and what that costs.
+
+    Args:
+        part: one of `summarise_tasks`.
+    """
+    rows = part["rows"]
+    columns: dict[str, Callable[[dict[str, Any]], str]] = {"setting": lambda row: row["setting"]}
+    if "accuracy" in rows[0]:
+        columns["right"] = lambda row: _interval(row["accuracy"])
+        columns["of dense"] = lambda row: _percent(row["share_of_dense"])
+    if "cider_d" in rows[0]:
+        columns["CIDEr-D"] = lambda row: _interval(row["cider_d"])
+        columns["of its dense"] = lambda row: _percent(row["cider_d_share_of_dense"])
+    if rows[0]["binary"]:
+        for name, key in (("prec.", "precision"), ("recall", "recall"), ("F1", "f1")):
+            columns[name] = lambda row, key=key: _percent(row["binary"][key])  # type: ignore[misc]
+        columns["yes"] = lambda row: _percent(row["binary"]["yes_rate"])
+    columns |= {
+        "agree": lambda row: _interval(row["agreement"]),
+        "KL": lambda row: f"{row['kl']['mean']:.3f}",
+        "tokens": lambda row: f"{row['tokens']:.0f}",
+        "FLOPs": lambda row: percent(row["flops_ratio"]),
+        "KV": lambda row: size(row["kv_bytes"]),
+        "prefill": lambda row: seconds(row["prefill_seconds"]),
+    }
+    print_table(
+        list(columns),
+        [[cell(row) for cell in columns.values()] for row in rows],
+        title=f"\n{part['task']}: {part['questions']} questions about {part['clips']} clips. "
+        "In %, with 95 % intervals; KL of the first token in nats",
+    )
+    if not part["task"] == "all":
+        _note_uncut(rows)
+    for row in rows:
+        if row["unread"]:
+            note(f"{part['task']}, {row['setting']}: {row['unread']} answers were not understood.")
+
+
+def _note_uncut(rows: Sequence[dict[str, Any]]) -> None:
+    for row in rows:
+        if row["uncut"]:
+            note(f"{row['setting']}: nothing was cut in {row['uncut']} questions.")
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _interval(found: dict[str, Any], sign: str = "") -> str:
+    mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
+    # Adding zero takes the sign off a rounded -0.
+    return f"{round(mean, 1) + 0.0:{sign}.1f}\n{round(low)}..{round(high)}"

@@ -1,0 +1,219 @@
+"""Accuracy against tokens: questions about real files under several settings."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.generation.streamers import BaseStreamer
+
+from fastav_plugin.analysis.comparison import DENSE
+from fastav_plugin.attach import detach, unwrap
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.config import CONFIG_NAME, FastAVConfig
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.evaluation.answers_file import EvaluationFile
+from fastav_plugin.evaluation.matching import judge
+from fastav_plugin.evaluation.records import Answer, Question, Record, Source
+from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.model_overrides import find_override
+from fastav_plugin.tokens import Modality
+from fastav_plugin.upstream.arguments import cache_argument, cache_in
+
+
+def saved_overrides(directory: Path) -> dict[str, Any]:
+    """The settings in a checkpoint's `fastav_config.json` but the method; {} without the file."""
+    if not (directory / CONFIG_NAME).exists():
+        return {}
+    values = FastAVConfig.from_pretrained(directory).to_dict()
+    return {name: value for name, value in values.items() if name != "method"}
+
+
+def answer_questions(
+    model: Any,
+    processor: Any,
+    source: Source,
+    configs: Mapping[str, FastAVConfig] | Callable[[Question], Mapping[str, FastAVConfig]],
+    file: EvaluationFile,
+    tick: Callable[[str], None] = lambda name: None,
+    leave_out: Callable[[Question, str], None] | None = None,
+) -> list[Record]:
+    """Answer questions, dense and under each setting, with generate() of an unmodified model.
+
+    A question is prepared once for all settings.
+
+    Args:
+        model: the model, in evaluation mode.
+        processor: its processor, for reading the answers' tokens.
+        source: questions and their inputs.
+        configs: by name, of each question where a function gives them; dense is always there.
+        file: what is answered already, and where answers go.
+        tick: called after each question, answered now or before, with its task.
+        leave_out: called with a question whose media cannot be read, and the reason; None raises.
+
+    Returns:
+        One record per question that could be asked, in order.
+
+    Raises:
+        ConfigError: the file holds another question in the place of one of these, or media that
+            cannot be read and nobody is told of.
+    """
+    records = []
+    for question in source.questions:
+        record = file.records.get(question.key)
+        if record is None:
+            try:
+                inputs = move_inputs(source.inputs(question), model)
+            except ConfigError as error:
+                if leave_out is None:
+                    raise
+                leave_out(question, str(error))
+                tick(question.task)
+                continue
+            own = configs(question) if callable(configs) else configs
+            answers = answer_one(model, processor, inputs, question, own, source.max_new_tokens)
+            record = Record(question, answers)
+            file.append(record)
+        elif record.question != question:
+            raise ConfigError(
+                f"The file of answers holds {record.question.text!r} about {record.question.clip}, "
+                f"where {question.text!r} is asked now. Give another file."
+            )
+        records.append(record)
+        tick(question.task)
+    return records
+
+
+def answer_one(
+    model: Any,
+    processor: Any,
+    inputs: Mapping[str, Any],
+    question: Question,
+    configs: Mapping[str, FastAVConfig],
+    max_new_tokens: int = 1,
+) -> dict[str, Answer]:
+    """Answer one prompt, dense and under each setting.
+
+    Args:
+        model: the model, in evaluation mode.
+        processor: decodes token ids.
+        inputs: of generate(), batch size 1, on the model's device.
+        question: how the answer is judged.
+        configs: by name.
+        max_new_tokens: most tokens of an answer.
+    """
+    candidates: dict[str, FastAVConfig | None] = {DENSE: None, **configs}
+    dense_logits: Tensor | None = None
+    answers = {}
+    for name, config in candidates.items():
+        output, seconds = _generate(model, inputs, config, max_new_tokens)
+        logits = output.logits[0][0]
+        dense_logits = logits if dense_logits is None else dense_logits
+        ids = output.sequences[0, inputs["input_ids"].shape[1] :]
+        text = str(processor.decode(ids, skip_special_tokens=True)).strip()
+        read, score = judge(question.rule, text, question.right, question.choices)
+        answers[name] = Answer(
+            text=text,
+            read=read,
+            score=score,
+            kl=0.0 if config is None else divergence(dense_logits, logits),
+            seconds=seconds,
+            new_tokens=len(ids),
+            **_cost(model, inputs, cache_in(output)),
+        )
+    return answers
+
+
+def divergence(dense: Tensor, pruned: Tensor) -> float:
+    """KL(dense || pruned) in nats of distributions given as logits [..., vocabulary], summed.
+
+    Raises:
+        UnsupportedError: logits that are no distribution, as after an overflow of float16, or
+            a pruned one that rules out what dense allows.
+    """
+    p, q = (torch.log_softmax(logits.double(), dim=-1) for logits in (dense, pruned))
+    # A token that dense never says adds nothing, also where its logit is -inf in both.
+    found = float(torch.where(p == float("-inf"), 0.0, p.exp() * (p - q)).sum())
+    if not math.isfinite(found):
+        raise UnsupportedError(
+            f"The dense and the pruned logits have no finite KL (it is {found}): the "
+            "model's numbers overflow. Load it in `bfloat16` or `float32`."
+        )
+    return max(0.0, found)
+
+
+class _FirstToken(BaseStreamer):
+    """Notes when the first new token has reached the CPU, which waits for the device."""
+
+    def __init__(self) -> None:
+        self.puts, self.time = 0, 0.0
+
+    def put(self, value: Tensor) -> None:
+        """Take the prompt, then one token after another."""
+        self.puts += 1
+        if self.puts == 2:
+            self.time = time.perf_counter()
+
+    def end(self) -> None:
+        """Nothing is left to show."""
+
+
+def _generate(
+    model: Any, inputs: Mapping[str, Any], config: FastAVConfig | None, max_new_tokens: int
+) -> tuple[Any, float]:
+    """The output of generate() and the seconds until its first token."""
+    detach(model)
+    extra = {} if config is None else cache_argument(FastAVCache(config))
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    first, start = _FirstToken(), time.perf_counter()
+    head: Any = unwrap(model)
+    output = head.generate(
+        **inputs,
+        **extra,
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        output_logits=True,
+        return_dict_in_generate=True,
+        streamer=first,
+    )
+    detach(model)
+    return output, first.time - start
+
+
+def _cost(model: Any, inputs: Mapping[str, Any], cache: Any) -> dict[str, Any]:
+    """Tokens by layer and kind, theoretical cost, and the bytes the prompt left in the cache."""
+    if isinstance(cache, FastAVCache):
+        report = cache.report()
+        by_kind, tokens = report.modality_per_layer, report.tokens_per_layer
+        ratio, reason = report.flops_ratio, report.reason
+    else:
+        head = unwrap(model)
+        mask = inputs.get("attention_mask")
+        found = find_override(head).token_map(head.config, inputs["input_ids"], mask, dict(inputs))
+        layers = len(cache.layers)
+        tokens = [int(found.valid.sum())] * layers
+        by_kind = {k.name.lower(): [int(found.mask(k).sum())] * layers for k in Modality}
+        ratio, reason = 1.0, None
+    none = [0] * len(tokens)
+    pairs = zip(by_kind.get("image", none), by_kind.get("video", none), strict=True)
+    return {
+        "tokens": tokens,
+        "visual": [image + video for image, video in pairs],
+        "audio": by_kind.get("audio", none),
+        "flops_ratio": ratio,
+        "kv_bytes": sum(map(_prompt_bytes, cache.layers, tokens)),
+        "reason": reason,
+    }
+
+
+def _prompt_bytes(layer: Any, tokens: int) -> int:
+    """Bytes of a layer without the rows that the answer added."""
+    rows = int(layer.keys.shape[-2])
+    return int(layer.keys.nbytes + layer.values.nbytes) * min(rows, tokens) // rows

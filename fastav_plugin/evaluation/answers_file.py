@@ -1,0 +1,135 @@
+"""The answers of an evaluation as JSON lines, from which a stopped run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from fastav_plugin.calibration_file import CALIBRATION_NAME
+from fastav_plugin.config import CONFIG_NAME
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.records import Answer, Question, Record
+
+_MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
+
+
+class EvaluationFile:
+    """Records on disk behind a header that says which model and settings they belong to.
+
+    A line is written as soon as a question is answered, so a run that was killed goes on where
+    it stopped; half a line at the end is thrown away.
+
+    Args:
+        path: the file; None keeps nothing on disk.
+        header: model and settings, plain JSON data.
+
+    Raises:
+        ConfigError: the file belongs to another model or other settings, or is none of ours.
+    """
+
+    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
+        self.records: dict[str, Record] = {}
+        self._file: TextIO | None = None
+        if path is None:
+            return
+        header = json.loads(json.dumps(header))
+        try:
+            lines = _whole_lines(path)
+            if lines:
+                _check_header(path, lines[0], header)
+                self.records = _read(path, lines[1:])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("a", encoding="utf-8")
+            if not lines:
+                self._write(header)
+        except OSError as error:
+            raise ConfigError(f"Cannot use '{path}' for answers: {error}.") from error
+
+    def __enter__(self) -> EvaluationFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def append(self, record: Record) -> None:
+        """Keep a record, and write it to the file."""
+        self.records[record.question.key] = record
+        self._write(asdict(record))
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write(self, data: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(data) + "\n")
+            self._file.flush()
+
+
+def model_digest(directory: Path) -> str:
+    """SHA-256 of a checkpoint's files; pruning settings saved next to them are left out."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.iterdir()):
+        if path.suffix in _MODEL_FILES and path.name not in (CONFIG_NAME, CALIBRATION_NAME):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{path.name} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that were written to their end; the rest is cut off the file."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    lines = content[:whole].decode("utf-8", errors="replace").split("\n")[:-1]
+    if lines and whole < len(content) and _is_ours(lines[0]):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+    if content and not lines:
+        raise ConfigError(f"'{path}' was not written by `fastav eval`. Give another file.")
+    return lines
+
+
+def _is_ours(line: str) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "suite" in found
+
+
+def _check_header(path: Path, line: str, header: dict[str, Any]) -> None:
+    if not _is_ours(line):
+        raise ConfigError(f"'{path}' was not written by `fastav eval`. Give another file.")
+    found = json.loads(line)
+    names = [name for name in {**header, **found} if found.get(name) != header.get(name)]
+    if names:
+        raise ConfigError(
+            f"'{path}' holds answers of another evaluation: {', '.join(names)} differ. "
+            "Give another file, or the same model and settings."
+        )
+
+
+def _read(path: Path, lines: list[str]) -> dict[str, Record]:
+    records: dict[str, Record] = {}
+    for number, line in enumerate(lines, start=2):
+        try:
+            values = json.loads(line)
+            asked = values["question"]
+            lists = {name: tuple(asked[name]) for name in ("right", "choices")}
+            question = Question(**{**asked, **lists})
+            answers = {name: Answer(**answer) for name, answer in values["answers"].items()}
+            record = Record(question, answers)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ConfigError(
+                f"Line {number} of '{path}' is no answer of `fastav eval`. Remove the line."
+            ) from error
+        records.setdefault(record.question.key, record)
+    return records

@@ -1,0 +1,155 @@
+"""A benchmark's file as questions of an evaluation."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.formats.base import Entry, Format, fill_template
+from fastav_plugin.evaluation.formats.fields import Fault, Row, join_rows, parse_rows, read_table
+from fastav_plugin.evaluation.formats.registry import find_format
+from fastav_plugin.evaluation.matching import RULES
+from fastav_plugin.evaluation.records import Question
+from fastav_plugin.evaluation.sample import MEDIA, Sample, find_media
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """The questions of one file.
+
+    Attributes:
+        form: its format, with the prompt, rule and length that are used.
+        questions: those about one clip next to each other, otherwise in the file's order.
+        samples: media and prompt of each question, by its key.
+        places: where in the file each question stands, by its key.
+        faults: rows that are left out, and why.
+        digest: SHA-256 of the file, and of that with the answers.
+    """
+
+    form: Format
+    questions: list[Question]
+    samples: Mapping[str, Sample]
+    places: Mapping[str, str]
+    faults: list[Fault]
+    digest: str
+
+    def facts(self) -> dict[str, Any]:
+        """What answers depend on: of another file or prompt they are not to be mixed."""
+        return {
+            "data": self.digest,
+            "format": self.form.name,
+            "prompt": self.form.template,
+            "rule": self.form.rule,
+            "max_new_tokens": self.form.max_new_tokens,
+        }
+
+
+def read_benchmark(
+    path: Path,
+    *,
+    name: str | None = None,
+    media: Sequence[Path] = (),
+    answers: Path | None = None,
+    template: str | None = None,
+    rule: str | None = None,
+    max_new_tokens: int | None = None,
+    limit: int | None = None,
+) -> Benchmark:
+    """Read a file of a published format.
+
+    Args:
+        path: the file.
+        name: of the format; None to tell it by the first row.
+        media: folders with the media; without any, the file's own.
+        answers: a second file, joined by `question_id`.
+        template: a prompt instead of the format's.
+        rule: a matching rule instead of the format's; captions stay captions.
+        max_new_tokens: instead of the format's.
+        limit: only the first so many rows of the file.
+
+    Raises:
+        ConfigError: the file as a whole cannot be used, or an option is wrong.
+    """
+    table = read_table(path)
+    if answers is not None:
+        table = join_rows(table, read_table(answers), "question_id")
+    form = find_format(name, table, path)
+    if table.document is not None and form.document is not None:
+        table = form.document(table.document)
+    form = _adapt(form, template, rule, max_new_tokens)
+    folders = list(media) or [path.parent]
+    find = partial(find_media, folders)
+
+    def parse(row: Row) -> tuple[Question, Sample]:
+        entry = form.parse(row, find)
+        video, image, audio = (entry.media.get(kind) for kind in MEDIA)
+        text = fill_template(form.template, entry)
+        sample = Sample(text, video, image, audio, entry.sound)
+        return _question(form, row, entry, sample, folders), sample
+
+    pairs, faults = parse_rows(table.rows, parse, limit)
+    by_clip: dict[str, list[tuple[Question, Sample]]] = {}
+    for question, sample in pairs:
+        by_clip.setdefault(question.clip, []).append((question, sample))
+    ordered = [pair for same in by_clip.values() for pair in same]
+    return Benchmark(
+        form,
+        [question for question, _ in ordered],
+        {question.key: sample for question, sample in ordered},
+        {str(row.index): row.place for row in table.rows},
+        [*table.faults, *faults],
+        _digest(path, answers),
+    )
+
+
+def _adapt(
+    form: Format, template: str | None, rule: str | None, max_new_tokens: int | None
+) -> Format:
+    if rule is not None and rule not in RULES:
+        raise ConfigError(f"Unknown matching rule {rule!r}. Known: {', '.join(RULES)}.")
+    if template is not None:
+        # A wrong template is the user's mistake and not that of every row.
+        template = template.replace("\\n", "\n")
+        fill_template(template, Entry("", "", (), {}))
+    return replace(
+        form,
+        template=form.template if template is None else template,
+        rule=form.rule if rule is None else rule,
+        max_new_tokens=form.max_new_tokens if max_new_tokens is None else max_new_tokens,
+    )
+
+
+def _question(
+    form: Format, row: Row, entry: Entry, sample: Sample, folders: Sequence[Path]
+) -> Question:
+    names = [_name(path, folders) for path in sample.files if path is not None]
+    return Question(
+        part=form.name,
+        key=str(row.index),
+        clip=" + ".join(names),
+        task=entry.task,
+        text=sample.question,
+        right=entry.right,
+        rule=entry.rule or form.rule,
+        choices=entry.choices,
+        chance=entry.chance,
+    )
+
+
+def _name(path: Path, folders: Sequence[Path]) -> str:
+    """A path below the media folders, which may be elsewhere when a run goes on."""
+    below = next((folder for folder in folders if path.is_relative_to(folder)), None)
+    return (path if below is None else path.relative_to(below)).as_posix()
+
+
+def _digest(*paths: Path | None) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        if path is not None:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""`fastav bench`: time, memory and FLOPs of pruned prefills and their parts."""

@@ -1,0 +1,173 @@
+"""What `fastav bench` reads its numbers from: clocks, the process's memory, the machine."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor
+from transformers import StoppingCriteria
+
+from fastav_plugin import __version__
+from fastav_plugin.pruning.prefill import Prefill
+
+#: Parts of the pruner, and the methods of `Prefill` in which each of them happens.
+PARTS = {
+    "selection": ("_select",),
+    "scoring": ("observe",),
+    "gathering": ("enter", "pick_entrance"),
+}
+
+
+def now(device: torch.device | str = "cpu") -> float:
+    """Seconds of a clock that waits for the device."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+class StepClock(StoppingCriteria):
+    """Notes when each new token is there, and stops nothing.
+
+    Attributes:
+        times: one per new token, seconds.
+    """
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Bool [B], False everywhere."""
+        self.times.append(now(input_ids.device))
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+
+@contextmanager
+def clock_on_pruner(device: torch.device | str = "cpu") -> Iterator[dict[str, float]]:
+    """Add up the seconds that each of `PARTS` takes during the block, each without the others."""
+    spent = dict.fromkeys(PARTS, 0.0)
+    running: list[list[Any]] = []  # part and when it last went on, innermost last
+    originals = {name: getattr(Prefill, name) for names in PARTS.values() for name in names}
+
+    def pause() -> None:
+        if running:
+            part, since = running[-1]
+            spent[part] += now(device) - since
+
+    def clocked(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            pause()
+            running.append([part, now(device)])
+            try:
+                return method(*args, **kwargs)
+            finally:
+                pause()
+                running.pop()
+                if running:
+                    running[-1][1] = now(device)
+
+        return call
+
+    for part, names in PARTS.items():
+        for name in names:
+            setattr(Prefill, name, clocked(part, originals[name]))
+    try:
+        yield spent
+    finally:
+        for name, method in originals.items():
+            setattr(Prefill, name, method)
+
+
+def peak_memory(device: torch.device | str = "cpu") -> int | None:
+    """Most bytes held since `forget_peak_memory`: of the GPU, or of this process.
+
+    None where nobody tells.
+    """
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:
+        return None
+    lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return int(lines["VmHWM"].split()[0]) * 1024 if "VmHWM" in lines else None
+
+
+def forget_peak_memory(device: torch.device | str = "cpu") -> None:
+    """Count the peak from now on, where the system allows it.
+
+    Freed memory goes back to the system first, so that no later run finds it for nothing.
+    """
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return
+
+
+def spread(values: Sequence[float]) -> float:
+    """Interquartile range; 0 for a single value."""
+    if len(values) < 2:
+        return 0.0
+    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+    return high - low
+
+
+def machine(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Hardware and versions that a measurement belongs to, as plain JSON data."""
+    cuda = torch.device(device).type == "cuda"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "processor": _processor(),
+        "system": platform.system(),
+        "cores": cores,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if cuda else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "fastav_plugin": __version__,
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package is used from; None outside a checkout."""
+    folder = Path(__file__).parents[3]
+    if not (folder / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "--short", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()

@@ -1,0 +1,1 @@
+"""`fastav demo`: three clips, or one of the user's own, answered dense and pruned."""

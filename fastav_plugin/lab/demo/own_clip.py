@@ -1,0 +1,147 @@
+"""A clip of the user's own and questions about it, in the words that the testbed's model knows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.lab.testbed.words import build_tokenizer, vocabulary
+from fastav_plugin.lab.testbed.world import (
+    CLIP_SECONDS,
+    COLOURS,
+    FRAMES_PER_SECOND,
+    SAMPLE_RATE,
+    SHAPES,
+    SOUNDS,
+)
+from fastav_plugin.media.decode import pyav
+
+FORMS = (
+    "Is the SHAPE visible?",
+    "Is the SOUND heard?",
+    "Do sound and picture match?",
+    "Which colour is the SHAPE?",
+    "Which sound is heard?",
+    "When is the SOUND heard?",
+)
+KNOWN = (
+    f"Shapes: {', '.join(SHAPES)}. Colours: {', '.join(COLOURS)}. Sounds: {', '.join(SOUNDS)}. "
+    f"Questions: {' '.join(FORMS)}"
+)
+KNOWLEDGE = (
+    f"The model has seen nothing but drawn clips of 2 to {CLIP_SECONDS} s: flat coloured shapes "
+    "that drift over a texture, six synthetic sounds over noise.",
+    KNOWN,
+    "It cannot say that it does not know: of people, speech, music, text, or a shape that is not "
+    "there, it answers with one of its words all the same. What the pruning costs and whether it "
+    "changes an answer holds for any clip; whether an answer is true, only for clips like its own.",
+)
+#: Longer edges are brought down to this before anything else; the model sees about 112 pixels.
+_LONGEST_EDGE = 448
+
+
+def default_questions() -> list[str]:
+    """Which shapes are seen, which sounds are heard, and whether they match."""
+    seen = [f"Is the {name} visible?" for name in SHAPES]
+    heard = [f"Is the {name} heard?" for name in SOUNDS]
+    return [*seen, *heard, "Do sound and picture match?"]
+
+
+def check_questions(questions: Sequence[str]) -> None:
+    """Refuse what the model has no words for, or has never been asked.
+
+    Raises:
+        ConfigError: an unknown word or form of question; the message names the known ones.
+    """
+    normalise = build_tokenizer().backend_tokenizer.normalizer.normalize_str
+    classes = {**dict.fromkeys(SHAPES, "shape"), **dict.fromkeys(SOUNDS, "sound")}
+    forms = {" ".join(normalise(form).split()) for form in FORMS}
+    for question in questions:
+        words = normalise(question).split()
+        for word in words:
+            if word not in vocabulary():
+                raise ConfigError(f"The model does not know the word {word!r}. {KNOWN}")
+        if " ".join(classes.get(word, word) for word in words) not in forms:
+            raise ConfigError(f"The model was never asked questions like {question!r}. {KNOWN}")
+
+
+def read_start(
+    path: Path, seconds: float = CLIP_SECONDS
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], list[str]]:
+    """Read the first seconds of any file with pictures.
+
+    Args:
+        path: the file.
+        seconds: the rest is left out.
+
+    Returns:
+        frames, uint8 [T, H, W, 3], two per second, T even; the waveform, float32 [n] at 16 kHz,
+        as long as the frames; and remarks on what was left out or missing.
+
+    Raises:
+        ConfigError: the file cannot be read or has no pictures.
+        UnsupportedError: PyAV is not installed.
+    """
+    av = pyav()
+    remarks = []
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise ValueError("it holds no pictures")
+            frames, more = _read_frames(container, seconds)
+        if not frames:
+            raise ValueError("it holds no frame that can be decoded")
+        with av.open(str(path)) as container:
+            sound = _read_sound(container, seconds) if container.streams.audio else None
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise ConfigError(f"Cannot read the media file '{path}': {error}") from error
+    if len(frames) % 2:
+        frames.append(frames[-1])
+    length = len(frames) / FRAMES_PER_SECOND
+    if more:
+        remarks.append(f"Only the first {seconds:.0f} s of {path.name} are used.")
+    elif length < seconds:
+        remarks.append(f"{path.name} lasts {length:.0f} s; the model knows clips of {seconds:.0f}.")
+    if sound is None:
+        remarks.append(f"{path.name} has no sound: the model hears silence.")
+    waveform = np.zeros(round(length * SAMPLE_RATE), np.float32)
+    if sound is not None:
+        waveform[: len(sound)] = sound[: len(waveform)]
+    return np.stack(frames), waveform, remarks
+
+
+def _read_frames(container: Any, seconds: float) -> tuple[list[npt.NDArray[np.uint8]], bool]:
+    """Frames two per second, and whether there are more after the last second."""
+    frames: list[npt.NDArray[np.uint8]] = []
+    start: float | None = None
+    for frame in container.decode(video=0):
+        time = float(frame.time or 0.0)
+        start = time if start is None else start
+        if time - start >= seconds - 1e-3:
+            return frames, True
+        # A frame stands for every moment from its own time on.
+        if time - start >= len(frames) / FRAMES_PER_SECOND - 1e-3:
+            scale = min(1.0, _LONGEST_EDGE / max(frame.width, frame.height))
+            width, height = (max(2, round(edge * scale)) for edge in (frame.width, frame.height))
+            picture = frame.to_ndarray(format="rgb24", width=width, height=height)
+            frames.append(np.asarray(picture, np.uint8))
+    return frames, False
+
+
+def _read_sound(container: Any, seconds: float) -> npt.NDArray[np.float32]:
+    import av
+
+    pieces: list[npt.NDArray[np.float32]] = []
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    for frame in container.decode(audio=0):
+        pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(frame))
+        if sum(map(len, pieces)) >= seconds * SAMPLE_RATE:
+            break
+    else:
+        pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(None))
+    return np.concatenate([np.zeros(0, np.float32), *pieces])

@@ -1,0 +1,1 @@
+"""A small audio-visual model that answers, and the synthetic world it was trained on."""

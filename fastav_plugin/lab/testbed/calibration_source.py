@@ -1,0 +1,69 @@
+"""Clips made for a calibration: questions of the kind that the embedded model was trained on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from typing_extensions import override
+
+from fastav_plugin.calibration.data import Source, digest_of
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.evaluation.sample import Sample
+from fastav_plugin.evaluation.sample_inputs import SampleInputs
+from fastav_plugin.installation import install_hint
+from fastav_plugin.lab.testbed.media import write_clip
+from fastav_plugin.lab.testbed.tasks import training_questions
+from fastav_plugin.lab.testbed.world import FIRST_TRAINING_SEED, sample_clip
+
+#: Seeds that one `seed` of the generated clips may use.
+_SEEDS = 100_000
+
+
+class GeneratedSource(Source):
+    """Questions about clips of the testbed's world, of the kind that its model was trained on.
+
+    Every clip is written as an mp4 file and read back. None is among those that `fastav eval`
+    asks about.
+
+    Args:
+        prepare: makes the inputs of a sample.
+        count: how many clips, with one question each.
+        seed: which ones.
+    """
+
+    def __init__(self, prepare: SampleInputs, count: int, seed: int = 0) -> None:
+        if not 0 < count <= _SEEDS:
+            raise ConfigError(f"The number of clips must lie in [1, {_SEEDS}], got {count}.")
+        self._prepare = prepare
+        self._count = count
+        self._first = FIRST_TRAINING_SEED + seed * _SEEDS
+
+    def __len__(self) -> int:
+        return self._count
+
+    @override
+    def media(self, index: int) -> Hashable:
+        return index
+
+    @override
+    def inputs(self, index: int) -> dict[str, Any]:
+        clip = sample_clip(self._first + index)
+        (asked,) = training_questions(clip, np.random.default_rng((clip.seed, 7)), 1)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            try:
+                write_clip(path, clip)
+            except ImportError as error:
+                raise UnsupportedError(
+                    f"Making clips needs PyAV. {install_hint('media')}"
+                ) from error
+            return self._prepare(Sample(asked.text, video=path))
+
+    @property
+    @override
+    def digest(self) -> str:
+        return digest_of(["generated", self._first, self._count])

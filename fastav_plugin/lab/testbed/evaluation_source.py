@@ -1,0 +1,120 @@
+"""The testbed's held-out questions as a source of an evaluation, each clip through a real file."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import Qwen2_5OmniProcessor
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.evaluation.records import Question
+from fastav_plugin.installation import install_hint
+from fastav_plugin.lab.testbed.model import prepare_inputs
+from fastav_plugin.lab.testbed.tasks import CHANCE, TASKS, Item, held_out_items
+
+#: Held-out sets: clip seeds never trained on; and combinations of shape, colour and sound.
+CLIPS, COMBINATIONS = "clips", "combinations"
+QUESTIONS = 1002
+
+
+def items_of(
+    held_out: Sequence[str], count: int = QUESTIONS, limit: int | None = None, first_seed: int = 0
+) -> list[tuple[str, Item]]:
+    """Draw the questions, the same ones each time, as many of every task.
+
+    Args:
+        held_out: `CLIPS`, `COMBINATIONS` or both.
+        count: of each set, rounded up to a multiple of the number of tasks. Fewer questions are
+            always among more.
+        limit: only the first so many of each set.
+        first_seed: as in `held_out_items`.
+
+    Returns:
+        Each item with the set it is of.
+    """
+    per_task = -(-count // len(TASKS))
+    return [
+        (name, item)
+        for name in held_out
+        for item in held_out_items(
+            per_task, combinations=name == COMBINATIONS, first_seed=first_seed
+        )[:limit]
+    ]
+
+
+class TestbedSource:
+    """Items of the testbed as questions with one-word answers.
+
+    A clip is written as an mp4 file and read back once for questions that follow each other.
+
+    Args:
+        processor: a Qwen2_5OmniProcessor.
+        items: each with the name of the part it belongs to.
+
+    Raises:
+        UnsupportedError: another processor.
+    """
+
+    #: Not a test, whatever its name begins with.
+    __test__ = False
+    max_new_tokens = 1
+
+    def __init__(self, processor: Any, items: Sequence[tuple[str, Item]]) -> None:
+        if not isinstance(processor, Qwen2_5OmniProcessor):
+            raise UnsupportedError(
+                "The testbed's prompts are made for a Qwen2_5OmniProcessor, got "
+                f"{type(processor).__name__}. Give a Qwen2.5-Omni checkpoint."
+            )
+        self._processor = processor
+        self._items = {_key(part, item): item for part, item in items}
+        self.questions = [make_question(part, item) for part, item in items]
+        self._read: tuple[Any, tuple[Any, Any]] | None = None
+
+    def inputs(self, question: Question) -> Mapping[str, Any]:
+        """Inputs of generate() for one question.
+
+        Raises:
+            UnsupportedError: PyAV is not installed.
+        """
+        item = self._items[question.key]
+        clip = item.seed, item.difficulty
+        if self._read is None or self._read[0] != clip:
+            self._read = clip, _through_a_file(item)
+        return dict(prepare_inputs(self._processor, *self._read[1], question.text))
+
+
+def make_question(part: str, item: Item) -> Question:
+    """An item as a question of an evaluation."""
+    asked = item.question
+    return Question(
+        part=part,
+        key=_key(part, item),
+        clip=f"{part}/{item.seed}",
+        task=asked.task,
+        text=asked.text,
+        right=(asked.answer,),
+        chance=CHANCE[asked.task],
+    )
+
+
+def _key(part: str, item: Item) -> str:
+    return f"{part}/{item.seed}/{item.question.task}"
+
+
+def _through_a_file(item: Item) -> tuple[Any, Any]:
+    """Frames and samples of a clip as they come out of an mp4 file."""
+    try:
+        from fastav_plugin.lab.testbed.media import write_clip
+        from fastav_plugin.media.clips import read_clip
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "clip.mp4"
+            write_clip(path, item.clip())
+            return read_clip(path)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"The evaluation writes and reads mp4 files. {install_hint('media')}"
+        ) from error

@@ -1,0 +1,155 @@
+"""What a longer text loses: `python -m fastav_plugin.lab.testbed.training.longer_answers`.
+
+The model's answers are one word, so a longer text is made of what it knows: its dense answer, the
+end of that turn, another question about the same clip and its dense answer, all put into its mouth
+token by token in one generate(). Every token's distribution is compared with the dense one; the
+last token answers a question that no cut could know of.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.progress import track
+from torch import Tensor
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    Qwen2_5OmniProcessor,
+    Qwen2_5OmniThinkerForConditionalGeneration,
+)
+
+from fastav_plugin.attach import detach
+from fastav_plugin.cache import FastAVCache
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.lab.testbed.media import write_clip
+from fastav_plugin.lab.testbed.model import MODEL_PATH, prepare_inputs
+from fastav_plugin.lab.testbed.tasks import Item, clips_asked_twice
+from fastav_plugin.media.clips import read_clip
+from fastav_plugin.upstream.arguments import cache_argument
+
+LATE = "late_removal"
+METHODS = ("fastav", "divprune", "fastav+divprune")
+COMPARED = ("none", LATE, *(name for m in METHODS for name in (m, f"{m}+{LATE}")))
+#: Tokens of the text: the first answer, what lies between, and the answer to the second question.
+FIRST, BETWEEN, SECOND = "first answer", "between", "second answer"
+
+
+class _Dictated(LogitsProcessor):
+    """Leaves one token at each step."""
+
+    def __init__(self, start: int, text: Tensor) -> None:
+        self._start, self._text = start, text
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        only = torch.full_like(scores, float("-inf"))
+        only[:, self._text[input_ids.shape[1] - self._start]] = 0
+        return only
+
+
+def dictate(
+    model: Any, inputs: Mapping[str, Any], text: Tensor, config: FastAVConfig | None
+) -> Tensor:
+    """The model's own logits [n, vocabulary] before each of n tokens put into its mouth.
+
+    Args:
+        model: in evaluation mode.
+        inputs: of generate(), batch size 1.
+        text: int64 [n].
+        config: what to prune; None for the stock model.
+    """
+    extra = {} if config is None else cache_argument(FastAVCache(config))
+    dictated = LogitsProcessorList([_Dictated(inputs["input_ids"].shape[1], text)])
+    output = model.generate(
+        **inputs,
+        **extra,
+        logits_processor=dictated,
+        max_new_tokens=len(text),
+        do_sample=False,
+        # The end of a turn must not end the text, and padding is never dictated.
+        eos_token_id=model.generation_config.pad_token_id,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    detach(model)
+    return torch.cat(output.logits)
+
+
+def compare_text(
+    model: Any, processor: Qwen2_5OmniProcessor, items: list[Item], configs: dict[str, FastAVConfig]
+) -> dict[str, dict[str, list[tuple[float, bool]]]]:
+    """KL from dense, in nats, and whether the most likely token is the same.
+
+    Args:
+        model: the thinker.
+        processor: its processor.
+        items: two questions about one clip.
+        configs: by name.
+
+    Returns:
+        By name and part of the text, one pair for each of its tokens.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_clip(path, items[0].clip())
+        media = read_clip(path)
+    inputs = prepare_inputs(processor, *media, items[0].question.text).to(model.device)
+    chat = [{"role": "user", "content": items[1].question.text}]
+    turn = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    between = processor.tokenizer("<|im_end|>" + turn, return_tensors="pt").input_ids[0]
+    answer = dictate(model, inputs, between[:1], None)[0].argmax()
+    # The last token is dictated too, but what counts is what comes before it.
+    text = torch.cat([answer[None].cpu(), between, between[:1]])
+    dense = dictate(model, inputs, text, None).double().log_softmax(dim=-1)
+    places = {FIRST: [0], BETWEEN: range(1, len(text) - 1), SECOND: [len(text) - 1]}
+    found = {}
+    for name, config in configs.items():
+        pruned = dictate(model, inputs, text, config).double().log_softmax(dim=-1)
+        kl = (dense.exp() * (dense - pruned)).sum(dim=-1).clamp(min=0)
+        same = dense.argmax(dim=-1) == pruned.argmax(dim=-1)
+        found[name] = {
+            part: [(float(kl[place]), bool(same[place])) for place in own]
+            for part, own in places.items()
+        }
+    return found
+
+
+def measure(
+    model: Annotated[Path, typer.Option(help="Folder of the model.")] = MODEL_PATH,
+    clips: Annotated[int, typer.Option(help="Clips never trained on.")] = 60,
+) -> None:
+    """Print mean KL and agreement with dense per method and part of the text as JSON."""
+    thinker = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+    processor = Qwen2_5OmniProcessor.from_pretrained(model)
+    asked = [items[:2] for items in clips_asked_twice(clips)]
+    config = FastAVConfig.from_pretrained(model)
+    configs = {method: config.replace(method=method) for method in COMPARED}
+    texts = [
+        compare_text(thinker, processor, items, configs)
+        for items in track(asked, description="clips")
+    ]
+    found = {}
+    for method in COMPARED:
+        found[method] = {
+            part: _means([pair for text in texts for pair in text[method][part]])
+            for part in (FIRST, BETWEEN, SECOND)
+        }
+    typer.echo(json.dumps({"clips": len(texts), "methods": found}))
+
+
+def _means(pairs: list[tuple[float, bool]]) -> dict[str, float]:
+    return {
+        "kl": round(statistics.fmean(kl for kl, _ in pairs), 4),
+        "agreement": round(statistics.fmean(same for _, same in pairs), 4),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(measure)

@@ -1,0 +1,1 @@
+"""The one reader of media files, for commands, processors and servers."""

@@ -1,0 +1,238 @@
+"""Files into the inputs of generate(), through a checkpoint's own processor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.media.clips import read_clip, read_waveform
+from fastav_plugin.media.decode import Frames, Waveform, pyav
+
+#: How the sound of a video file is used.
+SOUND = ("separate", "interleaved", "none")
+
+
+@dataclass
+class Media:
+    """Pictures and sounds of one prompt.
+
+    Attributes:
+        images: uint8 [H, W, 3] each.
+        frames: uint8 [T, H, W, 3], `fps` per second; None without a video.
+        fps: frames per second of `frames`.
+        waveform: float32 [n] at 16 kHz; None without sound.
+        interleaved: whether the sound belongs to the video and goes between its frames.
+    """
+
+    images: list[Frames] = field(default_factory=list)
+    frames: Frames | None = None
+    fps: float = 2.0
+    waveform: Waveform | None = None
+    interleaved: bool = False
+
+
+def read_media(
+    *,
+    images: list[Path],
+    video: Path | None,
+    audio: Path | None,
+    fps: float = 2.0,
+    max_frames: int | None = None,
+    sound: str = "separate",
+) -> Media:
+    """Read picture, video and sound files.
+
+    Args:
+        images: picture files.
+        video: a file with a video stream.
+        audio: a file with an audio stream; goes before the video's own sound.
+        fps: frames taken of each second.
+        max_frames: at most this many frames, spread evenly over the video.
+        sound: what to do with the video's own sound: "separate", "interleaved" or "none".
+
+    Raises:
+        ConfigError: a file that cannot be read.
+        UnsupportedError: PyAV is not installed.
+    """
+    av = pyav()
+
+    media = Media(fps=fps)
+    current: Path | None = None
+    try:
+        for current in images:
+            media.images.append(_read_image(current))
+        if video is not None:
+            current = video
+            frames, waveform = read_clip(video, fps)
+            media.frames = spread_frames(frames, max_frames)
+            media.fps = fps * len(media.frames) / len(frames)
+            if sound != "none" and audio is None and waveform.any():
+                media.waveform, media.interleaved = waveform, sound == "interleaved"
+        if audio is not None:
+            current = audio
+            media.waveform = _read_sound(audio)
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        raise ConfigError(f"Cannot read the media file '{current}': {error}") from error
+    return media
+
+
+def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any]:
+    """Make the inputs of generate() for one question about some media.
+
+    Args:
+        processor: the checkpoint's processor, with a chat template.
+        media: pictures and sounds.
+        question: the user's text.
+
+    Raises:
+        UnsupportedError: media that the processor does not take, or no chat template.
+    """
+    takes = {
+        "images": hasattr(processor, "image_processor"),
+        "video": hasattr(processor, "video_processor"),
+        "audio": hasattr(processor, "feature_extractor"),
+    }
+    given = {
+        "images": bool(media.images),
+        "video": media.frames is not None,
+        # The sound of a video is left out where the model hears nothing.
+        "audio": media.waveform is not None and (takes["audio"] or media.frames is None),
+    }
+    for kind, present in given.items():
+        if present and not takes[kind]:
+            taken = ", ".join(name for name, yes in takes.items() if yes) or "text alone"
+            raise UnsupportedError(f"{type(processor).__name__} takes no {kind}, only {taken}.")
+    if not getattr(processor, "chat_template", None):
+        raise UnsupportedError(
+            f"{type(processor).__name__} has no chat template. Add chat_template.jinja to the "
+            "checkpoint's folder."
+        )
+    interleaved = given["audio"] and given["video"] and media.interleaved
+    content = [{"type": "image"} for _ in media.images]
+    content += [{"type": "video"}] if given["video"] else []
+    content += [{"type": "audio"}] if given["audio"] and not interleaved else []
+    message = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
+    text = processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
+    arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
+    if media.images:
+        arguments["images"] = media.images
+    if given["video"]:
+        assert media.frames is not None
+        arguments |= video_arguments(processor, [(media.frames, media.fps)])
+    if given["audio"]:
+        arguments["audio"] = [media.waveform]
+    if interleaved:
+        arguments |= {"load_audio_from_video": True, "audio_from_video_indices": [0]}
+    bos = getattr(processor.tokenizer, "bos_token", None)
+    if bos and text.startswith(bos):
+        arguments["add_special_tokens"] = False
+    inputs = dict(processor(**arguments))
+    if interleaved:
+        inputs["use_audio_in_video"] = True
+    return inputs
+
+
+def prepare_files(
+    processor: Any,
+    question: str,
+    *,
+    images: list[Path],
+    video: Path | None,
+    audio: Path | None,
+    frames: int | None = None,
+    sound: str = "separate",
+) -> dict[str, Any]:
+    """Make the inputs of generate() with a processor that reads files itself.
+
+    Args:
+        processor: one of ours; it samples frames and lays sound out as its model was trained.
+        question: the user's text.
+        images: at most one picture file.
+        video: a file with a video stream.
+        audio: a file with an audio stream; goes before the video's own sound.
+        frames: frames to take of the video; None for the checkpoint's number.
+        sound: "none" leaves the video's own sound out.
+
+    Raises:
+        ConfigError: a file that cannot be read, or media the model does not take together.
+    """
+    if len(images) > 1:
+        raise ConfigError(f"{type(processor).__name__} takes one picture, got {len(images)}.")
+    return dict(
+        processor(
+            text=question,
+            image=images[0] if images else None,
+            video=video,
+            audio=audio,
+            num_frames=frames,
+            sound=sound != "none",
+        )
+    )
+
+
+def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> dict[str, Any]:
+    """Keywords of a processor for frames that were already sampled, and the times they stand for.
+
+    Args:
+        processor: one of transformers that takes video.
+        clips: frames, uint8 [T, H, W, 3], and how many of them make a second.
+    """
+    import torch
+    from transformers.video_utils import VideoMetadata
+
+    metadata = [
+        VideoMetadata(
+            total_num_frames=len(frames),
+            fps=fps,
+            duration=len(frames) / fps,
+            height=frames.shape[1],
+            width=frames.shape[2],
+            frames_indices=list(range(len(frames))),
+        )
+        for frames, fps in clips
+    ]
+    rates = [float(fps) for _, fps in clips]
+    options: dict[str, Any] = {
+        "do_sample_frames": False,
+        "video_metadata": metadata,
+        "fps": rates[0] if len(set(rates)) == 1 else rates,
+    }
+    # A processor class may have a size of its own that goes before the checkpoint's.
+    size = getattr(processor.video_processor, "size", None)
+    edges = {name: getattr(size, name, None) for name in ("shortest_edge", "longest_edge")}
+    if all(edges.values()):
+        options["size"] = edges
+    videos = [torch.from_numpy(frames).permute(0, 3, 1, 2) for frames, _ in clips]  # [T, 3, H, W]
+    return {"videos": videos, "videos_kwargs": options}
+
+
+def spread_frames(frames: Frames, most: int | None) -> Frames:
+    """Take at most `most` frames, an even number, spread evenly.
+
+    Args:
+        frames: uint8 [T, H, W, 3].
+        most: None for all.
+    """
+    if most is None or len(frames) <= most:
+        return frames
+    count = max(2, most - most % 2)
+    return frames[np.linspace(0, len(frames) - 1, count).round().astype(np.int64)]
+
+
+def _read_image(path: Path) -> Frames:
+    import av
+
+    with av.open(str(path)) as container:
+        return np.asarray(next(container.decode(video=0)).to_ndarray(format="rgb24"), np.uint8)
+
+
+def _read_sound(path: Path) -> Waveform:
+    waveform = read_waveform(path)
+    if not len(waveform):
+        raise ValueError("no sound could be decoded.")
+    return waveform

@@ -1,1 +1,0 @@
-"""The papers' tables on the embedded model: what is compared, at which cost, and what came out."""

@@ -1,0 +1,118 @@
+"""How many tokens each layer would see: a dry run of the engine, without a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.hooks.base import LayerHook, LayerHookList, LayerView, method_hooks
+from fastav_plugin.layers import arguments as layer_call
+from fastav_plugin.layers.kv_layer import FastAVLayer
+from fastav_plugin.pruning.prefill import Prefill, Setting
+from fastav_plugin.tokens import TokenMap
+
+#: Text tokens that go before the media, as in the usual chat templates.
+_SYSTEM_PROMPT = 14
+
+
+@dataclass(frozen=True)
+class PromptSize:
+    """How many tokens of each modality a prompt has.
+
+    Attributes:
+        text, image, video, audio: token counts.
+        frames: video frames that `video` is split into; 0 where they are unknown.
+    """
+
+    text: int = 50
+    image: int = 0
+    video: int = 676
+    audio: int = 1496
+    frames: int = 0
+
+    def token_map(self) -> TokenMap:
+        """A prompt of this size: system prompt, image, video, audio, question.
+
+        Raises:
+            ConfigError: no token at all, or frames that do not divide the video.
+        """
+        if self.frames and self.video % self.frames:
+            raise ConfigError(
+                f"{self.video} video tokens cannot be split into {self.frames} equal frames."
+            )
+        start = min(_SYSTEM_PROMPT, self.text // 2)
+        spans: dict[str, list[tuple[int, int]]] = {}
+        for name in ("image", "video", "audio"):
+            count = getattr(self, name)
+            spans[name] = [(start, start + count)] if count else []
+            start += count
+        length = self.text + self.image + self.video + self.audio
+        if length == 0:
+            raise ConfigError("A prompt needs at least one token, got none.")
+        each = self.video // self.frames if self.frames else None
+        return TokenMap.from_spans(length, **spans, tokens_per_frame=each)
+
+
+def plan_tokens(
+    config: FastAVConfig, tokens: TokenMap, layers: int
+) -> tuple[list[list[int]], str | None]:
+    """Tokens that each layer would see of each prompt.
+
+    The real hooks are asked to rehearse, on features and scores of no meaning: which rows they
+    name is arbitrary, how many is exact. The one exception is a rule of positions or frames
+    after DivPrune, whose count depends on which rows DivPrune picked: here they are taken to
+    lie evenly. Of hooks whose counts vary with the prompt (`LayerHook.counts_vary`) it is the
+    most they would keep.
+
+    Args:
+        config: what to prune.
+        tokens: map of the prompts, [B, T].
+        layers: decoder layers L of the model.
+
+    Returns:
+        The counts [B][L], lowest layer first, and why nothing is cut, or None.
+    """
+    hooks = LayerHookList(_Rehearsal(hook) for hook in method_hooks(config))
+    setting = Setting(
+        num_layers=layers,
+        flash=False,
+        min_media_tokens=config.min_media_tokens,
+        renumbered=False,
+        drafted=0,
+    )
+    prefill = Prefill(hooks, tokens.to("cpu"), setting)
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn((tokens.rows, tokens.length, 8), generator=generator)
+    counts: list[list[int]] = []
+    for layer in range(layers):
+        arguments: dict[str, Any] = {}
+        hidden = prefill.enter(layer, hidden, arguments, FastAVLayer())
+        counts.append((prefill.alive.positions >= 0).sum(dim=1).tolist())
+        if layer_call.REQUEST in arguments:
+            rows = hidden[:, None]  # [B, 1, K, 8]: one head, queries and keys alike
+            prefill.observe(rows, rows, None, None, None)
+    return [list(row) for row in zip(*counts, strict=True)], prefill.reason
+
+
+class _Rehearsal(LayerHook):
+    """A hook that answers as another rehearses."""
+
+    def __init__(self, hook: LayerHook) -> None:
+        self._hook = hook
+        self.needs_scores = hook.needs_scores
+        self.needs_rollout = hook.needs_rollout
+        self.may_empty = hook.may_empty
+
+    @override
+    def layers(self, num_layers: int) -> frozenset[int]:
+        return self._hook.layers(num_layers)
+
+    @override
+    def __call__(self, view: LayerView) -> Tensor | None:
+        return self._hook.rehearse(view)

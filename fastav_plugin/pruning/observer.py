@@ -1,0 +1,146 @@
+"""What attention shows of a prompt on its way through the layers: scores, queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.functional.scores import query_scores
+from fastav_plugin.hooks.base import LayerHookList
+from fastav_plugin.layers import arguments as layer_call
+from fastav_plugin.layers.causality import refuse_other_mask
+from fastav_plugin.layers.kv_layer import FastAVLayer
+from fastav_plugin.layers.tensor_parallel import ALONE
+from fastav_plugin.pruning.rollout_view import LayerAttention, Rollout
+from fastav_plugin.pruning.survivors import AliveRows
+
+
+class Observation:
+    """Scores of the layer just left; queries and keys of all layers as long as a hook needs them.
+
+    Args:
+        hooks: those of each place.
+        alive: the prompt's rows still alive.
+        drafted: trailing rows that a draft added to the prompt.
+
+    Attributes:
+        ranks: the processes that share the attention heads.
+        deepest: the last place at which a hook reads attention rollout, or 0.
+    """
+
+    def __init__(self, hooks: Mapping[int, LayerHookList], alive: AliveRows, drafted: int) -> None:
+        self.ranks = ALONE
+        self._alive = alive
+        self._drafted = drafted
+        self._scored = {
+            place for place, asked in hooks.items() if any(hook.needs_scores for hook in asked)
+        }
+        self._rolled = {
+            place for place, asked in hooks.items() if any(hook.needs_rollout for hook in asked)
+        }
+        self.deepest = max(self._rolled, default=0)
+        self._keeps = self._scores_this = False
+        self._past: tuple[int, Tensor | None] = (0, None)
+        self._scores: Tensor | None = None
+        self._rollout: Rollout | None = None
+        self._layers: list[LayerAttention] = []
+        self._checked: list[Any] = []
+
+    @property
+    def needed(self) -> bool:
+        """Whether some hook will read attention."""
+        return bool(self._scored or self._rolled)
+
+    def enter(self, layer: int, kv_layer: FastAVLayer) -> bool:
+        """Whether this layer's attention will be read by a hook at a later place."""
+        self._keeps, self._scores_this = layer < self.deepest, layer + 1 in self._scored
+        if self._keeps:
+            self._past = kv_layer.rows, kv_layer.valid
+        return self._keeps or self._scores_this
+
+    def observe(
+        self, query: Tensor, keys: Tensor, mask: Any, scaling: float | None, softcap: float | None
+    ) -> None:
+        """Read what the hooks need of one layer's attention.
+
+        Args:
+            query: [B, H, K, D], as it enters attention.
+            keys: [B, G, n + K, D], rows of earlier turns first.
+            mask: the mask attention got.
+            scaling: factor on the logits.
+            softcap: cap on the logits.
+        """
+        self.ranks.check(query.shape[1])
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+        if self._scores_this:
+            self._score(query, keys, mask, factor, softcap)
+        if self._keeps:
+            self._keep(query, keys, mask, factor, softcap)
+
+    def _score(
+        self, query: Tensor, keys: Tensor, mask: Any, scaling: float, softcap: float | None
+    ) -> None:
+        """Score the rows alive by the query of the last prompt row; drafted rows get 0."""
+        drafted, rows = self._drafted, query.shape[2]
+        seen, last = keys.shape[2] - drafted, rows - drafted - 1
+        visible = layer_call.visible_to(mask, last, seen)
+        if visible is None and self._alive.valid is not None:
+            visible = self._alive.valid[:, None, :seen].to(query.device)
+        scores = query_scores(
+            query[:, :, last : last + 1].squeeze(2),
+            keys[:, :, :seen],
+            scaling=scaling,
+            mask=visible,
+            softcap=softcap,
+        )
+        self._scores = torch.nn.functional.pad(scores[:, drafted - rows :], (0, drafted))
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _keep(
+        self, query: Tensor, keys: Tensor, mask: Any, scaling: float, softcap: float | None
+    ) -> None:
+        """Remember one layer's attention; a list that grows would be compiled for every layer."""
+        if softcap is not None:
+            raise UnsupportedError(
+                f"Attention rollout knows no cap on the logits (this model's is {softcap}). Use a "
+                "method that needs no rollout, such as 'fastav' or 'divprune'."
+            )
+        alive, end = self._alive, query.shape[2] - self._drafted
+        past, before = self._past
+        if not any(mask is known for known in self._checked):
+            refuse_other_mask(mask, alive.valid, before, past)
+            self._checked.append(mask)
+        self._layers.append(
+            LayerAttention(
+                query=query.detach()[:, :, :end],
+                keys=keys.detach()[:, :, : past + end],
+                scaling=scaling,
+                rows=None if alive.rows is None else alive.rows[:, :end],
+                valid=None if alive.valid is None else alive.valid[:, :end],
+                before=before,
+            )
+        )
+
+    def show(self, place: int) -> tuple[Tensor | None, Rollout | None]:
+        """Scores of the layer just left, over all heads, and the rollout below a place.
+
+        None for what no hook at this place asks for, or what attention did not hand over.
+        """
+        if place in self._rolled and len(self._layers) == place:
+            width = self._alive.brought - self._drafted
+            self._rollout = Rollout(self._layers, width, self._drafted, self.ranks)
+        return self.ranks.mean(self._scores), self._rollout
+
+    def leave(self, place: int) -> None:
+        """Forget what no hook at a later place reads."""
+        self._scores = None
+        if self._rollout is not None:
+            self._rollout.close()
+            self._rollout = None
+        if place >= self.deepest:
+            self._layers = []
+            self._checked = []

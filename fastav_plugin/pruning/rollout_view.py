@@ -1,0 +1,194 @@
+"""Attention rollout of a prompt that is being prefilled, for the hooks that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fastav_plugin.errors import StateError
+from fastav_plugin.functional.rollout import rollout_row
+from fastav_plugin.layers.tensor_parallel import ALONE, Ranks
+
+#: Vectors that a rollout matrix is multiplied by from the left: the last row's, and ones.
+_LAST, _ALL = "last", "all"
+
+
+@dataclass(frozen=True)
+class LayerAttention:
+    """What one layer's attention was made of, as references and not copies.
+
+    Attributes:
+        query: [B, H, K, D], as it enters attention; drafted rows are left out.
+        keys: [B, G, n + K, D], rows of earlier turns first: the KV cache's own.
+        scaling: factor on the logits.
+        rows: int64 [B, K], index of each row among those brought; None for the first K of them.
+        valid: bool [B, K], False for padding; None when every row is real.
+        before: bool [B, n], validity of the rows of earlier turns; None when all are real.
+    """
+
+    query: Tensor
+    keys: Tensor
+    scaling: float
+    rows: Tensor | None
+    valid: Tensor | None
+    before: Tensor | None
+
+    def narrow(self, vectors: Tensor) -> Tensor:
+        """Of entries for all rows brought, [M, B, W], those of this layer's rows: [M, B, K]."""
+        rows = self.query.shape[2]
+        vectors = vectors.to(self.query.device)
+        if self.rows is None:
+            found = vectors[:, :, :rows]
+        else:
+            index = self.rows.to(vectors.device)
+            found = vectors.gather(2, index.expand(len(vectors), -1, -1))
+        return found if self.valid is None else found * self.valid.to(found.device)
+
+    def widen(self, vectors: Tensor, width: int) -> Tensor:
+        """Inverse of `narrow`: [M, B, W], 0 for rows that this layer does not hold."""
+        wide = vectors.new_zeros((*vectors.shape[:2], width))
+        if self.rows is None:
+            wide[:, :, : vectors.shape[2]] = vectors
+            return wide
+        # Padding points anywhere, so it must not count wherever that is.
+        index = self.rows.to(vectors.device).expand(len(vectors), -1, -1)
+        return wide.scatter_add_(2, index, vectors)
+
+    def roll(self, vectors: Tensor, alpha: float, ranks: Ranks) -> Tensor:
+        """Each of [M, B, K] times this layer's rollout matrix; what reaches earlier turns is lost.
+
+        Rows of earlier turns get queries of zeros. Whatever they attend to, it lies before the
+        turn, so no entry of the turn's own rows comes from there.
+        """
+        past = self.keys.shape[2] - self.query.shape[2]
+        query = torch.nn.functional.pad(self.query, (0, 0, past, 0)) if past else self.query
+        vectors = torch.nn.functional.pad(vectors, (past, 0))
+        valid = self._valid(past)
+        rolled = [
+            rollout_row(
+                vectors[:, row],
+                [query[row : row + 1]],
+                [self.keys[row : row + 1]],
+                alpha,
+                valid=None if valid is None else valid[row : row + 1],
+                scaling=self.scaling,
+            )
+            for row in range(query.shape[0])
+        ]
+        mean = ranks.mean(torch.stack(rolled, dim=1))
+        assert mean is not None
+        return mean[:, :, past:]
+
+    def _valid(self, past: int) -> Tensor | None:
+        """Bool [B, n + K] for rows of earlier turns and of this one."""
+        if self.valid is None and self.before is None:
+            return None
+        batch, _, rows, _ = self.query.shape
+        device = self.query.device
+        parts = [(self.before, past), (self.valid, rows)]
+        return torch.cat(
+            [
+                torch.ones((batch, count), dtype=torch.bool, device=device)
+                if part is None
+                else part.to(device)
+                for part, count in parts
+            ],
+            dim=1,
+        )
+
+
+class Rollout:
+    """Exact attention rollout through all layers below one place, computed when it is read.
+
+    R = Ã_l-1 ... Ã_0 over the layers 0..l-1 below place l, with Ã = alpha A + (1 - alpha) I and A
+    the head mean of a layer's attention. No n x n matrix is made, so reading takes time (about
+    that of the attention itself for each layer, anew for every read) but little memory.
+
+    Entries belong to the rows alive at the place: float32 [B, T]; padding, drafted rows and all
+    that later turns could never see are 0. Where a cut lies between the layers, a dropped row has
+    no row of A from there on: R maps the rows alive now to all rows that entered layer 0, and only
+    those alive now are shown. In a later turn R is over that turn's rows; attention to earlier
+    turns leaves it, so its rows sum to less than one.
+
+    It can be read while the hook is called, not later.
+
+    Reference: FastAV, section 2.1; Abnar and Zuidema (2020).
+    """
+
+    def __init__(
+        self, layers: Sequence[LayerAttention], width: int, drafted: int, ranks: Ranks = ALONE
+    ) -> None:
+        self._layers: Sequence[LayerAttention] | None = layers
+        self._width = width
+        self._drafted = drafted
+        self._ranks = ranks
+
+    def __len__(self) -> int:
+        """Layers that the rollout goes through."""
+        return len(self._open())
+
+    def last_row(self, alpha: float = 0.5) -> Tensor:
+        """What the last prompt row is made of: R's last row, float32 [B, T]; sums to one.
+
+        Args:
+            alpha: weight of attention against the residual path, in [0, 1].
+
+        Raises:
+            ConfigError: alpha out of range.
+            StateError: read after the hook returned.
+        """
+        return self._read(alpha, _LAST)[0]
+
+    def column_sums(self, alpha: float = 0.5) -> Tensor:
+        """What each row gives to all rows alive: R's column sums, float32 [B, T].
+
+        Arguments and errors as of `last_row`.
+        """
+        return self._read(alpha, _ALL)[0]
+
+    def by_depth(self, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
+        """Last rows and column sums for every depth, at little more cost than for one.
+
+        Arguments and errors as of `last_row`.
+
+        Returns:
+            Two float32 [l, B, T]: entry d - 1 is of the rollout through layers 0..d-1 alone.
+        """
+        both = self._read(alpha, _LAST, _ALL, every=True)
+        return both[0::2], both[1::2]
+
+    def close(self) -> None:
+        """Let go of queries and keys."""
+        self._layers = None
+
+    def _open(self) -> Sequence[LayerAttention]:
+        if self._layers is None:
+            raise StateError("A view's `rollout` can be read only while the hook is called.")
+        return self._layers
+
+    def _read(self, alpha: float, *vectors: str, every: bool = False) -> Tensor:
+        """Float32 [M, B, T], M the number of vectors, or [l * M, B, T] for every depth."""
+        layers = self._open()
+        top = layers[-1]
+        found = self._first(top, vectors)
+        for depth in range(len(layers), 0, -1):
+            layer = layers[depth - 1]
+            if every and layer is not top:
+                # Vectors that begin lower go first; from here on all are rolled together.
+                found = torch.cat([self._first(layer, vectors).to(found.device), found])
+            rolled = layer.roll(layer.narrow(found), alpha, self._ranks)
+            found = layer.widen(rolled, self._width)
+        return torch.nn.functional.pad(top.narrow(found), (0, self._drafted))
+
+    def _first(self, layer: LayerAttention, vectors: Sequence[str]) -> Tensor:
+        """The vectors that begin at a layer: float32 [M, B, W]."""
+        batch, _, rows, _ = layer.query.shape
+        found = torch.zeros((len(vectors), batch, rows), device=layer.query.device)
+        for vector, name in zip(found, vectors, strict=True):
+            vector[:, rows - 1 if name == _LAST else 0 :] = 1
+        if layer.valid is not None:
+            found = found * layer.valid.to(found.device)
+        return layer.widen(found, self._width)

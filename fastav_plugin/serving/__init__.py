@@ -1,0 +1,1 @@
+"""Servers: `transformers serve` with pruning, and untrusted media for every server."""

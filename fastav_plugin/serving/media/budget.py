@@ -1,0 +1,82 @@
+"""What the media of one request may take together: limits of each alone bound no request."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+from fastav_plugin.serving.media.decoding import Sound, Video, decode
+from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
+from fastav_plugin.serving.media.references import Reference, named
+from fastav_plugin.serving.media.sources import read_source
+
+
+class MediaBudget:
+    """Reads the media of one request, each within what those before it left.
+
+    Args:
+        policy: of the server.
+    """
+
+    def __init__(self, policy: MediaPolicy) -> None:
+        self._policy = policy
+        self._media = 0
+        self._bytes = 0
+        self._seconds = 0.0
+
+    def load(self, reference: Reference, max_frames: int | None = None) -> Any:
+        """Read and decode what a reference names, as `media_references.load` does.
+
+        Raises:
+            MediaError: as there, or the request names more than is allowed.
+        """
+        with named(reference):
+            self._count()
+            left = self._policy.timeout - self._seconds
+            if left <= 0:
+                raise MediaError(
+                    f"reading the media of this request took more than {self._policy.timeout:g} s."
+                )
+            start = time.monotonic()
+            policy = dataclasses.replace(self._policy, timeout=left)
+            data = read_source(reference.kind, reference.source, policy)
+            self._seconds += time.monotonic() - start
+            return self._decode(reference.kind, data, max_frames)
+
+    def picture(self, data: bytes) -> Any:
+        """Decode a picture that the request brought.
+
+        Raises:
+            MediaError: it is too large or damaged, or the request has more than is allowed.
+        """
+        self._count()
+        return self._decode("image", data, None)
+
+    def _count(self) -> None:
+        self._media += 1
+        if self._media > self._policy.max_per_request:
+            most = self._policy.max_per_request
+            raise MediaError(f"the request has more than the {most} media that are allowed.")
+
+    def _decode(self, kind: str, data: bytes, max_frames: int | None) -> Any:
+        left = self._policy.max_decoded_bytes - self._bytes
+        if left <= 0:
+            raise MediaError(
+                f"the media of this request have more than the {self._policy.max_decoded_bytes} "
+                "decoded bytes that are allowed."
+            )
+        policy = dataclasses.replace(self._policy, max_decoded_bytes=left)
+        medium = decode(kind, data, policy, max_frames=max_frames)
+        self._bytes += _size(medium)
+        return medium
+
+
+def _size(medium: Any) -> int:
+    """Bytes that a decoded medium takes."""
+    if isinstance(medium, Video):
+        heard = 0 if medium.waveform is None else medium.waveform.nbytes
+        return medium.frames.nbytes + heard
+    if isinstance(medium, Sound):
+        return medium.waveform.nbytes
+    return int(medium.width * medium.height * 3)

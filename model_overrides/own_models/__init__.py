@@ -1,0 +1,1 @@
+"""What the models that transformers lacks share: registration, checkpoints, conversion."""

@@ -1,0 +1,232 @@
+"""Bad input: one clear error before any token, and the model works afterwards."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from fastav_plugin import (
+    ConfigError,
+    FastAVCache,
+    FastAVConfig,
+    FastAVError,
+    StateError,
+    TokenMap,
+    TokenMapError,
+    UnsupportedError,
+    attach,
+    detach,
+)
+from fastav_plugin.config import CONFIG_NAME
+from fastav_plugin.upstream.arguments import cache_in
+from tests.support.cache_names import passing
+from tests.support.small_models import LENGTH, cache, config, generate, prompt, qwen2, same, tokens
+from tests.support.witness import Witness
+
+IDS = prompt()
+
+
+@pytest.mark.parametrize("length", [1, LENGTH - 1, LENGTH + 1, 4 * LENGTH])
+def test_a_token_map_of_another_length(witness: Witness, length: int) -> None:
+    past = FastAVCache(config(), TokenMap.from_spans(length))
+    with pytest.raises(TokenMapError, match=f"{length} positions.*{LENGTH}"):
+        generate(witness.model, IDS, past)
+
+
+def test_a_token_map_of_another_batch(witness: Witness) -> None:
+    past = FastAVCache(config(), TokenMap.batch([tokens(), tokens()]))
+    with pytest.raises(TokenMapError, match="2 rows.*1"):
+        generate(witness.model, IDS, past)
+
+
+def test_a_ratio_beyond_one(witness: Witness) -> None:
+    with pytest.raises(ConfigError, match=r"fine_drop_ratio.*\[0, 1\).*1\.2"):
+        FastAVConfig.for_model(witness.model, fine_drop_ratio=1.2)
+
+
+def test_an_unknown_method(witness: Witness) -> None:
+    for use in (
+        lambda: FastAVConfig.for_model(witness.model, method="fastva"),
+        lambda: FastAVCache(FastAVConfig(method="fastva")),
+        lambda: attach(witness.model, FastAVConfig(method="fastva")),
+    ):
+        with pytest.raises(ConfigError, match="'fastva'.*divprune.*fastav"):
+            use()
+
+
+def test_an_unknown_setting(witness: Witness) -> None:
+    with pytest.raises(ConfigError, match="fine_drop_ratio"):
+        FastAVConfig.for_model(witness.model, fine_drop_rate=0.5)
+
+
+def test_a_global_layer_the_model_does_not_have(witness: Witness) -> None:
+    for layer in (4, 28):
+        with pytest.raises(ConfigError, match=rf"global_layer.*{layer}"):
+            generate(witness.model, IDS, cache(global_layer=layer))
+        with pytest.raises(ConfigError, match=rf"global_layer.*{layer}"):
+            FastAVConfig.for_model(witness.model, global_layer=layer)
+
+
+def test_no_cache_at_all(witness: Witness) -> None:
+    with pytest.raises(FastAVError, match="use_cache"):
+        generate(witness.model, IDS, cache(), use_cache=False)
+    with pytest.raises(FastAVError, match="use_cache"):
+        witness.model(input_ids=IDS, **passing(cache()), use_cache=False)
+
+
+@pytest.mark.parametrize("where", ["keyword", "None", "config", "second argument", "model"])
+def test_no_cache_on_an_attached_model(witness: Witness, where: str) -> None:
+    """However generate is told to use no cache, it does not run dense in silence."""
+    model = witness.model
+    new_config: Any = GenerationConfig
+    settings = new_config(max_new_tokens=3, use_cache=False)
+    calls: dict[str, Callable[[], Any]] = {
+        "keyword": lambda: generate(model, IDS, use_cache=False),
+        "None": lambda: generate(model, IDS, use_cache=None),
+        "config": lambda: model.generate(IDS, generation_config=settings),
+        "second argument": lambda: model.generate(IDS, settings),
+        "model": lambda: model.generate(IDS, new_config(max_new_tokens=3)),
+    }
+    attach(model, config())
+    model.generation_config.use_cache = False if where == "model" else None
+    with pytest.raises(UnsupportedError, match="use_cache"):
+        calls[where]()
+    assert isinstance(cache_in(generate(model, IDS, use_cache=True)), FastAVCache)
+    model.generation_config.use_cache = None
+    detach(model)
+    witness.layers_run = 0
+
+
+def test_a_cache_that_generate_is_told_nothing_about(witness: Witness) -> None:
+    """With use_cache=None generate makes a cache and still brings the whole prompt each step."""
+    with pytest.raises(UnsupportedError, match="use_cache=None"):
+        generate(witness.model, IDS, cache(), use_cache=None)
+
+
+def test_continuous_batching_on_an_attached_model(witness: Witness) -> None:
+    attach(witness.model, config())
+    with pytest.raises(UnsupportedError, match="cache_implementation='paged'"):
+        generate(witness.model, IDS, cache_implementation="paged")
+    detach(witness.model)
+
+
+@pytest.mark.parametrize("wanted", ["output_hidden_states", "output_attentions"])
+def test_layers_outputs_of_drafted_forwards(witness: Witness, wanted: str) -> None:
+    model = witness.model
+    settings: dict[str, Any] = {"prompt_lookup_num_tokens": 3, wanted: True}
+    with pytest.raises(UnsupportedError, match=wanted):
+        generate(model, IDS, cache(), **settings)
+    if wanted == "output_hidden_states":  # where nothing is cut, the slices are right
+        out = generate(model, IDS, cache(min_media_tokens=100), **settings)
+        assert torch.equal(out.sequences, witness.stock.sequences)
+        witness.layers_run = 0
+
+
+@pytest.mark.parametrize("size", [8, 29, 30, 64])
+def test_chunked_prefill(witness: Witness, size: int) -> None:
+    """29 leaves a last chunk of one row, which looks like a decoded token."""
+    with pytest.raises(UnsupportedError, match=f"prefill_chunk_size={size}"):
+        generate(witness.model, IDS, cache(), prefill_chunk_size=size)
+
+
+@pytest.mark.parametrize("size", [8, 29])
+def test_chunked_prefill_on_an_attached_model(witness: Witness, size: int) -> None:
+    attach(witness.model, config())
+    with pytest.raises(UnsupportedError, match="prefill_chunk_size"):
+        generate(witness.model, IDS, prefill_chunk_size=size)
+    detach(witness.model)
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_a_used_cache_given_to_another_model(witness: Witness, bound: bool) -> None:
+    if bound:
+        attach(witness.model, config())
+    past = cache()
+    expected = generate(qwen2(seed=4), IDS, cache())
+    owner = qwen2(seed=4)
+    assert same(generate(owner, IDS, past), expected)
+    held = past.get_seq_length()
+    with pytest.raises(StateError, match="another"):
+        generate(witness.model, torch.cat([IDS, IDS], dim=1), past)
+    assert past.get_seq_length() == held
+    longer = torch.cat([expected.sequences, prompt(7, length=4)], dim=1)
+    generate(owner, longer, past)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\x00\xff", b'{"fine_drop_ratio": 1.2}'])
+def test_a_corrupt_config_file(witness: Witness, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / CONFIG_NAME).write_bytes(content)
+    with pytest.raises(ConfigError):
+        attach(witness.model, FastAVConfig.from_pretrained(tmp_path))
+
+
+def test_labels(witness: Witness) -> None:
+    with pytest.raises(UnsupportedError, match="labels"):
+        witness.model(input_ids=IDS, labels=IDS, **passing(cache()))
+
+
+def test_training(witness: Witness) -> None:
+    witness.model.train()
+    with pytest.raises(UnsupportedError, match=r"eval\(\)"):
+        witness.model(input_ids=IDS, **passing(cache()))
+    witness.model.eval()
+
+
+def test_logits_to_keep_as_an_index(witness: Witness) -> None:
+    with pytest.raises(UnsupportedError, match="logits_to_keep"):
+        witness.model(input_ids=IDS, **passing(cache()), logits_to_keep=torch.tensor([3, 29]))
+
+
+@pytest.mark.parametrize("given", ["mask", "map"])
+def test_right_padding(witness: Witness, given: str) -> None:
+    ids = prompt(batch=2)
+    mask = torch.ones_like(ids)
+    mask[1, -5:] = 0
+    maps = TokenMap.batch([tokens(), TokenMap.from_spans(LENGTH - 5, video=[(3, 17)])], "right")
+    if given == "mask":
+        maps = TokenMap.batch([tokens(), tokens()])
+    with pytest.raises(FastAVError, match="padd"):
+        witness.model.generate(
+            ids,
+            attention_mask=mask,
+            **passing(FastAVCache(config(), maps)),
+            max_new_tokens=2,
+        )
+
+
+def test_a_token_map_whose_padding_is_not_the_masks(witness: Witness) -> None:
+    """Left padding that the map calls text (or media) would be attended to."""
+    ids = prompt(batch=2)
+    mask = torch.ones_like(ids)
+    mask[1, :5] = 0
+    with pytest.raises(TokenMapError, match="padd"):
+        witness.model.generate(
+            ids,
+            attention_mask=mask,
+            **passing(FastAVCache(config(), TokenMap.batch([tokens(), tokens()]))),
+            max_new_tokens=2,
+        )
+
+
+def test_frames_that_are_unknown(witness: Witness) -> None:
+    with pytest.raises(TokenMapError, match="first 2 frames"):
+        generate(witness.model, IDS, cache(global_rule="first 2 frames"))
+    witness.layers_run = 0
+
+
+def test_a_calibration_file_that_is_not_there(witness: Witness, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none.safetensors")
+    with pytest.raises(FastAVError, match="none.safetensors"):
+        attach(witness.model, FastAVConfig(calibration=missing))
+    with pytest.raises(FastAVError, match="none.safetensors"):
+        generate(witness.model, IDS, cache(calibration=missing))
+
+
+@pytest.mark.parametrize("implementation", ["static", "dynamic", "offloaded"])
+def test_a_cache_and_a_cache_implementation(witness: Witness, implementation: str) -> None:
+    """transformers' own refusal."""
+    with pytest.raises(ValueError, match="cache_implementation"):
+        generate(witness.model, IDS, cache(), cache_implementation=implementation)

@@ -1,0 +1,74 @@
+"""The cut whose size follows the prompt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fastav_plugin import ConfigError, FastAVConfig, LayerView
+from fastav_plugin.hooks import AdaptivePruning
+from tests.support.views import make_view, modalities, shown
+
+
+class Told:
+    """Stands where a view's rollout stands, with numbers chosen by the test."""
+
+    def __init__(self, row: Tensor, sums: Tensor | None = None) -> None:
+        self.row, self.sums = row, sums
+
+    def last_row(self, alpha: float) -> Tensor:
+        return self.row
+
+    def column_sums(self, alpha: float) -> Tensor:
+        assert self.sums is not None
+        return self.sums
+
+
+def view_of(rows: Tensor, *letters: str) -> LayerView:
+    told: Any = Told(rows, rows.flip(1))
+    return replace(make_view(modalities(*letters)), rollout=told)
+
+
+def test_the_fewest_rows_that_hold_the_mass() -> None:
+    rows = torch.tensor(
+        [
+            [0.3, 0.4, 0.1, 0.1, 0.05, 0.05],
+            [0.5, 0.1, 0.1, 0.1, 0.1, 0.1],
+            [0.0, 0.0, 0.0, 0.2, 0.3, 0.5],
+        ]
+    )
+    view = view_of(rows, "tvvaat", "tvvaat", "...ttt")
+    # Media hold 0.65: the first row has 0.4 of it, the first two 0.5.
+    assert shown(AdaptivePruning(0.6)(view), view.modality)[0] == "tv---t"
+    assert shown(AdaptivePruning(0.7)(view), view.modality) == ["tvv--t", "tvva-t", "...ttt"]
+    assert shown(AdaptivePruning(1)(view), view.modality) == ["tvvaat", "tvvaat", "...ttt"]
+    sums = AdaptivePruning(0.6, by="column_sums")(view)
+    assert shown(sums, view.modality)[0] == "t---at"
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.floats(0.01, 1))
+def test_smallest_and_enough(values: list[float], mass: float) -> None:
+    rows = torch.tensor([values])
+    keep = AdaptivePruning(mass)(view_of(rows, "v" * len(values)))
+    assert keep is not None
+    total = rows.double().sum()
+    held = rows.double()[keep]
+    assert held.sum() >= mass * total - 1e-9
+    if len(held) > 1:
+        assert held.sum() - held.min() < mass * total + 1e-9
+    told = AdaptivePruning(mass).rehearse(view_of(rows, "v" * len(values)))
+    assert told is not None and keep.sum() <= told.sum()
+
+
+def test_settings() -> None:
+    assert AdaptivePruning().layers(28) == {14}
+    assert AdaptivePruning.from_config(FastAVConfig(global_layer=4)).layers(28) == {4}
+    for wrong in ({"mass": 0}, {"mass": 1.1}, {"layer": 0}, {"by": "x"}, {"alpha": -1}):
+        with pytest.raises(ConfigError):
+            AdaptivePruning(**wrong)

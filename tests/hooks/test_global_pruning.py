@@ -1,0 +1,125 @@
+import pytest
+import torch
+
+from fastav_plugin import ConfigError, FastAVConfig, TokenMapError
+from fastav_plugin.hooks import GlobalPruning
+from tests.support.views import make_view, modalities, shown
+
+
+def test_first_tokens_counts_each_modality_by_itself() -> None:
+    modality = modalities("tvavavavat")
+    keep = GlobalPruning({"audio": "first 2 tokens"})(make_view(modality))
+    assert shown(keep, modality) == ["tvavav-v-t"]
+    keep = GlobalPruning("first 1 tokens")(make_view(modality))
+    assert shown(keep, modality) == ["tva------t"]
+
+
+def test_first_tokens_under_left_padding_and_without_media() -> None:
+    modality = modalities("tiavaiavat", "....tvavat", "......tttt")
+    keep = GlobalPruning({"video": "first 1 tokens", "audio": "first 1 tokens"})(
+        make_view(modality)
+    )
+    assert shown(keep, modality) == ["tiav-i---t", "....tva--t", "......tttt"]
+
+
+def test_zero_of_a_modality_is_none_of_it() -> None:
+    modality = modalities("tvvaat")
+    keep = GlobalPruning({"audio": "first 0 tokens"})(make_view(modality))
+    assert shown(keep, modality) == ["tvv--t"]
+
+
+def test_first_counts_alive_rows_after_an_entrance_cut() -> None:
+    # Of audio at 1..6 DivPrune left 2, 4 and 6.
+    modality = modalities("taaat")
+    view = make_view(modality, positions=torch.tensor([[0, 2, 4, 6, 7]]))
+    keep = GlobalPruning({"audio": "first 2 tokens"})(view)
+    assert shown(keep, modality) == ["taa-t"]
+
+
+def test_below_counts_from_the_first_real_token() -> None:
+    modality = modalities("tvvvvvvt", "...tvvvt")
+    keep = GlobalPruning("below 3")(make_view(modality))
+    assert shown(keep, modality) == ["tvv----t", "...tvv-t"]
+
+
+def test_below_uses_original_positions_after_a_cut() -> None:
+    modality = modalities("tvvvt", "tvvvt")
+    positions = torch.tensor([[0, 2, 4, 6, 9], [3, 5, 7, 8, 9]])
+    view = make_view(modality, positions=positions, start=torch.tensor([0, 3]))
+    keep = GlobalPruning("below 5")(view)
+    assert shown(keep, modality) == ["tvv-t", "tvv-t"]
+
+
+def test_below_keeps_text_everywhere() -> None:
+    modality = modalities("tvtttttv")
+    keep = GlobalPruning("below 1")(make_view(modality))
+    assert shown(keep, modality) == ["t-ttttt-"]
+
+
+def test_first_frames_with_interleaved_audio() -> None:
+    modality = modalities("tvvavvavvat", "..tvvavvatt")
+    frame = [
+        [-1, 0, 0, 0, 1, 1, 1, 2, 2, 2, -1],
+        [-1, -1, -1, 0, 0, 0, 1, 1, 1, -1, -1],
+    ]
+    keep = GlobalPruning("first 2 frames")(make_view(modality, frame=frame))
+    assert shown(keep, modality) == ["tvvavva---t", "..tvvavvatt"]
+    keep = GlobalPruning({"video": "first 1 frames"})(make_view(modality, frame=frame))
+    assert shown(keep, modality) == ["tvva--a--at", "..tvva--att"]
+
+
+def test_a_frame_goes_with_its_sound_where_both_have_one_rule() -> None:
+    """Sound that only some frames have is not counted in frames of its own."""
+    modality = modalities("tvvavvavt")
+    frame = [[-1, 0, 1, 1, 2, 3, 3, 4, -1]]
+    for rule in ("first 2 frames", {"video": "first 2 frames", "audio": "first 2 frames"}):
+        keep = GlobalPruning(rule)(make_view(modality, frame=frame))
+        assert shown(keep, modality) == ["tvva----t"]
+    keep = GlobalPruning({"video": "first 3 frames", "audio": "first 2 frames"})(
+        make_view(modality, frame=frame)
+    )
+    assert shown(keep, modality) == ["tvvav-a-t"]
+
+
+def test_first_frames_counts_alive_frames() -> None:
+    modality = modalities("tvvvt")
+    view = make_view(modality, frame=[[-1, 3, 3, 5, -1]])
+    # Frames 0..2 and 4 lost all their tokens at the entrance; two alive frames remain.
+    assert shown(GlobalPruning("first 1 frames")(view), modality) == ["tvv-t"]
+    assert shown(GlobalPruning("first 2 frames")(view), modality) == ["tvvvt"]
+
+
+def test_unknown_frames_are_an_error_that_says_what_to_do() -> None:
+    modality = modalities("tvvat")
+    view = make_view(modality, frame=[[-1, 0, 0, -1, -1]])
+    with pytest.raises(TokenMapError, match="first 2 frames.*frame of every token.*TokenMap"):
+        GlobalPruning("first 2 frames")(view)
+    # Only the modalities with a frame rule need frames.
+    keep = GlobalPruning({"video": "first 2 frames", "audio": "first 1 tokens"})(view)
+    assert shown(keep, modality) == ["tvvat"]
+
+
+def test_places() -> None:
+    assert GlobalPruning().layers(28) == frozenset({14})
+    assert GlobalPruning().layers(5) == frozenset({2})
+    assert GlobalPruning(layer=3).layers(4) == frozenset({3})
+
+
+@pytest.mark.parametrize("layer", [4, 9])
+def test_a_layer_the_model_does_not_have(layer: int) -> None:
+    with pytest.raises(ConfigError, match=rf"global_layer.*\[1, 3\].*{layer}"):
+        GlobalPruning(layer=layer).layers(4)
+
+
+def test_a_wrong_rule_or_layer() -> None:
+    with pytest.raises(ConfigError, match="global_rule"):
+        GlobalPruning("first ten tokens")
+    with pytest.raises(ConfigError, match="global_layer"):
+        GlobalPruning(layer=0)
+
+
+def test_from_config_and_back() -> None:
+    rule = {"audio": "first 10 tokens"}
+    hook = GlobalPruning.from_config(FastAVConfig(global_rule=rule, global_layer=4))
+    assert hook.to_dict() == {"name": "global_pruning", "rule": rule, "layer": 4}
+    assert GlobalPruning.from_config(FastAVConfig()).rule == "below 750"

@@ -1,0 +1,143 @@
+"""The command line of `fastav serve`: its options and its errors, up to the server's start."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers.cli.serve
+from transformers.cli.serving.model_manager import ModelManager
+from transformers.cli.serving.utils import BaseHandler
+from typer.testing import Result
+
+from fastav_plugin.cli import serve
+from fastav_plugin.installation import install_hint
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.upstream.releases import OLDEST
+from fastav_plugin.upstream.server import LOADER
+from tests.cli.conftest import fail, invoke
+from tests.support.checkpoints import save_t5
+
+__all__ = ["fail", "invoke"]
+
+Fail = Callable[..., str]
+
+
+@pytest.fixture(autouse=True)
+def levels() -> Iterator[None]:
+    """The server sets the level of its own logs, and the command that of its lines."""
+    loggers = [logging.getLogger(n) for n in ("transformers", "fastav_plugin.cli.serve")]
+    before = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+    loggers[1].handlers.clear()
+
+
+def test_help_shows_both_kinds_of_options(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = invoke("serve", "--help").output
+    assert "Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000" in text
+    own, _, server = text.partition("Options of transformers serve")
+    assert all(option in own for option in ("--method", "--rule", "--keep-ratio", "--set"))
+    assert all(option in server for option in ("--port", "--host", "--dtype", "--enable-cors"))
+    assert "--non-blocking" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("--port", 1, "--method", "nope", MODEL_PATH), "Unknown method 'nope'"),
+        ((MODEL_PATH, "--set", "visual_keep_ratio=2"), "`visual_keep_ratio` must lie in (0, 1]"),
+        ((MODEL_PATH, "--frobnicate", 1), "No such option: --frobnicate"),
+        ((MODEL_PATH, "--port", "http"), "Invalid value for '--port'"),
+        (("/no/such/folder",), "There is no folder '/no/such/folder'"),
+        ((MODEL_PATH.parent,), "holds no config.json"),
+        ((MODEL_PATH, "--compile"), "`--compile` keeps the KV rows of each request in a cache"),
+        ((MODEL_PATH, "--continuous-batching"), "in shared pages"),
+        ((MODEL_PATH, "--log-level", "loud"), "'loud' is unknown"),
+        ((MODEL_PATH, "--quantization", "2bit"), "Unsupported quantization method: '2bit'"),
+    ],
+)
+def test_one_line_for_each_mistake(fail: Fail, arguments: tuple[Any, ...], message: str) -> None:
+    assert message in fail("serve", *arguments)
+
+
+def test_a_setting_that_does_not_fit_the_model(invoke: Callable[..., Result]) -> None:
+    result = invoke("serve", MODEL_PATH, "--device", "cpu", "--set", "global_layer=99")
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "fastav: error: `global_layer` must lie in [1, 7] for this model, got 99."
+    )
+
+
+def test_a_model_that_cannot_be_pruned(invoke: Callable[..., Result], tmp_path: Path) -> None:
+    save_t5(tmp_path)
+    result = invoke("serve", tmp_path, "--device", "cpu")
+    assert result.exit_code == 2
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith("fastav: error: ")
+    assert "T5" in line
+
+
+def test_a_port_that_is_taken(invoke: Callable[..., Result]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = invoke(
+            "serve", MODEL_PATH, "--device", "cpu", "--host", "127.0.0.1", "--port", port
+        )
+    assert result.exit_code not in (0, 2), "the status of uvicorn's own"
+    assert "address already in use" in result.output
+
+
+def test_the_extra_is_missing(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastav_plugin.serving.openai_server.server.is_installed", lambda: False)
+    assert fail("serve", MODEL_PATH).endswith(install_hint("serve"))
+
+
+@pytest.mark.parametrize("change", ["renamed", "other parameters", "not called"])
+def test_a_server_that_has_changed(
+    fail: Fail, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def loads(self: Any, name: str) -> None:
+        raise AssertionError
+
+    if change == "renamed":
+        monkeypatch.delattr(ModelManager, LOADER)
+    elif change == "other parameters":
+        monkeypatch.setattr(ModelManager, LOADER, loads)
+    else:
+        monkeypatch.setattr(BaseHandler, "_resolve_model", loads)
+    line = fail("serve", MODEL_PATH)
+    assert "lacks" in line
+    assert "server" in line
+    assert OLDEST in line
+
+
+def test_the_servers_options_reach_it(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every option of `transformers serve`, as its own command line would give it."""
+    given: dict[str, Any] = {}
+    command = serve._server()
+    monkeypatch.setattr(command, "callback", lambda **options: given.update(options))
+    threads = torch.get_num_threads()
+    own = ("--threads", threads, "-m", "none")
+    arguments = (*own, "--port", 8123, MODEL_PATH, "--reasoning", "off", "--enable-cors")
+    assert invoke("serve", *arguments).exit_code == 0
+    context = command.make_context("serve", [str(MODEL_PATH), "--port", "8123"])
+    mode = transformers.cli.serve.ReasoningMode.OFF
+    assert given == {**context.params, "reasoning": mode, "enable_cors": True}
+
+
+def test_the_line_of_a_method_that_cuts_nothing() -> None:
+    assert serve.describe(None) == "unpruned, because this method cuts nothing"

@@ -1,0 +1,101 @@
+"""Servers started in other ways, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx2
+import pytest
+import torch
+
+from fastav_plugin.installation import install_hint
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.serving.openai_server import MISSING
+from tests.model_overrides.test_qwen_omni import full_model
+from tests.serving.conftest import ROOT, Server
+from tests.serving.messages import Parts, ask, user
+from tests.serving.test_server import COLOUR, SOUND, expect, generate, local
+from tests.support.checkpoints import save_llava, save_t5
+from tests.support.python_path import with_checkout
+
+pytestmark = pytest.mark.slow
+Serve = Callable[..., Server]
+
+
+def test_ctrl_c(serve: Serve) -> None:
+    assert serve().wait().stop(signal.SIGINT) == 130
+
+
+def test_the_method_that_cuts_nothing(serve: Serve, parts: Parts) -> None:
+    server = serve(options=("--method", "none", "--device", "cpu", "--dtype", "float32")).wait()
+    messages = [user(parts.picture, parts.sound, text=SOUND)]
+    with server.client() as client:
+        assert ask(client, server.model, messages) == generate(messages)
+    assert server.lines(0, 1) == ["unpruned, because this method cuts nothing"]
+
+
+def test_models_that_requests_name(serve: Serve, parts: Parts, tmp_path: Path) -> None:
+    """Each is attached when it is loaded; one that cannot be is an answer with the reason."""
+    llava, t5 = tmp_path / "llava", tmp_path / "t5"
+    save_llava(llava)
+    save_t5(t5)
+    server = serve(None).wait()
+    messages = [user(parts.picture, text=COLOUR)]
+    url = f"{server.url}/v1/chat/completions"
+    for _ in range(2):
+        found = httpx2.post(url, json={"model": str(t5), "messages": messages}, timeout=60)
+        assert found.status_code == 400
+        assert "T5" in found.json()["detail"]
+    with httpx2.stream(
+        "POST", f"{server.url}/load_model", json={"model": str(llava)}, timeout=60
+    ) as answer:
+        steps = [json.loads(line[6:]) for line in answer.iter_lines() if line]
+    assert steps[-1]["status"] == "ready"
+    with server.client() as client:
+        assert ask(client, str(MODEL_PATH), messages) == expect(messages)[0]
+        ask(client, str(llava), messages)
+    server.model = str(llava)
+    assert server.lines(0, 1)[0].startswith("11 text, 144 image -> ")
+
+
+def test_the_whole_omni(serve: Serve, parts: Parts, tmp_path: Path) -> None:
+    """The class of the published checkpoints: the server calls it, its thinker is pruned."""
+    model, processor = local()
+    whole = full_model(model)
+    whole.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    torch.save(whole.speaker_map, tmp_path / "spk_dict.pt")
+    server = serve(str(tmp_path)).wait()
+    messages = [user(parts.picture, parts.sound, text=SOUND)]
+    # Its generate() goes on to 1024 tokens whatever the request says, or to the end of the turn.
+    ending = {"eos_token_id": model.config.eos_token_id}
+    answer, line = expect(messages, **ending)
+    with server.client() as client:
+        for stream in (False, True):
+            assert ask(client, server.model, messages, stream, **ending) == answer
+    assert server.lines(0, 2) == [line, line]
+
+
+def test_without_the_extra() -> None:
+    """The command line as it is where fastapi is not installed."""
+    start = "import sys; sys.modules['fastapi'] = None; from fastav_plugin.cli import main; main()"
+    for arguments, status in (((str(MODEL_PATH),), 2), (("--help",), 0)):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", start, "serve", *arguments],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": with_checkout()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        if status:
+            assert done.stderr.splitlines()[-1] == (
+                f"fastav: error: {MISSING} {install_hint('serve')}"
+            )

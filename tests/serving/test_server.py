@@ -1,0 +1,267 @@
+"""transformers' own server with an attached model, asked by the real openai client."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+import torch
+from transformers import AutoModelForMultimodalLM, AutoProcessor, GenerationConfig
+
+from fastav_plugin import FastAVCache, FastAVConfig
+from fastav_plugin.cli.serve import describe
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from tests.serving.conftest import Server
+from tests.serving.messages import SETTINGS, Parts, ask, noise, picture_url, user
+from tests.support.cache_names import passing
+from tests.support.model_types import require_sound_files
+
+# Older releases of transformers decode pictures with torchvision, which warns of it since 0.29.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The image decoding and encoding capabilities of TorchVision:DeprecationWarning"
+)
+
+COLOUR = "Which colour is the circle?"
+SOUND = "Which sound is heard?"
+RULE = {"video": "first 16 tokens", "audio": "first 10 tokens", "image": "first 4 tokens"}
+PRUNING: dict[str, Any] = {"global_rule": RULE, "audio_keep_ratio": 0.5, "min_media_tokens": 1}
+
+
+@cache
+def local() -> tuple[Any, Any]:
+    """The model and the processor that the server has, in this process and not attached."""
+    models: Any = AutoModelForMultimodalLM
+    processors: Any = AutoProcessor
+    model = models.from_pretrained(MODEL_PATH, dtype=torch.float32)
+    return model.eval(), processors.from_pretrained(MODEL_PATH)
+
+
+def chat(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A chat for the processor instead of for the API."""
+    turns = []
+    for message in messages:
+        parts = message["content"]
+        parts = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
+        content = []
+        for part in parts:
+            kind = part["type"].removesuffix("_url").removeprefix("input_")
+            if kind == "text":
+                content.append(part)
+                continue
+            if kind == "audio":
+                require_sound_files()
+            source = part[part["type"]]
+            url = source.get("url") or f"data:audio/wav;base64,{source['data']}"
+            content.append({"type": kind, "url": url})
+        turns.append({"role": message["role"], "content": content})
+    return turns
+
+
+def generate(
+    messages: list[dict[str, Any]], past: FastAVCache | None = None, **settings: Any
+) -> str:
+    """What generate() answers here."""
+    model, processor = local()
+    inputs = processor.apply_chat_template(
+        chat(messages),
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+    generation: Any = GenerationConfig
+    out = model.generate(
+        **inputs, generation_config=generation(**{**SETTINGS, **settings}), **passing(past)
+    )
+    answer = out[0, inputs["input_ids"].shape[1] :]
+    return str(processor.decode(answer, skip_special_tokens=True))
+
+
+def expect(messages: list[dict[str, Any]], **settings: Any) -> tuple[str, str]:
+    """The answer of generate() with an explicit FastAVCache, and the line it is worth."""
+    past = FastAVCache(FastAVConfig.for_model(local()[0], "fastav+divprune", **PRUNING))
+    return generate(messages, past, **settings), describe(past.report())
+
+
+def prompts(parts: Parts) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "picture": [user(parts.picture, text=COLOUR)],
+        "picture from a file": [user(parts.picture_from_file, text=COLOUR)],
+        "two pictures": [user(parts.picture, noise(1), text=COLOUR)],
+        "sound": [user(parts.sound, text=SOUND)],
+        "sound from a file": [user(parts.sound_from_file, text=SOUND)],
+        "picture and sound": [user(parts.picture, parts.sound, text=SOUND)],
+        "words": [user(text=COLOUR)],
+    }
+
+
+NAMES = (
+    *("picture", "picture from a file", "two pictures"),
+    *("sound", "sound from a file", "picture and sound", "words"),
+)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_answers_are_those_of_generate(
+    client: openai.OpenAI, server: Server, parts: Parts, name: str
+) -> None:
+    messages = prompts(parts)[name]
+    expected, line = expect(messages)
+    before = len(server.lines())
+    assert ask(client, server.model, messages) == expected
+    assert ask(client, server.model, messages, stream=True) == expected
+    assert server.lines(before, 2) == [line, line]
+    assert ("unpruned, because the prompt holds no media" in line) == (name == "words")
+
+
+def test_the_answers_are_not_those_of_the_dense_model(parts: Parts) -> None:
+    """Else the tests above would say nothing."""
+    media = {name: found for name, found in prompts(parts).items() if name != "words"}
+    assert any(expect(found)[0] != generate(found) for found in media.values())
+
+
+def test_video(
+    client: openai.OpenAI,
+    server: Server,
+    parts: Parts,
+    video_environment: dict[str, str] | None,
+) -> None:
+    """transformers reads video with torchcodec alone, together with the video's own sound."""
+    messages = [user(parts.video_from_file, text=SOUND)]
+    assert ("takes no video" in server.log.read_text()) == (video_environment is None)
+    if video_environment is None:
+        pytest.skip("torchcodec finds no FFmpeg here, so transformers' server takes no video")
+    before = len(server.lines())
+    answer = ask(client, server.model, messages)
+    assert answer == ask(client, server.model, messages, stream=True)
+    one, two = server.lines(before, 2)
+    assert one == two
+    assert re.match(r"13 text, 2304 video -> \d+, \d+ audio -> \d+ tokens; FLOPs 1\d", one), one
+
+
+def test_a_chat_of_three_turns(client: openai.OpenAI, server: Server, parts: Parts) -> None:
+    """The client sends the whole chat each turn; the server keeps no rows between them."""
+    messages = [user(parts.picture, text=COLOUR)]
+    for question in (user(parts.sound, text=SOUND), user(text="Which shapes?"), None):
+        expected, line = expect(messages)
+        before = len(server.lines())
+        assert ask(client, server.model, messages) == expected
+        assert server.lines(before, 1) == [line]
+        if question is not None:
+            messages = [*messages, {"role": "assistant", "content": expected}, question]
+
+
+def test_eight_at_once(
+    client: openai.OpenAI,
+    server: Server,
+    parts: Parts,
+    video_environment: dict[str, str] | None,
+) -> None:
+    """All media and words, whole and streamed: each answer is the one it gets alone."""
+    last = noise(2) if video_environment is None else parts.video_from_file
+    chats = [*prompts(parts).values(), [user(last, text=COLOUR)]]
+    before = len(server.lines())
+    alone = [ask(client, server.model, messages) for messages in chats]
+    lines = server.lines(before, len(chats))
+    before += len(chats)
+
+    def send(index: int) -> str:
+        with server.client() as own:
+            return ask(own, server.model, chats[index], stream=index % 2 == 1)
+
+    with ThreadPoolExecutor(len(chats)) as pool:
+        answers = list(pool.map(send, range(len(chats))))
+    assert answers == alone
+    assert sorted(server.lines(before, len(chats))) == sorted(lines)
+
+
+def test_the_rest_of_the_server_is_as_it_was(server: Server, client: openai.OpenAI) -> None:
+    health = httpx2.get(f"{server.url}/health")
+    assert (health.status_code, health.json()) == (200, {"status": "ok"})
+    listed = {model.id for model in client.models.list().data}
+    assert listed <= {server.model}, "the hub's cache is empty; 5.24 lists what is loaded"
+    routes = set(httpx2.get(f"{server.url}/openapi.json").json()["paths"])
+    assert routes >= {"/health", "/v1/models", "/v1/chat/completions", "/v1/responses"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_other_ways_to_ask(server: Server, client: openai.OpenAI, stream: bool) -> None:
+    """/v1/completions and /v1/responses reach the same attached model."""
+    before = len(server.lines())
+    text: Any = client.completions.create(
+        model=server.model, prompt="which colour", max_tokens=3, stream=stream
+    )
+    chunks = text if stream else [text]
+    assert "".join(chunk.choices[0].text for chunk in chunks)
+    answer: Any = client.responses.create(
+        model=server.model, input="which colour", max_output_tokens=3, stream=stream
+    )
+    if stream:
+        answer = [event.response for event in answer if event.type == "response.completed"][0]
+    assert answer.output_text
+    lines = server.lines(before, 2)
+    assert len(lines) == 2
+    assert all("unpruned, because the prompt holds no media" in line for line in lines)
+
+
+BAD: dict[str, tuple[dict[str, Any], int]] = {
+    "no messages": ({"messages": None}, 500),
+    "another model": ({"model": "another"}, 400),
+    "unknown field": ({"temprature": 1}, 422),
+    "no picture": ({"messages": [user(picture_url("data:image/png;base64,AAAA"), text="")]}, 500),
+    "no file": ({"messages": [user(picture_url("/no/such/file.png"), text="")]}, 500),
+    # An attached model refuses both, instead of an unpruned answer.
+    "no cache": ({"generation_config": json.dumps({"use_cache": False})}, 500),
+    "static cache": ({"generation_config": json.dumps({"cache_implementation": "static"})}, 500),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_request_does_no_harm(server: Server, parts: Parts, name: str) -> None:
+    body, status = BAD[name]
+    good = [user(parts.picture, text=COLOUR)]
+    before = len(server.lines())
+    whole = {"model": server.model, "messages": good, "max_tokens": 2, **body}
+    found = httpx2.post(f"{server.url}/v1/chat/completions", json=whole, timeout=60)
+    assert found.status_code == status, found.text
+    assert httpx2.get(f"{server.url}/health").status_code == 200
+    with server.client() as own:
+        assert ask(own, server.model, good) == expect(good)[0]
+    assert len(server.lines(before, 1)) == 1, "nothing was generated for the bad one"
+
+
+def test_video_in_the_message_itself(server: Server, parts: Parts) -> None:
+    """transformers takes videos by path and http alone: a data: URL is an error of its own."""
+    with server.client() as own, pytest.raises(openai.InternalServerError):
+        ask(own, server.model, [user(parts.inline_video, text=SOUND)])
+    assert httpx2.get(f"{server.url}/health").status_code == 200
+
+
+def test_a_client_that_hangs_up(server: Server, parts: Parts) -> None:
+    messages = [user(parts.picture, text=COLOUR)]
+    before = len(server.lines())
+    body = {"model": server.model, "messages": messages, "stream": True}
+    body["generation_config"] = json.dumps({**SETTINGS, "max_new_tokens": 3000})
+    url = f"{server.url}/v1/chat/completions"
+    with httpx2.stream("POST", url, json=body, timeout=60) as answer:
+        words = (line for line in answer.iter_lines() if '"content":"' in line)
+        assert next(words)
+    with server.client() as own:
+        assert ask(own, server.model, messages) == expect(messages)[0]
+    broken, whole = server.lines(before, 2)
+    assert broken.split(";")[:2] == whole.split(";")[:2], "both were pruned alike"
+
+
+def test_sigterm_ends_it(server: Server) -> None:
+    """The last test of this file: the status is that of a process which obeyed the signal."""
+    assert server.stop(signal.SIGTERM) == -signal.SIGTERM
+    log = server.log.read_text()
+    assert "Application shutdown complete" in log
+    assert "Traceback" not in log.rpartition("Shutting down")[2]
