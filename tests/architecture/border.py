@@ -12,6 +12,11 @@ MOVING = frozenset(
     "deepstack_visual_embeds".split()
 )
 
+#: Functions that look a name up, and which of their arguments may hold it.
+LOOK_UPS = {"attrgetter": 0, "import_module": 0, "__import__": 0} | dict.fromkeys(
+    ("getattr", "hasattr", "setattr", "delattr"), 1
+)
+
 #: Methods that models define for transformers, which finds them by these names.
 DEFINED_FOR_TRANSFORMERS = frozenset({"_init_weights", "_prepare_position_ids_for_generation"})
 
@@ -58,10 +63,11 @@ def _used(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Constant) and isinstance(node.value, str):
         if node.value in MOVING:
             yield node.value
-    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
-        for argument in node.args[1:2]:
+    elif isinstance(node, ast.Call):
+        first = LOOK_UPS.get(ast.unparse(node.func).rpartition(".")[2])
+        for argument in [] if first is None else node.args[first:]:
             if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield argument.value
+                yield from argument.value.split(".")
     elif isinstance(node, ast.Import):
         for alias in node.names:
             yield from alias.name.split(".")

@@ -19,9 +19,9 @@ FLOORS = (
     "cache",
     "binding planning",
     "pruning",
-    "hooks layers model_overrides rollout",
+    "flops hooks layers model_overrides rollout",
     "config media report",
-    "calibration_file flops functional tokens upstream",
+    "calibration_file functional tokens upstream",
     "errors installation",
 )
 _FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split(" ")}
@@ -30,7 +30,10 @@ _FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms
 CLOSED = {"lab": "cli"}
 
 #: Rooms that are symlinks in a checkout and mapped in setup.cfg.
-ROOMS = ("hooks", "model_overrides")
+LINKED = ("hooks", "model_overrides")
+
+#: Functions that import what their first argument names.
+_IMPORTERS = ("import_module", "__import__")
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -38,9 +41,9 @@ def modules(root: Path) -> dict[str, Path]:
     found = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
         parts = path.relative_to(root / PACKAGE).with_suffix("").parts
-        if parts[0] not in ROOMS:
+        if parts[0] not in LINKED:
             found[_name(parts)] = path
-    for room in ROOMS:
+    for room in LINKED:
         for path in sorted((root / room).rglob("*.py")):
             found[_name(path.relative_to(root).with_suffix("").parts)] = path
     return found
@@ -50,6 +53,11 @@ def _name(parts: tuple[str, ...]) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def rooms() -> list[str]:
+    """All rooms, from the top floor down."""
+    return list(_FLOOR_OF)
+
+
 def room(name: str) -> str | None:
     """The room of a module: the longest prefix of its name on a floor; None if there is none."""
     parts = name.split(".")
@@ -57,53 +65,105 @@ def room(name: str) -> str | None:
     return next((prefix for prefix in prefixes if prefix in _FLOOR_OF), None)
 
 
-def imports(name: str, path: Path, known: set[str]) -> Iterator[tuple[str, int]]:
-    """Names below the package that one module imports, anywhere in it, with the line.
+def full_names(name: str, path: Path, *, types: bool = False) -> Iterator[tuple[list[str], int]]:
+    """What one module imports, anywhere in it and in any way, with the line.
 
-    Imports for type checkers only do not run and do not count.
+    Args:
+        name: of the module, below the package.
+        path: its file.
+        types: whether imports for type checkers, which do not run, count as well.
+
+    Yields:
+        The full names that one import may mean, the likeliest first: "from a import b" imports
+        a.b if that is a module, else a.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    skipped = {
+    parts = [PACKAGE, *(name.split(".") if name else [])]
+    home = parts if path.name == "__init__.py" else parts[:-1]
+    skipped = set() if types else _for_type_checkers(tree)
+    importers = {*_IMPORTERS, *_aliases(tree)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (([alias.name], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute("." * node.level + (node.module or ""), home)
+            yield from (([f"{base}.{alias.name}", base], node.lineno) for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args:
+            if ast.unparse(node.func).rpartition(".")[2] in importers:
+                yield [_absolute(_text(node.args[0], parts, home), home)], node.lineno
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            # A table of names that something imports later.
+            if node.value.startswith(f"{PACKAGE}.") and " " not in node.value:
+                yield [node.value], node.lineno
+
+
+def _for_type_checkers(tree: ast.Module) -> set[int]:
+    return {
         id(node)
         for test in ast.walk(tree)
         if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
         for statement in test.body
         for node in ast.walk(statement)
     }
+
+
+def _aliases(tree: ast.Module) -> Iterator[str]:
+    """Other names that a module gives to the functions that import."""
     for node in ast.walk(tree):
-        if id(node) not in skipped:
-            for full in _full_names(node, name, path, known):
-                if full == PACKAGE or full.startswith(PACKAGE + "."):
-                    yield full[len(PACKAGE) + 1 :], node.lineno  # type: ignore[attr-defined]
+        if isinstance(node, ast.ImportFrom):
+            yield from (a.asname for a in node.names if a.asname and a.name in _IMPORTERS)
 
 
-def _full_names(node: ast.AST, name: str, path: Path, known: set[str]) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        base = node.module or ""
-        if node.level:
-            here = [PACKAGE, *(name.split(".") if name else [])]
-            up = node.level - (path.name == "__init__.py")
-            base = ".".join([*here[: len(here) - up], *([node.module] if node.module else [])])
-        for alias in node.names:
-            inner = f"{base}.{alias.name}"
-            yield inner if inner[len(PACKAGE) + 1 :] in known else base
-    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
-        ("import_module", "__import__")
-    ):
-        for argument in node.args[:1]:
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                yield argument.value
+def _absolute(target: str, home: list[str]) -> str:
+    """A full name from one that may begin with dots; `home` is the package it stands in."""
+    level = len(target) - len(target.lstrip("."))
+    if not level:
+        return target
+    return ".".join([*home[: len(home) - level + 1], *filter(None, [target[level:]])])
+
+
+def _text(node: ast.expr, parts: list[str], home: list[str]) -> str:
+    """The name that an expression gives, as far as it can be read; "" if not at all."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, (ast.JoinedStr, ast.BinOp)):
+        pieces = node.values if isinstance(node, ast.JoinedStr) else [node.left, node.right]
+        known = ""
+        for piece in pieces:
+            found = _text(piece, parts, home)
+            if not found:
+                return known.rpartition(".")[0]
+            known += found
+        return known
+    if isinstance(node, ast.FormattedValue):
+        return _text(node.value, parts, home)
+    return {"__name__": ".".join(parts), "__package__": ".".join(home)}.get(ast.unparse(node), "")
 
 
 def graph(root: Path) -> dict[str, list[tuple[str, int]]]:
-    """What every module of a checkout imports from the package."""
+    """What every module of a checkout imports from the package, by names below it."""
     found = modules(root)
+    known = {".".join(filter(None, [PACKAGE, name])): name for name in found}
+
+    def inside(names: list[str]) -> str | None:
+        return next((known[name] for name in names if name in known), None)
+
     return {
-        name: [edge for edge in imports(name, path, set(found)) if edge[0] != name]
+        name: [
+            (target, line)
+            for names, line in full_names(name, path)
+            if (target := inside(names)) is not None and target != name
+        ]
         for name, path in found.items()
     }
+
+
+def libraries(name: str, path: Path) -> set[str]:
+    """Packages that a module imports, for type checkers or not."""
+    found = {names[-1].split(".")[0] for names, _ in full_names(name, path, types=True)}
+    return found - {"", PACKAGE}
 
 
 def violations(root: Path) -> list[str]:
@@ -121,7 +181,7 @@ def violations(root: Path) -> list[str]:
 
 
 def circles(edges: dict[str, list[tuple[str, int]]]) -> list[list[str]]:
-    """Circles of imports; a package's own __init__ may import its modules and they each other."""
+    """Circles of imports, each with its first module at both ends."""
     found: list[list[str]] = []
     done: set[str] = set()
 

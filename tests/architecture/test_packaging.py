@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tests.architecture.imports import LINKED
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fastav_plugin"
-ROOMS = ("hooks", "model_overrides")
 
 TOP_LEVEL = {
     ".ci",
@@ -62,20 +63,25 @@ def test_the_list_of_packages_is_complete(setup: configparser.ConfigParser) -> N
 
 
 def test_folders_with_modules_are_packages() -> None:
-    for folder, _, files in os.walk(PACKAGE, followlinks=True):
-        if any(name.endswith(".py") for name in files):
-            assert "__init__.py" in files, folder
+    walked = {folder: files for folder, _, files in os.walk(PACKAGE, followlinks=True)}
+    found = {
+        folder: files
+        for folder, files in walked.items()
+        if any(name.endswith(".py") for name in files)
+    }
+    assert {str(PACKAGE / room) for room in LINKED} < set(found)
+    assert [folder for folder, files in found.items() if "__init__.py" not in files] == []
 
 
 def test_the_rooms_are_mapped(setup: configparser.ConfigParser) -> None:
     mapping = dict(line.split(" = ") for line in lines(setup, "options", "package_dir"))
     assert mapping == {
         "fastav_plugin": "fastav_plugin",
-        **{f"fastav_plugin.{room}": room for room in ROOMS},
+        **{f"fastav_plugin.{room}": room for room in LINKED},
     }
 
 
-@pytest.mark.parametrize("room", ROOMS)
+@pytest.mark.parametrize("room", LINKED)
 def test_the_links_are_relative(room: str) -> None:
     link = PACKAGE / room
     assert link.is_symlink()
@@ -85,7 +91,7 @@ def test_the_links_are_relative(room: str) -> None:
 
 
 def test_one_file_is_one_module() -> None:
-
+    assert "fastav_plugin.hooks" in sys.modules
     assert "hooks" not in sys.modules
     assert "model_overrides" not in sys.modules
 
@@ -134,7 +140,9 @@ def pinned() -> dict[str, str]:
 @pytest.mark.parametrize("extra", ["", "media", "serve", "viz", "flash"])
 def test_every_dependency_states_a_floor(setup: configparser.ConfigParser, extra: str) -> None:
     option = ("options.extras_require", extra) if extra else ("options", "install_requires")
-    for line in lines(setup, *option):
+    stated_here = lines(setup, *option)
+    assert stated_here
+    for line in stated_here:
         stated = Requirement(line)
         assert [part.operator for part in stated.specifier].count(">=") == 1, line
         # No wheel of flash-attn is built for the machines that the suite runs on.
@@ -156,7 +164,7 @@ def test_one_package_has_one_floor(setup: configparser.ConfigParser) -> None:
 def test_tools_of_development_are_pinned(setup: configparser.ConfigParser) -> None:
     """They state no floor: `make` installs the very versions of constraints.txt."""
     dev = lines(setup, "options.extras_require", "dev")
-    assert {name for name in dev if "[" not in name} <= set(pinned())
+    assert {"mypy", "pytest", "ruff"} <= {name for name in dev if "[" not in name} <= set(pinned())
 
 
 def test_the_command_line_is_an_entry_point(setup: configparser.ConfigParser) -> None:
@@ -181,7 +189,7 @@ def test_licence() -> None:
 def test_pyproject_bans_the_second_name() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     banned = settings["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-api"]
-    assert set(banned) == set(ROOMS)
+    assert set(banned) == set(LINKED)
     assert settings["build-system"]["build-backend"] == "setuptools.build_meta"
 
 

@@ -42,6 +42,39 @@ def module_names() -> list[str]:
 
 MODULES = module_names()
 
+#: Import paths that users may rely on besides the package itself.
+PATHS = {
+    "fastav_plugin.attach": "attach detach",
+    "fastav_plugin.cache": "FastAVCache",
+    "fastav_plugin.config": "FastAVConfig",
+    "fastav_plugin.errors": "FastAVError ConfigError HookError StateError UnsupportedError",
+    "fastav_plugin.flops": "prefill_macs",
+    "fastav_plugin.hooks": "LayerHook LayerHookList LayerView register_hook",
+    "fastav_plugin.hooks.div_prune": "max_min_diversity",
+    "fastav_plugin.model_overrides": "ModelOverride register_override",
+    "fastav_plugin.report": "PruningReport",
+    "fastav_plugin.rollout": "rollout_row",
+    "fastav_plugin.tokens": "Modality TokenMap",
+}
+PACKAGES = ("videollama2", "video_salmonn2", "tgi")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_public_paths_lead_to_their_names(path: str) -> None:
+    module = importlib.import_module(path)
+    for name in PATHS[path].split():
+        assert callable(getattr(module, name)), name
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_public_packages_of_families(name: str) -> None:
+    assert f"fastav_plugin.model_overrides.{name}" in MODULES
+
+
+def test_all_modules_are_looked_at() -> None:
+    assert len(MODULES) > 200
+    assert {"fastav_plugin.hooks.base", "fastav_plugin.model_overrides.base"} < set(MODULES)
+
 
 def test_the_public_names_are_exactly_these() -> None:
     assert fastav_plugin.__all__ == PUBLIC
