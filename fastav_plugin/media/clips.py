@@ -1,25 +1,93 @@
-"""Pictures at a frame rate, and sound at 16 kHz, of any file that PyAV can open."""
+"""A clip of a file: pictures at a frame rate, and the sound that goes with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 
-from fastav_plugin.media.decode import pyav
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.media.files import opened
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length, read_sound, sound_seconds
+from fastav_plugin.media.video import (
+    FRAMES_PER_SECOND,
+    Frames,
+    count_frames,
+    frame_seconds,
+    sample,
+    spread,
+    stream_frames,
+)
 
-#: Samples per second of what is read.
-SAMPLE_RATE = 16_000
-#: Pictures per second where nobody says otherwise.
-FRAMES_PER_SECOND = 2
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """What a media file holds, found without decoding pictures.
+
+    Attributes:
+        frames: video frames; 0 without pictures.
+        fps: mean frames per second; 0 where unknown.
+        seconds: length of the sound; None without sound.
+    """
+
+    frames: int
+    fps: float
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Video:
+    """Pictures of a clip, and its sound.
+
+    Attributes:
+        frames: uint8 [T, H, W, 3], RGB; T is even, the last one repeated where needed.
+        fps: frames per second of `frames`.
+        waveform: float32 [n] at 16 kHz, as long as the clip; None without sound or where silent.
+    """
+
+    frames: Frames
+    fps: float
+    waveform: Waveform | None = None
+
+    @classmethod
+    def of(cls, frames: Sequence[Frames], fps: float, whole: int, sound: Waveform | None) -> Self:
+        """Frames chosen from a clip, with its sound as long as the clip.
+
+        Args:
+            frames: uint8 [H, W, 3] each, spread evenly over the clip.
+            fps: frames per second of the clip before that choice.
+            whole: its frames before that choice.
+            sound: float32 [n] at 16 kHz of any length; None without.
+        """
+        if sound is not None:
+            sound = fit_length(sound, round(whole / fps * SAMPLE_RATE))
+            sound = sound if sound.any() else None
+        return cls(np.stack(frames), fps * len(frames) / whole, sound)
+
+
+def probe_clip(path: str | Path) -> ClipFacts:
+    """Count the frames of a file and measure its sound.
+
+    Raises:
+        ConfigError: the file cannot be opened, or holds neither pictures nor sound.
+        UnsupportedError: PyAV is not installed.
+    """
+    with opened(path) as container:
+        fps = 0.0
+        pictures, sound = bool(container.streams.video), bool(container.streams.audio)
+        if pictures:
+            fps = float(container.streams.video[0].average_rate or 0)
+    if not pictures and not sound:
+        raise ConfigError(f"'{path}' holds neither pictures nor sound.")
+    return ClipFacts(count_frames(path), fps, sound_seconds(path))
 
 
 def read_clip(
     path: str | Path, frames_per_second: float = FRAMES_PER_SECOND
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+) -> tuple[Frames, Waveform]:
     """Read pictures at a frame rate, and the sound, of any file that PyAV can open.
 
     Args:
@@ -32,84 +100,36 @@ def read_clip(
         file has no sound.
 
     Raises:
-        ValueError: if the file has no pictures.
+        ConfigError: the file cannot be read or has no pictures.
+        UnsupportedError: PyAV is not installed.
     """
-    frames = _read_frames(path, frames_per_second)
-    waveform = read_waveform(path)
-    length = round(len(frames) / frames_per_second * SAMPLE_RATE)
-    whole = np.zeros(length, np.float32)
-    whole[: len(waveform)] = waveform[:length]
-    return frames, whole
+    video = read_video(path, frames_per_second)
+    length = round(len(video.frames) / frames_per_second * SAMPLE_RATE)
+    return video.frames, fit_length(video.waveform, length)
 
 
-def _read_frames(path: str | Path, frames_per_second: float) -> npt.NDArray[np.uint8]:
-    av = pyav()
-
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise ValueError(f"{path} holds no pictures. Give a file with a video stream.")
-        frames = list(sampled_frames(container, frames_per_second))
-    if not frames:
-        raise ValueError(f"No frame of {path} could be decoded. Try to re-encode the file.")
-    if len(frames) % 2:
-        frames.append(frames[-1])
-    return np.stack(frames)
-
-
-def sampled_frames(container: Any, frames_per_second: float) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decode the pictures of an open container at a frame rate.
-
-    Args:
-        container: of PyAV, with a video stream.
-        frames_per_second: how many frames to take of each second.
-
-    Yields:
-        uint8 [H, W, 3], RGB.
-    """
-    start: float | None = None
-    taken = 0
-    for frame in container.decode(video=0):
-        time = float(frame.time or 0.0)
-        start = time if start is None else start
-        # A frame stands for every moment from its own time on.
-        if time - start >= taken / frames_per_second - 1e-3:
-            taken += 1
-            yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
-
-
-def read_waveform(path: str | Path) -> npt.NDArray[np.float32]:
-    """Read the sound of any file that PyAV can open.
+def read_video(path: str | Path, fps: float, max_frames: int | None = None) -> Video:
+    """Read pictures at a frame rate, and the sound; only the frames returned are held in memory.
 
     Args:
         path: the file.
+        fps: frames to take of each second.
+        max_frames: at most this many frames, spread evenly over the clip; None for all.
 
-    Returns:
-        float32 [n] at 16 kHz, one channel; n is 0 where the file has no sound.
+    Raises:
+        ConfigError: the file cannot be read or has no pictures.
+        UnsupportedError: PyAV is not installed.
     """
-    av = pyav()
-
-    with av.open(str(path)) as container:
-        pieces = list(resampled_sound(container)) if container.streams.audio else []
-    return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-
-
-def resampled_sound(
-    container: Any, check: Callable[[Any], None] | None = None
-) -> Iterator[npt.NDArray[np.float32]]:
-    """Decode the sound of an open container.
-
-    Args:
-        container: of PyAV, with an audio stream.
-        check: called with each decoded frame of PyAV before it is resampled.
-
-    Yields:
-        float32 [n] at 16 kHz, one channel.
-    """
-    av = pyav()
-
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    for frame in container.decode(audio=0):
-        if check is not None:
-            check(frame)
-        yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
-    yield from (piece.to_ndarray()[0] for piece in resampler.resample(None))
+    times = frame_seconds(path)
+    taken = [number for _, number in sample(zip(times, range(len(times)), strict=True), fps)]
+    whole = len(spread(len(taken)))
+    chosen = spread(len(taken), max_frames)
+    frames = list(stream_frames(path, [taken[index] for index in chosen]))
+    if not frames:
+        raise ConfigError(f"No frame of '{path}' could be decoded. Try to re-encode the file.")
+    # A damaged file may give fewer than its index says.
+    frames += frames[-1:] * (len(frames) % 2)
+    with opened(path) as container:
+        heard = bool(container.streams.audio)
+    sound = read_sound(path, [(0.0, whole / fps)])[0] if heard else None
+    return Video.of(frames, fps, whole, sound)

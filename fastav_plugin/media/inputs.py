@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media.clips import read_clip, read_waveform
-from fastav_plugin.media.decode import Frames, Waveform, pyav
+from fastav_plugin.media.clips import read_video
+from fastav_plugin.media.sound import Waveform, read_sound
+from fastav_plugin.media.video import FRAMES_PER_SECOND, Frames, read_image
 
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
@@ -31,7 +30,7 @@ class Media:
 
     images: list[Frames] = field(default_factory=list)
     frames: Frames | None = None
-    fps: float = 2.0
+    fps: float = float(FRAMES_PER_SECOND)
     waveform: Waveform | None = None
     interleaved: bool = False
 
@@ -41,7 +40,7 @@ def read_media(
     images: list[Path],
     video: Path | None,
     audio: Path | None,
-    fps: float = 2.0,
+    fps: float = float(FRAMES_PER_SECOND),
     max_frames: int | None = None,
     sound: str = "separate",
 ) -> Media:
@@ -59,25 +58,16 @@ def read_media(
         ConfigError: a file that cannot be read.
         UnsupportedError: PyAV is not installed.
     """
-    av = pyav()
-
-    media = Media(fps=fps)
-    current: Path | None = None
-    try:
-        for current in images:
-            media.images.append(_read_image(current))
-        if video is not None:
-            current = video
-            frames, waveform = read_clip(video, fps)
-            media.frames = spread_frames(frames, max_frames)
-            media.fps = fps * len(media.frames) / len(frames)
-            if sound != "none" and audio is None and waveform.any():
-                media.waveform, media.interleaved = waveform, sound == "interleaved"
-        if audio is not None:
-            current = audio
-            media.waveform = _read_sound(audio)
-    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise ConfigError(f"Cannot read the media file '{current}': {error}") from error
+    media = Media(images=[read_image(path) for path in images], fps=fps)
+    if video is not None:
+        clip = read_video(video, fps, max_frames)
+        media.frames, media.fps = clip.frames, clip.fps
+        if sound != "none" and audio is None and clip.waveform is not None:
+            media.waveform, media.interleaved = clip.waveform, sound == "interleaved"
+    if audio is not None:
+        (media.waveform,) = read_sound(audio)
+        if not len(media.waveform):
+            raise ConfigError(f"Cannot read the media file '{audio}': no sound could be decoded.")
     return media
 
 
@@ -209,30 +199,3 @@ def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> di
         options["size"] = edges
     videos = [torch.from_numpy(frames).permute(0, 3, 1, 2) for frames, _ in clips]  # [T, 3, H, W]
     return {"videos": videos, "videos_kwargs": options}
-
-
-def spread_frames(frames: Frames, most: int | None) -> Frames:
-    """Take at most `most` frames, an even number, spread evenly.
-
-    Args:
-        frames: uint8 [T, H, W, 3].
-        most: None for all.
-    """
-    if most is None or len(frames) <= most:
-        return frames
-    count = max(2, most - most % 2)
-    return frames[np.linspace(0, len(frames) - 1, count).round().astype(np.int64)]
-
-
-def _read_image(path: Path) -> Frames:
-    import av
-
-    with av.open(str(path)) as container:
-        return np.asarray(next(container.decode(video=0)).to_ndarray(format="rgb24"), np.uint8)
-
-
-def _read_sound(path: Path) -> Waveform:
-    waveform = read_waveform(path)
-    if not len(waveform):
-        raise ValueError("no sound could be decoded.")
-    return waveform

@@ -7,21 +7,20 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.decode import Waveform
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 
 #: Peaks above this are taken for another scale; resampling overshoots 1 by less.
 _LOUDEST = 16.0
 
 
-def given_sound(samples: Any, sample_rate: int = 16_000) -> Waveform:
+def given_sound(samples: Any) -> Waveform:
     """A sound in memory as the models take it.
 
     Args:
         samples: float [n] in [-1, 1]; array, tensor or list.
-        sample_rate: what is expected, for errors.
 
     Returns:
-        float32 [n].
+        float32 [n] at 16 kHz.
 
     Raises:
         ConfigError: other than one channel, integers, values far outside, or not finite ones.
@@ -30,7 +29,7 @@ def given_sound(samples: Any, sample_rate: int = 16_000) -> Waveform:
     kind = type(samples).__name__
     if found.ndim != 1:
         raise ConfigError(
-            f"A sound must be a path or samples [n] at {sample_rate} Hz, got {kind} of shape "
+            f"A sound must be a path or samples [n] at {SAMPLE_RATE} Hz, got {kind} of shape "
             f"{list(found.shape)}."
         )
     # An empty list has no type of its own.

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.decode import Frames, Waveform, probe_clip, read_sound, stream_frames
+from fastav_plugin.media.clips import probe_clip
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound
+from fastav_plugin.media.video import Frames, stream_frames
 from fastav_plugin.model_overrides.own_models.sound_samples import given_sound
-
-SAMPLE_RATE = 16_000
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,9 @@ class OpenClip:
         if isinstance(self.source, Clip):
             whole = self.source.waveform
             assert whole is not None
-            whole = given_sound(whole, SAMPLE_RATE)
+            whole = given_sound(whole)
         else:
-            whole = read_sound(self.source, None, SAMPLE_RATE, mix=mix)[0]
+            whole = read_sound(self.source, mix=mix)[0]
         return _at_least_a_second(whole)
 
 
@@ -123,11 +123,11 @@ def open_sound(source: Any, mix: bool) -> Waveform:
         ConfigError: no sound in the file, or an array that is not [n] with n > 0.
     """
     if isinstance(source, str | Path):
-        found = read_sound(source, None, SAMPLE_RATE, mix=mix)[0]
+        found = read_sound(source, mix=mix)[0]
         if not len(found):
             raise ConfigError(f"'{source}' holds no sound that could be decoded.")
         return _at_least_a_second(found)
-    found = given_sound(source, SAMPLE_RATE)
+    found = given_sound(source)
     if not len(found):
         raise ConfigError(f"A sound must have samples, got {type(source).__name__} of none.")
     return _at_least_a_second(found)

@@ -8,7 +8,7 @@ import torch
 from transformers import SiglipImageProcessor
 from typing_extensions import override
 
-from fastav_plugin.media.decode import Waveform
+from fastav_plugin.media.sound import Waveform
 from fastav_plugin.model_overrides.video_salmonn2.clips import OpenClip
 from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2Config
 from fastav_plugin.model_overrides.video_salmonn2.layout import (

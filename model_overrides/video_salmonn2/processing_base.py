@@ -14,7 +14,7 @@ from transformers import BatchFeature, ProcessorMixin, WhisperFeatureExtractor
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.decode import Waveform
+from fastav_plugin.media.sound import Waveform
 from fastav_plugin.model_overrides.own_models.checkpoint_reader import local_folder
 from fastav_plugin.model_overrides.video_salmonn2.clips import (
     SAMPLE_RATE,

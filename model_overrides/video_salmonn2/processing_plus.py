@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import Qwen2VLVideoProcessor
 from typing_extensions import override
 
-from fastav_plugin.media.decode import Waveform
+from fastav_plugin.media.sound import Waveform
 from fastav_plugin.model_overrides.video_salmonn2.clips import OpenClip
 from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2PlusConfig
 from fastav_plugin.model_overrides.video_salmonn2.layout import (

@@ -11,7 +11,7 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
-from fastav_plugin.media.decode import Waveform
+from fastav_plugin.media.sound import Waveform
 
 #: Filter banks are made of 16-bit samples, not of samples in [-1, 1].
 _FULL_SCALE = 2**15

@@ -9,19 +9,12 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.decode import (
-    Frames,
-    Waveform,
-    count_frames,
-    read_sound,
-    sound_seconds,
-    stream_frames,
-)
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound, sound_seconds
+from fastav_plugin.media.video import Frames, count_frames, stream_frames
 from fastav_plugin.model_overrides.own_models.sound_samples import given_sound
 
 #: Of a clip's sound, so many stretches of so many seconds are heard.
 STRETCHES, STRETCH_SECONDS = 8, 2.0
-SAMPLE_RATE = 16_000
 
 
 def frame_indices(total: int, count: int) -> list[int]:
@@ -75,8 +68,8 @@ def hear_clip(source: Any) -> Waveform | None:
         seconds = sound_seconds(source)
         if not seconds:
             return None
-        return _as_16_bit(np.concatenate(read_sound(source, _stretches(seconds), SAMPLE_RATE)))
-    sound = given_sound(source, SAMPLE_RATE)
+        return _as_16_bit(np.concatenate(read_sound(source, _stretches(seconds))))
+    sound = given_sound(source)
     spans = _stretches(len(sound) / SAMPLE_RATE)
     samples = [slice(int(a * SAMPLE_RATE), int(a * SAMPLE_RATE) + 32_000) for a, _ in spans]
     return np.concatenate([sound[span] for span in samples]) if len(sound) else None
@@ -95,9 +88,9 @@ def hear_sound(source: Any, seconds: float) -> Waveform:
         ConfigError: no sound in it.
     """
     if isinstance(source, (str, Path)):
-        (sound,) = read_sound(source, [(0.0, seconds)], SAMPLE_RATE, mix=False)
+        (sound,) = read_sound(source, [(0.0, seconds)], mix=False)
     else:
-        sound = given_sound(source, SAMPLE_RATE)[: round(seconds * SAMPLE_RATE)]
+        sound = given_sound(source)[: round(seconds * SAMPLE_RATE)]
     if not len(sound):
         raise ConfigError(f"{_kind(source)} holds no sound.")
     return sound

@@ -14,8 +14,8 @@ import openai
 from PIL import Image
 
 from fastav_plugin.lab.testbed.samples import SAMPLES
-from fastav_plugin.lab.testbed.world import SAMPLE_RATE
 from fastav_plugin.media.clips import read_clip
+from fastav_plugin.media.sound import SAMPLE_RATE
 
 CLIP = SAMPLES[0].path
 #: Long enough that a wrong row somewhere would show.

@@ -16,7 +16,7 @@ from PIL import Image
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.lab.testbed.words import CHAT_TEMPLATE, build_tokenizer, vocabulary
-from fastav_plugin.media.clips import read_waveform
+from fastav_plugin.media.sound import read_sound
 from tests.support.checkpoints import save_llava
 from tests.support.family_configs import MROPE, WINDOWED, spread
 
@@ -154,7 +154,7 @@ def write_files(folder: Path) -> Files:
     sound = folder / "sound.wav"
     with wave.open(str(sound), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        samples = read_waveform(clips[1])[:32_000]
+        samples = read_sound(clips[1])[0][:32_000]
         file.writeframes((samples.clip(-1, 1) * 32767).astype("<i2").tobytes())
     corrupt = folder / "corrupt.png"
     whole = pictures[0].read_bytes()

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from fastav_plugin.media.clips import read_clip, read_waveform
+from fastav_plugin.media.clips import read_clip
+from fastav_plugin.media.sound import read_sound
 from tests.tgi_real.requests import Medium
 
 #: Frames that a server takes of each second of a clip.
@@ -30,7 +31,7 @@ def clips(processor: Any, media: list[Medium]) -> dict[str, Any]:
         edges = {name: getattr(size, name) for name in ("shortest_edge", "longest_edge")}
         options = {"do_sample_frames": False, "fps": FPS, "size": edges}
         given |= {"videos": videos, "videos_kwargs": options}
-    sounds = [read_waveform(m.path) for m in media if m.kind == "audio"]
+    sounds = [read_sound(m.path)[0] for m in media if m.kind == "audio"]
     return given | ({"audio": sounds} if sounds else {})
 
 
@@ -46,7 +47,7 @@ def videollama2_inputs(processor: Any, media: list[Medium]) -> dict[str, Any]:
         if medium.kind == "image":
             given["images"] = [str(medium.path)]
         elif medium.kind == "audio":
-            given["audio"] = [read_waveform(medium.path)]
+            given["audio"] = read_sound(medium.path)
         else:
             frames, waveform = read_clip(medium.path, FPS)
             given |= {"videos": [frames], "audio": [waveform]}
@@ -62,6 +63,6 @@ def clip_and_sound(processor: Any, media: list[Medium]) -> dict[str, Any]:
         if medium.kind == "video":
             frames, waveform = read_clip(medium.path, FPS)
             found.append(Clip(frames, FPS, waveform))
-    sounds = [read_waveform(m.path) for m in media if m.kind == "audio"]
+    sounds = [read_sound(m.path)[0] for m in media if m.kind == "audio"]
     given: dict[str, Any] = {"videos": [found]} if found else {}
     return given | ({"audio": [sounds]} if sounds else {})

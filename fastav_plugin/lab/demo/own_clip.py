@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.testbed.words import build_tokenizer, vocabulary
 from fastav_plugin.lab.testbed.world import (
     CLIP_SECONDS,
     COLOURS,
-    FRAMES_PER_SECOND,
-    SAMPLE_RATE,
     SHAPES,
     SOUNDS,
 )
-from fastav_plugin.media.decode import pyav
+from fastav_plugin.media.files import opened
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length, read_sound
+from fastav_plugin.media.video import FRAMES_PER_SECOND, Frames, decode_sampled, pixels
 
 FORMS = (
     "Is the SHAPE visible?",
@@ -41,7 +40,7 @@ KNOWLEDGE = (
     "there, it answers with one of its words all the same. What the pruning costs and whether it "
     "changes an answer holds for any clip; whether an answer is true, only for clips like its own.",
 )
-#: Longer edges are brought down to this before anything else; the model sees about 112 pixels.
+#: Longer edges are scaled down to this first; the model sees about 112 pixels.
 _LONGEST_EDGE = 448
 
 
@@ -70,9 +69,7 @@ def check_questions(questions: Sequence[str]) -> None:
             raise ConfigError(f"The model was never asked questions like {question!r}. {KNOWN}")
 
 
-def read_start(
-    path: Path, seconds: float = CLIP_SECONDS
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32], list[str]]:
+def read_start(path: Path, seconds: float = CLIP_SECONDS) -> tuple[Frames, Waveform, list[str]]:
     """Read the first seconds of any file with pictures.
 
     Args:
@@ -87,61 +84,31 @@ def read_start(
         ConfigError: the file cannot be read or has no pictures.
         UnsupportedError: PyAV is not installed.
     """
-    av = pyav()
     remarks = []
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ValueError("it holds no pictures")
-            frames, more = _read_frames(container, seconds)
-        if not frames:
-            raise ValueError("it holds no frame that can be decoded")
-        with av.open(str(path)) as container:
-            sound = _read_sound(container, seconds) if container.streams.audio else None
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise ConfigError(f"Cannot read the media file '{path}': {error}") from error
-    if len(frames) % 2:
-        frames.append(frames[-1])
+    with opened(path) as container:
+        if not container.streams.video:
+            raise ConfigError(f"Cannot read the media file '{path}': it holds no pictures.")
+        heard = bool(container.streams.audio)
+        frames, more = _read_frames(container, seconds)
+    if not frames:
+        raise ConfigError(f"Cannot read the media file '{path}': no frame could be decoded.")
+    frames += frames[-1:] * (len(frames) % 2)
     length = len(frames) / FRAMES_PER_SECOND
+    sound = read_sound(path, [(0.0, length)])[0] if heard else None
     if more:
         remarks.append(f"Only the first {seconds:.0f} s of {path.name} are used.")
     elif length < seconds:
         remarks.append(f"{path.name} lasts {length:.0f} s; the model knows clips of {seconds:.0f}.")
     if sound is None:
-        remarks.append(f"{path.name} has no sound: the model hears silence.")
-    waveform = np.zeros(round(length * SAMPLE_RATE), np.float32)
-    if sound is not None:
-        waveform[: len(sound)] = sound[: len(waveform)]
-    return np.stack(frames), waveform, remarks
+        remarks.append(f"{path.name} has no sound: the audio input is silent.")
+    return np.stack(frames), fit_length(sound, round(length * SAMPLE_RATE)), remarks
 
 
-def _read_frames(container: Any, seconds: float) -> tuple[list[npt.NDArray[np.uint8]], bool]:
+def _read_frames(container: Any, seconds: float) -> tuple[list[Frames], bool]:
     """Frames two per second, and whether there are more after the last second."""
-    frames: list[npt.NDArray[np.uint8]] = []
-    start: float | None = None
-    for frame in container.decode(video=0):
-        time = float(frame.time or 0.0)
-        start = time if start is None else start
-        if time - start >= seconds - 1e-3:
+    frames: list[Frames] = []
+    for time, frame in decode_sampled(container, FRAMES_PER_SECOND):
+        if time >= seconds - 1e-3:
             return frames, True
-        # A frame stands for every moment from its own time on.
-        if time - start >= len(frames) / FRAMES_PER_SECOND - 1e-3:
-            scale = min(1.0, _LONGEST_EDGE / max(frame.width, frame.height))
-            width, height = (max(2, round(edge * scale)) for edge in (frame.width, frame.height))
-            picture = frame.to_ndarray(format="rgb24", width=width, height=height)
-            frames.append(np.asarray(picture, np.uint8))
+        frames.append(pixels(frame, _LONGEST_EDGE))
     return frames, False
-
-
-def _read_sound(container: Any, seconds: float) -> npt.NDArray[np.float32]:
-    import av
-
-    pieces: list[npt.NDArray[np.float32]] = []
-    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-    for frame in container.decode(audio=0):
-        pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(frame))
-        if sum(map(len, pieces)) >= seconds * SAMPLE_RATE:
-            break
-    else:
-        pieces.extend(piece.to_ndarray()[0] for piece in resampler.resample(None))
-    return np.concatenate([np.zeros(0, np.float32), *pieces])

@@ -18,7 +18,7 @@ from fastav_plugin.lab.demo.own_clip import KNOWLEDGE, check_questions, read_sta
 from fastav_plugin.lab.demo.picture import draw_outcome
 from fastav_plugin.lab.testbed.model import prepare_inputs
 from fastav_plugin.lab.testbed.samples import SAMPLES
-from fastav_plugin.lab.testbed.world import SAMPLE_RATE
+from fastav_plugin.media.sound import SAMPLE_RATE
 
 NOTICE = (
     "A small model that lives in a synthetic world: it shows what pruning does to answers, not "

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from fastav_plugin.lab.testbed.picture import frame_times, render_frames
 from fastav_plugin.lab.testbed.sound import render_waveform
-from fastav_plugin.lab.testbed.world import SAMPLE_RATE, Clip
-from fastav_plugin.media.decode import pyav
+from fastav_plugin.lab.testbed.world import Clip
+from fastav_plugin.media.files import pyav
+from fastav_plugin.media.sound import SAMPLE_RATE
 
 FILE_FRAMES_PER_SECOND = 8
 

@@ -29,7 +29,9 @@ from fastav_plugin.lab.testbed.words import (
     build_tokenizer,
     vocabulary,
 )
-from fastav_plugin.lab.testbed.world import FRAME_SIZE, FRAMES_PER_SECOND, SAMPLE_RATE
+from fastav_plugin.lab.testbed.world import FRAME_SIZE
+from fastav_plugin.media.sound import SAMPLE_RATE
+from fastav_plugin.media.video import FRAMES_PER_SECOND
 
 MODEL_PATH = Path(__file__).parent / "model"
 _HIDDEN, _HEADS, _KEY_HEADS, _HEAD_DIM, _LAYERS = 192, 6, 2, 32, 8

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from fastav_plugin.lab.testbed.world import SAMPLE_RATE, SOUNDS, Clip, Event
+from fastav_plugin.lab.testbed.world import SOUNDS, Clip, Event
+from fastav_plugin.media.sound import SAMPLE_RATE
 
 _FADE = 320
 

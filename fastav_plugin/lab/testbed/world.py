@@ -21,8 +21,6 @@ COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
 SOUNDS = ("chime", "click", "siren", "hum", "hiss", "beep")
 
 FRAME_SIZE = 112
-FRAMES_PER_SECOND = 2
-SAMPLE_RATE = 16_000
 CLIP_SECONDS = 8
 FIRST_TRAINING_SEED = 1_000_000_000
 # Seconds: long enough for two frames, and for a sound to show its nature.

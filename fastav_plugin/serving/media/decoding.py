@@ -1,4 +1,4 @@
-"""Media of strangers into pictures, frames and samples, measured before they are decoded."""
+"""Untrusted media into pictures, frames and samples, measured before they are decoded."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.media.clips import resampled_sound, sampled_frames
-from fastav_plugin.media.decode import Frames, Waveform
-from fastav_plugin.media.inputs import spread_frames
+from fastav_plugin.media.clips import Video
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, decode_sound
+from fastav_plugin.media.video import FRAMES_PER_SECOND, decode_sampled, pixels, spread
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 
-SAMPLE_RATE = 16_000
 #: Samples per second of a sound that is read; of few, resampling makes very many.
 SLOWEST, FASTEST = 1_000, 768_000
 PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
@@ -37,21 +36,6 @@ _END, _SCAN = 0xD9, 0xDA
 _PACKED = re.compile(rb"cmov.{4}dcom", re.DOTALL)
 #: Pixels by which a decoder may round an edge up.
 _EDGE = 128
-
-
-@dataclass(frozen=True)
-class Video:
-    """Pictures of a clip, and its sound.
-
-    Attributes:
-        frames: uint8 [T, H, W, 3], RGB.
-        fps: frames per second of `frames`.
-        waveform: float32 [n] at 16 kHz, the clip's own sound; None without, or where silent.
-    """
-
-    frames: Frames
-    fps: float
-    waveform: Waveform | None = None
 
 
 @dataclass(frozen=True)
@@ -72,10 +56,10 @@ def decode(
     data: bytes,
     policy: MediaPolicy,
     *,
-    fps: float = 2.0,
+    fps: float = FRAMES_PER_SECOND,
     max_frames: int | None = None,
 ) -> Any:
-    """Decode a medium that a stranger sent.
+    """Decode an untrusted medium.
 
     Args:
         kind: "image", "video" or "audio".
@@ -114,7 +98,7 @@ def _picture(data: bytes, policy: MediaPolicy) -> Any:
             return ImageOps.exif_transpose(picture).convert("RGB")
     except MediaError:
         raise
-    except Exception as error:  # a decoder fed by strangers may raise anything
+    except Exception as error:  # a decoder of untrusted bytes may raise anything
         raise MediaError(f"it is no picture that can be read ({type(error).__name__}).") from error
 
 
@@ -130,30 +114,19 @@ def _passes(data: bytes) -> int:
 
 def _video(data: bytes, policy: MediaPolicy, fps: float, max_frames: int | None) -> Video:
     with _opened(data) as container:
-        pixels = _measure(container, policy, fps)
+        room = _measure(container, policy, fps)
     with _opened(data) as container:
         # Frames may grow after the header; the decoder stops there, before it takes memory.
-        container.streams.video[0].codec_context.options = {"max_pixels": str(pixels)}
-        taken = list(sampled_frames(container, fps))
+        container.streams.video[0].codec_context.options = {"max_pixels": str(room)}
+        taken = [pixels(frame) for _, frame in decode_sampled(container, fps)]
+        heard = bool(container.streams.audio)
     if not taken:
         raise MediaError("none of its frames can be decoded.")
-    taken += taken[-1:] * (len(taken) % 2)
     if len({frame.shape for frame in taken}) > 1:
         raise MediaError("its frames change their size.")
-    frames = spread_frames(np.stack(taken), max_frames)
-    waveform = _own_sound(data, policy, round(len(taken) / fps * SAMPLE_RATE))
-    return Video(frames, fps * len(frames) / len(taken), waveform)
-
-
-def _own_sound(data: bytes, policy: MediaPolicy, length: int) -> Waveform | None:
-    """The sound of a clip, as long as its pictures."""
-    with _opened(data) as container:
-        if not container.streams.audio:
-            return None
-    whole = np.zeros(length, np.float32)
-    heard = _sound(data, policy)[:length]
-    whole[: len(heard)] = heard
-    return whole if whole.any() else None
+    whole = len(spread(len(taken)))
+    frames = [taken[index] for index in spread(len(taken), max_frames)]
+    return Video.of(frames, fps, whole, _sound(data, policy) if heard else None)
 
 
 def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
@@ -161,7 +134,7 @@ def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
         if not container.streams.audio:
             raise MediaError("it holds no sound.")
         _check_seconds((container.duration or 0) / 1e6, policy)
-        pieces = list(resampled_sound(container, _SoundLimit(policy).check))
+        pieces = list(decode_sound(container, check=_SoundLimit(policy).check))
     if not sum(map(len, pieces)):
         raise MediaError("no sound can be decoded from it.")
     return np.concatenate(pieces)
@@ -255,5 +228,5 @@ def _opened(data: bytes) -> Iterator[Any]:
             yield container
     except MediaError:
         raise
-    except Exception as error:  # a decoder fed by strangers may raise anything
+    except Exception as error:  # a decoder of untrusted bytes may raise anything
         raise MediaError(f"it cannot be decoded ({type(error).__name__}).") from error

@@ -8,7 +8,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from fastav_plugin import ConfigError
 from fastav_plugin.lab.testbed.samples import CLIPS_PATH
-from fastav_plugin.media.decode import Waveform, read_sound
+from fastav_plugin.media.sound import Waveform, read_sound
 from fastav_plugin.model_overrides.videollama2 import BeatsFeatureExtractor
 from fastav_plugin.model_overrides.videollama2.filter_banks import kaldi_filter_banks
 

@@ -13,7 +13,8 @@ from transformers import AutoProcessor, SiglipImageProcessor
 
 from fastav_plugin import Modality, TokenMap
 from fastav_plugin.lab.testbed.samples import CLIPS_PATH
-from fastav_plugin.media.decode import probe_clip, read_sound
+from fastav_plugin.media.clips import probe_clip
+from fastav_plugin.media.sound import read_sound
 from fastav_plugin.model_overrides.registry import OVERRIDES
 from fastav_plugin.model_overrides.videollama2 import BeatsFeatureExtractor, VideoLlama2Processor
 from fastav_plugin.model_overrides.videollama2.media import (

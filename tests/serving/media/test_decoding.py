@@ -1,4 +1,4 @@
-"""Media of strangers: read as the command line reads them, or refused."""
+"""Untrusted media: read as the command line reads them, or refused."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from fastav_plugin.lab.testbed.picture import cover, frame_times, render_frames
 from fastav_plugin.lab.testbed.sound import presence, render_waveform
 from fastav_plugin.lab.testbed.tasks import TASKS, Question, training_questions
 from fastav_plugin.lab.testbed.words import TURN_END, TURN_START, build_tokenizer, vocabulary
-from fastav_plugin.lab.testbed.world import FRAMES_PER_SECOND, SHAPES, Clip, Difficulty, sample_clip
+from fastav_plugin.lab.testbed.world import SHAPES, Clip, Difficulty, sample_clip
+from fastav_plugin.media.video import FRAMES_PER_SECOND
 
 IGNORED = -100
 # The longest question has 5 words; then follow the end of the turn, the start of the next,

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from fastav_plugin import ConfigError
-from fastav_plugin.media import decode as decoding
-from fastav_plugin.media.decode import count_frames, probe_clip, read_sound, stream_frames
+from fastav_plugin.media import video
+from fastav_plugin.media.clips import probe_clip
+from fastav_plugin.media.sound import read_sound
+from fastav_plugin.media.video import count_frames, stream_frames
 
 CLIP = Path(__file__).parents[2] / "fastav_plugin/lab/testbed/clips/single.mp4"
 
@@ -20,14 +22,14 @@ CLIP = Path(__file__).parents[2] / "fastav_plugin/lab/testbed/clips/single.mp4"
 def long_clip(path: Path, seconds: int = 7200) -> None:
     """Two hours in which every second has its own grey, or nearly."""
     with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=1)
-        video.width = video.height = 64
-        video.pix_fmt = "yuv420p"
-        video.options = {"preset": "ultrafast", "threads": "1"}
+        stream = container.add_stream("libx264", rate=1)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"preset": "ultrafast", "threads": "1"}
         for second in range(seconds):
             grey = np.full((64, 64, 3), second * 200 // seconds, np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
-        container.mux(video.encode(None))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def test_picked_frames_are_those_of_a_whole_decode() -> None:
@@ -66,7 +68,7 @@ def test_far_frames_are_exact_in_every_container(
 ) -> None:
     """Also where an index is trusted that turns out to be wrong."""
     if trusted:
-        monkeypatch.setattr(decoding, "_INDEXED", (*decoding._INDEXED, "avi"))
+        monkeypatch.setattr(video, "_INDEXED", (*video._INDEXED, "avi"))
     path = tmp_path / f"clip.{ending}"
     texture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:

@@ -1,0 +1,44 @@
+"""Media files opened with PyAV, and their faults as one error that names the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.installation import install_hint
+
+
+def pyav() -> Any:
+    """The module `av`.
+
+    Raises:
+        UnsupportedError: PyAV is not installed; with the command that installs it.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise UnsupportedError(
+            f"Reading media files needs PyAV. {install_hint('media')}"
+        ) from error
+    return av
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Any]:
+    """An open container.
+
+    Raises:
+        ConfigError: whatever PyAV raises about the file while the block runs.
+        UnsupportedError: PyAV is not installed.
+    """
+    av = pyav()
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except ConfigError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, IndexError) as error:
+        raise ConfigError(f"Cannot read the media file '{path}': {error}") from error
