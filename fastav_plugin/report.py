@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError, StateError
-from fastav_plugin.flops import prefill_macs
 from fastav_plugin.tokens import Modality, TokenMap
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Sizes of one decoder layer that its cost depends on."""
+    """Sizes of one decoder layer that its cost depends on, as in `prefill_macs`."""
 
     hidden_size: int
     intermediate_size: int
@@ -25,15 +24,49 @@ class LayerCost:
     mlp_matrices: int = 3
 
     def macs(self, tokens_per_layer: Sequence[int]) -> int:
-        """Multiply-accumulates of a prefill with these tokens in each layer."""
-        return prefill_macs(
-            tokens_per_layer,
-            hidden_size=self.hidden_size,
-            intermediate_size=self.intermediate_size,
-            kv_size=self.kv_size,
-            query_size=self.query_size,
-            mlp_matrices=self.mlp_matrices,
-        )
+        """Multiply-accumulates of a prefill with these tokens in each layer.
+
+        Raises:
+            ConfigError: a negative count or size.
+        """
+        sizes = (self.hidden_size, self.intermediate_size, self.kv_size, self.query_size)
+        if min(*sizes, self.mlp_matrices, *tokens_per_layer) < 0:
+            raise ConfigError("Sizes and token counts must not be negative.")
+        projections = 2 * self.hidden_size * (self.query_size + self.kv_size)
+        mlp = self.mlp_matrices * self.hidden_size * self.intermediate_size
+        return sum(n * (projections + mlp) + 2 * n * n * self.query_size for n in tokens_per_layer)
+
+
+def prefill_macs(
+    tokens_per_layer: Sequence[int],
+    *,
+    hidden_size: int,
+    intermediate_size: int,
+    kv_size: int | None = None,
+    query_size: int | None = None,
+    mlp_matrices: int = 3,
+) -> int:
+    """Multiply-accumulates of the decoder layers for one prompt, exactly.
+
+    Per layer with n tokens, d = hidden, q = query, k = key/value and m = MLP width:
+    `2nd(q + k) + 2n^2 q + (mlp_matrices) ndm`. Without grouped heads (q = k = d) that is the
+    `4nd^2 + 2n^2 d + 3ndm` of the FastAV paper; DivPrune's paper counts two MLP matrices.
+
+    Args:
+        tokens_per_layer: prompt tokens that enter each layer, lowest layer first.
+        hidden_size: width of the residual stream.
+        intermediate_size: width of the MLP (of all experts one token visits, if it is a mixture).
+        kv_size: key/value heads times head size; None means `hidden_size` (the papers' count).
+        query_size: query heads times head size; None means `hidden_size`.
+        mlp_matrices: 3 for gated MLPs, 2 for plain ones.
+
+    Raises:
+        ConfigError: a negative count or size.
+    """
+    kv = hidden_size if kv_size is None else kv_size
+    query = hidden_size if query_size is None else query_size
+    cost = LayerCost(hidden_size, intermediate_size, kv, query, mlp_matrices)
+    return cost.macs(tokens_per_layer)
 
 
 @dataclass(frozen=True)
@@ -42,17 +75,17 @@ class PruningReport:
 
     Attributes:
         method: the config's method.
-        tokens_per_layer: alive prompt tokens, padding excluded, of each layer: a list of L ints
-            for one batch row, or [B][L].
+        tokens_per_layer: prompt tokens that entered each layer, padding excluded: a list of L
+            ints for one batch row, or [B][L].
         modality_per_layer: the same for each modality by name ("text", "video", ...).
         flops_ratio: prefill multiply-accumulates as a fraction of dense, in (0, 1]; a mean over
-            rows when the report covers several.
+            batch rows where the report covers several.
         kv_bytes: bytes of keys and values really held now, whole batch; under tensor parallelism
             those of this process.
         dense_kv_bytes: bytes a dense cache of the same model would hold now.
         reason: why nothing was cut, or None.
         positions: per layer, the prompt positions it holds: int64 [n] per batch row.
-        token_map: what those positions are; rows as in `positions`.
+        token_map: what those positions are; batch rows as in `positions`.
     """
 
     method: str
@@ -73,7 +106,7 @@ class PruningReport:
         Args:
             layer: 0..L-1; negative counts from the end.
             modality: only these, by member or name; None for all.
-            row: index among the rows this report covers.
+            row: index among the batch rows this report covers.
 
         Raises:
             ConfigError: no such modality.
@@ -113,7 +146,7 @@ def make_report(
     Args:
         method: name of the method.
         token_map: map of the prompt, [B, T].
-        positions: per layer int64 [B, kv], -1 for padding; rows past the prompt are ignored.
+        positions: per layer int64 [B, kv], -1 for padding; those past the prompt are ignored.
         cost: sizes of a layer.
         kv_bytes: bytes held.
         dense_kv_bytes: bytes a dense cache would hold.
@@ -121,7 +154,7 @@ def make_report(
         row: a batch row, or None for all.
 
     Raises:
-        StateError: no such row.
+        StateError: no such batch row.
     """
     rows = list(range(token_map.rows)) if row is None else [row]
     if row is not None and not -token_map.rows <= row < token_map.rows:

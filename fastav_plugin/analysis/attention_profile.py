@@ -1,4 +1,4 @@
-"""What a prompt's rows attend to, layer by layer: attention and its rollout as row vectors."""
+"""What a prompt's tokens attend to, layer by layer: attention and its rollout as row vectors."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from fastav_plugin.tokens import TokenMap
 class AttentionProfile:
     """Two rows of each layer's attention matrix A, and of the rollout R up to that layer.
 
-    All are float32 [n], n being the prompt's rows. R = Ã_l ... Ã_0 with Ã = alpha A +
+    All are float32 [n], n being the prompt's tokens. R = Ã_l ... Ã_0 with Ã = alpha A +
     (1 - alpha) I and A the head mean.
 
     Attributes:
         layers: the layers shown, ascending.
-        last_row: `e_last A` of each layer: what the last row attends to.
-        column_sums: `1 A`: what all rows together attend to.
+        last_row: `e_last A` of each layer: what the last token attends to.
+        column_sums: `1 A`: what all tokens together attend to.
         rollout_last_row: `e_last R`.
         rollout_column_sums: `1 R`.
         alpha: weight of attention against the residual path.
-        token_map: what the rows are.
+        token_map: what the tokens are.
     """
 
     layers: list[int]
@@ -119,7 +119,10 @@ def profile_attention(
 
 
 class _Recorder:
-    """Keeps queries and keys of the lowest layers of one prefill."""
+    """Keeps queries and keys of the lowest layers of one prefill.
+
+    A hook with `needs_rollout` sees the layers below a cut only, so never the last one.
+    """
 
     def __init__(self, count: int) -> None:
         self.count = count

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from fastav_plugin.analysis.measured_run import DENSE, run_once
 from fastav_plugin.attach import detach, unwrap
-from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.report import PruningReport
-from fastav_plugin.tokens import Modality
-from fastav_plugin.upstream.arguments import cache_argument, cache_in
-
-DENSE = "dense"
 
 #: Called after each piece of work with its name.
 Tick = Callable[[str], None]
@@ -38,7 +32,7 @@ class Outcome:
         flops_ratio: `macs` as a fraction of dense.
         kv_bytes: bytes of keys and values held after the prefill.
         seconds: each measured time to the first token: towers and prefill.
-        report: the pruning report; None for dense.
+        report: account of the prefill.
         reason: why nothing was cut, or None.
     """
 
@@ -101,73 +95,27 @@ def compare(
     Returns:
         One outcome per method, dense first.
     """
+    detach(model)
+    head: Any = unwrap(model)
+    cost = find_override(head).cost(head.config)
     candidates: list[FastAVConfig | None] = [None, *configs]
     outcomes = []
     for config in candidates:
         name = DENSE if config is None else config.method
-        tokens, _, _ = _generate(model, inputs, config, max_new_tokens)
-        outcomes.append(Outcome(name, decode(tokens).strip()))
+        run = run_once(model, inputs, config, max_new_tokens=max_new_tokens)
+        outcomes.append(Outcome(name, decode(run.new_ids[0]).strip()))
         tick(name)
     for _ in range(repeats):
         for outcome, config in zip(outcomes, candidates, strict=True):
-            start = _now(model)
-            _, kept, cache = _generate(model, inputs, config, 1)
-            outcome.seconds.append(_now(model) - start)
-            if isinstance(cache, FastAVCache):
-                outcome.report = cache.report()
-            outcome.kv_bytes = kept
+            run = run_once(model, inputs, config)
+            report = run.report(model, inputs)
+            outcome.seconds.append(run.seconds)
+            outcome.kv_bytes = run.kv_bytes
+            outcome.tokens_per_layer = report.tokens_per_layer
+            outcome.modality_per_layer = report.modality_per_layer
+            outcome.macs = cost.macs(report.tokens_per_layer)
+            outcome.flops_ratio = report.flops_ratio
+            outcome.report = report
+            outcome.reason = report.reason
             tick(outcome.method)
-    for outcome in outcomes:
-        _account(outcome, model, inputs)
     return outcomes
-
-
-def _generate(
-    model: nn.Module, inputs: Mapping[str, Any], config: FastAVConfig | None, new_tokens: int
-) -> tuple[Tensor, int, Any]:
-    """New token ids, bytes of KV held at the end, and the cache."""
-    detach(model)
-    extra = {} if config is None else cache_argument(FastAVCache(config))
-    output = unwrap(model).generate(  # type: ignore[operator]
-        **inputs,
-        **extra,
-        do_sample=False,
-        max_new_tokens=new_tokens,
-        return_dict_in_generate=True,
-    )
-    cache = cache_in(output)
-    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
-    detach(model)
-    return output.sequences[0, inputs["input_ids"].shape[1] :], held, cache
-
-
-def _account(outcome: Outcome, model: nn.Module, inputs: Mapping[str, Any]) -> None:
-    """Fill in token counts and theoretical cost."""
-    head = unwrap(model)
-    override = find_override(head)
-    config: Any = head.config
-    cost = override.cost(config)
-    tokens = override.token_map(
-        config, inputs["input_ids"], inputs.get("attention_mask"), dict(inputs)
-    )
-    layers = len(override.parts(head).layers)
-    length = int(tokens.valid.sum())
-    if outcome.report is None:
-        outcome.tokens_per_layer = [length] * layers
-        for kind in Modality:
-            count = int(tokens.mask(kind).sum())
-            if count and kind is not Modality.PADDING:
-                outcome.modality_per_layer[kind.name.lower()] = [count] * layers
-    else:
-        outcome.tokens_per_layer = outcome.report.tokens_per_layer
-        outcome.modality_per_layer = outcome.report.modality_per_layer
-        outcome.reason = outcome.report.reason
-    outcome.macs = cost.macs(outcome.tokens_per_layer)
-    outcome.flops_ratio = outcome.macs / cost.macs([length] * layers)
-
-
-def _now(model: nn.Module) -> float:
-    """A clock that waits for the device."""
-    if next(model.parameters()).is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter()

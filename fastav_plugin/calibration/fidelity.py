@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
 
-from fastav_plugin.attach import detach
-from fastav_plugin.cache import FastAVCache
+from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import divergence
 from fastav_plugin.evaluation.bootstrap import Interval, bootstrap_mean
-from fastav_plugin.upstream.arguments import cache_argument, cache_in
 
 #: What is known of one setting on one prompt: KL, agreement, share of FLOPs, mean tokens per
 #: layer, and whether anything was cut.
@@ -180,12 +176,13 @@ class FidelitySearch:
             base: other fields of FastAVConfig.
             tokens: how many tokens of the dense answer to compare.
         """
-        dense, ids, _ = _generate(model, inputs, None, tokens)
+        run = run_once(model, inputs, max_new_tokens=tokens)
+        dense, ids = torch.cat(run.logits).cpu(), run.new_ids[0]
         found: dict[int, Answer] = {}
         for index in indexes:
             config = FastAVConfig(**{**base, **self.candidates[index].fields()})
-            pruned, _, cache = _generate(model, inputs, config, tokens, ids)
-            report = cache.report()
+            run = run_once(model, inputs, config, forced=ids)
+            pruned, report = torch.cat(run.logits).cpu(), run.report(model, inputs)
             counts = report.tokens_per_layer
             found[index] = (
                 divergence(dense, pruned) / len(dense),
@@ -221,43 +218,3 @@ class FidelitySearch:
         passed = [index for index in everyone if self._passes(index)]
         tallies = {index: self.tally(index) for index in passed}
         return min(passed, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None)
-
-
-class _Forced(LogitsProcessor):
-    """Lets generate() say the dense answer, whatever it would say by itself."""
-
-    def __init__(self, ids: Tensor, prompt: int) -> None:
-        self._ids = ids
-        self._prompt = prompt
-
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        wanted = self._ids[input_ids.shape[1] - self._prompt]
-        return torch.full_like(scores, float("-inf")).index_fill_(1, wanted[None], 0.0)
-
-
-def _generate(
-    model: Any,
-    inputs: Mapping[str, Any],
-    config: FastAVConfig | None,
-    tokens: int,
-    forced: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Any]:
-    """Logits [N, vocabulary] on the CPU, token ids [N], and the cache."""
-    detach(model)
-    extra = {} if config is None else cache_argument(FastAVCache(config))
-    prompt = inputs["input_ids"].shape[1]
-    if forced is not None and tokens > 1:
-        extra["logits_processor"] = LogitsProcessorList([_Forced(forced, prompt)])
-    try:
-        output = model.generate(
-            **inputs,
-            **extra,
-            max_new_tokens=tokens,
-            do_sample=False,
-            output_logits=True,
-            return_dict_in_generate=True,
-        )
-    finally:
-        detach(model)
-    logits = torch.stack([step[0] for step in output.logits]).cpu()
-    return logits, output.sequences[0, prompt:], cache_in(output)

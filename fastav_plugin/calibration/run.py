@@ -7,12 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastav_plugin import __version__
+from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.binding.model_identity import WeightSample, decoder_sizes, model_digest
-from fastav_plugin.cache import FastAVCache
 from fastav_plugin.calibration.checked_search import CheckedSearch
 from fastav_plugin.calibration.data import Source, draw
 from fastav_plugin.calibration.fidelity import Candidate
@@ -32,7 +30,6 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample_inputs import move_inputs
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.upstream.arguments import cache_argument
 
 Tick = Callable[[str], None]
 
@@ -146,16 +143,7 @@ class _Run:
                 observer = RolloutObserver(self._plan.alpha)
                 config = FastAVConfig(hooks=[observer], min_media_tokens=1)
                 inputs = move_inputs(self._source.inputs(index), self._model)
-                try:
-                    with torch.no_grad():
-                        self._model.generate(
-                            **inputs,
-                            **cache_argument(FastAVCache(config)),
-                            max_new_tokens=1,
-                            do_sample=False,
-                        )
-                finally:
-                    detach(self._model)
+                run_once(self._model, inputs, config)
                 if observer.observed is None:
                     raise ConfigError(
                         f"Sample {index} holds no media tokens. Calibrate on prompts with media."

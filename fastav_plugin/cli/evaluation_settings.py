@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fastav_plugin.analysis.comparison import DENSE
+from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.cli.options import laid_over
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError

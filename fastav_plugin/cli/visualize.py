@@ -11,9 +11,10 @@ import numpy as np
 import torch
 import typer
 
-from fastav_plugin.analysis.comparison import DENSE, Outcome, compare
+from fastav_plugin.analysis.comparison import Outcome, compare
 from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.analysis.inspection import read_config
+from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.cli.console import Tick, note, progress
 from fastav_plugin.cli.demo import find_model
 from fastav_plugin.cli.generate import load

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.generation.streamers import BaseStreamer
 
-from fastav_plugin.analysis.comparison import DENSE
-from fastav_plugin.attach import detach, unwrap
-from fastav_plugin.cache import FastAVCache
+from fastav_plugin.analysis.measured_run import DENSE, Run, run_once
+from fastav_plugin.attach import detach
 from fastav_plugin.config import CONFIG_NAME, FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.evaluation.answers_file import EvaluationFile
 from fastav_plugin.evaluation.matching import judge
 from fastav_plugin.evaluation.records import Answer, Question, Record, Source
 from fastav_plugin.evaluation.sample_inputs import move_inputs
-from fastav_plugin.model_overrides import find_override
-from fastav_plugin.tokens import Modality
-from fastav_plugin.upstream.arguments import cache_argument, cache_in
+from fastav_plugin.report import PruningReport
 
 
 def saved_overrides(directory: Path) -> dict[str, Any]:
@@ -107,14 +102,14 @@ def answer_one(
         configs: by name.
         max_new_tokens: most tokens of an answer.
     """
+    detach(model)
     candidates: dict[str, FastAVConfig | None] = {DENSE: None, **configs}
     dense_logits: Tensor | None = None
     answers = {}
     for name, config in candidates.items():
-        output, seconds = _generate(model, inputs, config, max_new_tokens)
-        logits = output.logits[0][0]
+        run = run_once(model, inputs, config, max_new_tokens=max_new_tokens)
+        logits, ids = run.logits[0][0], run.new_ids[0]
         dense_logits = logits if dense_logits is None else dense_logits
-        ids = output.sequences[0, inputs["input_ids"].shape[1] :]
         text = str(processor.decode(ids, skip_special_tokens=True)).strip()
         read, score = judge(question.rule, text, question.right, question.choices)
         answers[name] = Answer(
@@ -122,9 +117,9 @@ def answer_one(
             read=read,
             score=score,
             kl=0.0 if config is None else divergence(dense_logits, logits),
-            seconds=seconds,
+            seconds=run.seconds,
             new_tokens=len(ids),
-            **_cost(model, inputs, cache_in(output)),
+            **_cost(run, run.report(model, inputs)),
         )
     return answers
 
@@ -147,73 +142,22 @@ def divergence(dense: Tensor, pruned: Tensor) -> float:
     return max(0.0, found)
 
 
-class _FirstToken(BaseStreamer):
-    """Notes when the first new token has reached the CPU, which waits for the device."""
-
-    def __init__(self) -> None:
-        self.puts, self.time = 0, 0.0
-
-    def put(self, value: Tensor) -> None:
-        """Take the prompt, then one token after another."""
-        self.puts += 1
-        if self.puts == 2:
-            self.time = time.perf_counter()
-
-    def end(self) -> None:
-        """Nothing is left to show."""
-
-
-def _generate(
-    model: Any, inputs: Mapping[str, Any], config: FastAVConfig | None, max_new_tokens: int
-) -> tuple[Any, float]:
-    """The output of generate() and the seconds until its first token."""
-    detach(model)
-    extra = {} if config is None else cache_argument(FastAVCache(config))
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-    first, start = _FirstToken(), time.perf_counter()
-    head: Any = unwrap(model)
-    output = head.generate(
-        **inputs,
-        **extra,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        output_logits=True,
-        return_dict_in_generate=True,
-        streamer=first,
-    )
-    detach(model)
-    return output, first.time - start
-
-
-def _cost(model: Any, inputs: Mapping[str, Any], cache: Any) -> dict[str, Any]:
+def _cost(run: Run, report: PruningReport) -> dict[str, Any]:
     """Tokens by layer and kind, theoretical cost, and the bytes the prompt left in the cache."""
-    if isinstance(cache, FastAVCache):
-        report = cache.report()
-        by_kind, tokens = report.modality_per_layer, report.tokens_per_layer
-        ratio, reason = report.flops_ratio, report.reason
-    else:
-        head = unwrap(model)
-        mask = inputs.get("attention_mask")
-        found = find_override(head).token_map(head.config, inputs["input_ids"], mask, dict(inputs))
-        layers = len(cache.layers)
-        tokens = [int(found.valid.sum())] * layers
-        by_kind = {k.name.lower(): [int(found.mask(k).sum())] * layers for k in Modality}
-        ratio, reason = 1.0, None
+    tokens, by_kind = report.tokens_per_layer, report.modality_per_layer
     none = [0] * len(tokens)
     pairs = zip(by_kind.get("image", none), by_kind.get("video", none), strict=True)
     return {
         "tokens": tokens,
         "visual": [image + video for image, video in pairs],
         "audio": by_kind.get("audio", none),
-        "flops_ratio": ratio,
-        "kv_bytes": sum(map(_prompt_bytes, cache.layers, tokens)),
-        "reason": reason,
+        "flops_ratio": report.flops_ratio,
+        "kv_bytes": sum(map(_prompt_bytes, run.cache.layers, tokens)),
+        "reason": report.reason,
     }
 
 
 def _prompt_bytes(layer: Any, tokens: int) -> int:
-    """Bytes of a layer without the rows that the answer added."""
-    rows = int(layer.keys.shape[-2])
-    return int(layer.keys.nbytes + layer.values.nbytes) * min(rows, tokens) // rows
+    """Bytes of a layer without the tokens that the answer added."""
+    held = int(layer.keys.shape[-2])
+    return int(layer.keys.nbytes + layer.values.nbytes) * min(held, tokens) // held

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from fastav_plugin.analysis.comparison import DENSE
+from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.evaluation.bootstrap import bootstrap_mean
 from fastav_plugin.evaluation.cider import cider_d
 from fastav_plugin.evaluation.matching import CAPTION

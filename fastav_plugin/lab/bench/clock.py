@@ -8,7 +8,6 @@ import os
 import platform
 import statistics
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,10 +15,9 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor
-from transformers import StoppingCriteria
 
 from fastav_plugin import __version__
+from fastav_plugin.analysis.measured_run import now
 from fastav_plugin.pruning.prefill import Prefill
 
 #: Parts of the pruner, and the methods of `Prefill` in which each of them happens.
@@ -28,29 +26,6 @@ PARTS = {
     "scoring": ("observe",),
     "gathering": ("enter", "pick_entrance"),
 }
-
-
-def now(device: torch.device | str = "cpu") -> float:
-    """Seconds of a clock that waits for the device."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-class StepClock(StoppingCriteria):
-    """Notes when each new token is there, and stops nothing.
-
-    Attributes:
-        times: one per new token, seconds.
-    """
-
-    def __init__(self) -> None:
-        self.times: list[float] = []
-
-    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """Bool [B], False everywhere."""
-        self.times.append(now(input_ids.device))
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 @contextmanager
@@ -93,7 +68,7 @@ def clock_on_pruner(device: torch.device | str = "cpu") -> Iterator[dict[str, fl
 def peak_memory(device: torch.device | str = "cpu") -> int | None:
     """Most bytes held since `forget_peak_memory`: of the GPU, or of this process.
 
-    None where nobody tells.
+    None if the platform does not report it.
     """
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -13,18 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers import StoppingCriteriaList
 from transformers.cache_utils import DynamicCache
 
+from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import attach, detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.lab.bench.clock import (
-    StepClock,
     clock_on_pruner,
     forget_peak_memory,
     machine,
-    now,
     peak_memory,
     spread,
 )
@@ -33,7 +31,7 @@ from fastav_plugin.lab.bench.plan import Plan
 from fastav_plugin.lab.bench.shapes import draw_ids, find_shape, make_model
 from fastav_plugin.planning.dry_run import PromptSize
 from fastav_plugin.tokens import TokenMap
-from fastav_plugin.upstream.arguments import cache_argument, cache_in
+from fastav_plugin.upstream.arguments import cache_argument
 
 Tick = Callable[[str], None]
 
@@ -58,7 +56,8 @@ class Case:
         theory: theoretical multiply-accumulates of the prefill as a fraction of dense.
         pruner: seconds in each part of the pruner's own code, one entry per clocked run.
         kv_bytes: keys and values held after the prefill.
-        peak_bytes: most memory held in any measured run, weights included; None where nobody tells.
+        peak_bytes: most memory held in any measured run, weights included; None if the
+            platform does not report it.
         call_bytes: the same less what was held when the run began.
         identical: whether the first token's logits equal the dense ones bit by bit.
     """
@@ -200,7 +199,13 @@ def _bind(model: nn.Module, config: FastAVConfig) -> None:
     """Use the model with a FastAVCache once, on a short prompt."""
     short = TokenMap.from_spans(16, video=[(2, 12)])
     cache = FastAVCache(config.replace(min_media_tokens=1), short)
-    _generate(model, draw_ids(model, 1, 16), cache)
+    model.generate(  # type: ignore[operator]
+        **_inputs(draw_ids(model, 1, 16)), **cache_argument(cache), max_new_tokens=1
+    )
+
+
+def _inputs(ids: Tensor) -> dict[str, Tensor]:
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case, clocked: bool) -> Tensor:
@@ -208,49 +213,26 @@ def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case, clocked: bool) -
     detach(model)
     state = case.prepare()
     cache = case.cache()
-    clock = StepClock()
     forget_peak_memory(plan.device)
     held_before = peak_memory(plan.device)
     with clock_on_pruner(plan.device) if clocked else nullcontext() as spent:
-        start = now(plan.device)
-        output = _generate(
-            model,
-            ids,
-            cache,
-            max_new_tokens=plan.new_tokens,
-            stopping_criteria=StoppingCriteriaList([clock]),
-        )
+        run = run_once(model, _inputs(ids), cache=cache, max_new_tokens=plan.new_tokens)
     if spent is not None:
         case.pruner.append(spent)
-    case.seconds.append(clock.times[0] - start)
-    pairs = zip(clock.times, clock.times[1:], strict=False)
-    case.steps += [later - earlier for earlier, later in pairs]
+    case.seconds.append(run.seconds)
+    case.steps += run.step_seconds
     peak = peak_memory(plan.device)
     if peak is not None and held_before is not None:
         case.peak_bytes = max(case.peak_bytes or 0, peak)
         case.call_bytes = max(case.call_bytes or 0, peak - held_before)
-    held = cache_in(output)
     if case.pruned:
-        case.theory = held.report().flops_ratio
+        case.theory = run.cache.report().flops_ratio
     # Of dense the tokens decoded meanwhile are part, as they are of pruned.
-    case.kv_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in held.layers)
+    case.kv_bytes = run.kv_bytes
     detach(model)
     if isinstance(state, RemovableHandle):
         state.remove()
-    logits: Tensor = output.logits[0]
-    return logits
-
-
-def _generate(model: nn.Module, ids: Tensor, cache: Any, **settings: Any) -> Any:
-    return model.generate(  # type: ignore[operator]
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
-        **cache_argument(cache),
-        do_sample=False,
-        return_dict_in_generate=True,
-        output_logits=True,
-        **{"max_new_tokens": 1, **settings},
-    )
+    return run.logits[0]
 
 
 def describe(plan: Plan, points: Sequence[Point]) -> dict[str, Any]:

@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastav_plugin.analysis.comparison import DENSE
-from fastav_plugin.attach import detach, unwrap
-from fastav_plugin.cache import FastAVCache
+from fastav_plugin.analysis.measured_run import DENSE, run_once
+from fastav_plugin.attach import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import answer_questions
 from fastav_plugin.evaluation.answers_file import EvaluationFile
@@ -28,7 +27,6 @@ from fastav_plugin.lab.testbed.needles import find_needle
 from fastav_plugin.lab.testbed.tasks import TASKS, Item, held_out_items
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.planning.dry_run import plan_tokens
-from fastav_plugin.upstream.arguments import cache_argument
 
 #: Clips from this seed on are never reported on and never trained on: a ratio is solved on them.
 SELECTION_SEED = 100_000
@@ -212,12 +210,9 @@ class _Samples:
     def average(self, config: FastAVConfig) -> float:
         """Tokens of an average layer over some prompts."""
         averages = []
-        head: Any = unwrap(self._model)
         with towers_once(self._model):
             for index in range(len(self._source.questions)):
-                cache = FastAVCache(config)
                 inputs = self._input(index)
-                head.generate(**inputs, **cache_argument(cache), max_new_tokens=1, do_sample=False)
-                averages.append(statistics.fmean(cache.report().tokens_per_layer))
-        detach(self._model)
+                report = run_once(self._model, inputs, config).report(self._model, inputs)
+                averages.append(statistics.fmean(report.tokens_per_layer))
         return statistics.fmean(averages)

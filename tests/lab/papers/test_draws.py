@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastav_plugin import FastAVCache, FastAVConfig, Modality
-from fastav_plugin.evaluation import answers as evaluate
+from fastav_plugin.analysis import measured_run
 from fastav_plugin.evaluation.answers_file import EvaluationFile
 from fastav_plugin.lab.papers.run import Suite, answer_suite, draw_for
 from fastav_plugin.lab.papers.setting import Setting, Solved
@@ -41,7 +41,7 @@ def test_the_same_words_about_other_clips_draw_other_rows(
             super().__init__(*arguments)
             caches.append(self)
 
-    monkeypatch.setattr(evaluate, "FastAVCache", Kept)
+    monkeypatch.setattr(measured_run, "FastAVCache", Kept)
     model, processor = build_model(), build_processor()
     assert ITEMS[0].question.text == ITEMS[1].question.text
     assert ITEMS[0].seed != ITEMS[1].seed

@@ -19,39 +19,20 @@ import torch
 import typer
 from rich.progress import track
 from torch import Tensor
-from transformers import (
-    LogitsProcessor,
-    LogitsProcessorList,
-    Qwen2_5OmniProcessor,
-    Qwen2_5OmniThinkerForConditionalGeneration,
-)
+from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
-from fastav_plugin.attach import detach
-from fastav_plugin.cache import FastAVCache
+from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.lab.testbed.media import write_clip
 from fastav_plugin.lab.testbed.model import MODEL_PATH, prepare_inputs
 from fastav_plugin.lab.testbed.tasks import Item, clips_asked_twice
 from fastav_plugin.media.clips import read_clip
-from fastav_plugin.upstream.arguments import cache_argument
 
 LATE = "late_removal"
 METHODS = ("fastav", "divprune", "fastav+divprune")
 COMPARED = ("none", LATE, *(name for m in METHODS for name in (m, f"{m}+{LATE}")))
 #: Tokens of the text: the first answer, what lies between, and the answer to the second question.
 FIRST, BETWEEN, SECOND = "first answer", "between", "second answer"
-
-
-class _Dictated(LogitsProcessor):
-    """Leaves one token at each step."""
-
-    def __init__(self, start: int, text: Tensor) -> None:
-        self._start, self._text = start, text
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        only = torch.full_like(scores, float("-inf"))
-        only[:, self._text[input_ids.shape[1] - self._start]] = 0
-        return only
 
 
 def dictate(
@@ -65,21 +46,9 @@ def dictate(
         text: int64 [n].
         config: what to prune; None for the stock model.
     """
-    extra = {} if config is None else cache_argument(FastAVCache(config))
-    dictated = LogitsProcessorList([_Dictated(inputs["input_ids"].shape[1], text)])
-    output = model.generate(
-        **inputs,
-        **extra,
-        logits_processor=dictated,
-        max_new_tokens=len(text),
-        do_sample=False,
-        # The end of a turn must not end the text, and padding is never dictated.
-        eos_token_id=model.generation_config.pad_token_id,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    detach(model)
-    return torch.cat(output.logits)
+    # The end of a turn must not end the text, and padding is never dictated.
+    end = model.generation_config.pad_token_id
+    return torch.cat(run_once(model, inputs, config, forced=text, eos_token_id=end).logits)
 
 
 def compare_text(

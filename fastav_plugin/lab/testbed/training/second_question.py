@@ -22,6 +22,7 @@ import typer
 from rich.progress import track
 from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
+from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
@@ -29,7 +30,6 @@ from fastav_plugin.lab.testbed.media import write_clip
 from fastav_plugin.lab.testbed.model import MODEL_PATH, prepare_inputs
 from fastav_plugin.lab.testbed.tasks import Item, clips_asked_twice
 from fastav_plugin.media.clips import read_clip
-from fastav_plugin.upstream.arguments import cache_argument
 
 METHODS = ("none", "fastav", "divprune", "fastav+divprune")
 ALONE, NEXT_TURN, INSTEAD = "alone", "next turn", "instead"
@@ -81,10 +81,8 @@ def _continue(model: Any, ids: torch.Tensor, cache: FastAVCache) -> torch.Tensor
 
 def _generate(model: Any, inputs: Any, cache: FastAVCache) -> torch.Tensor:
     """The prompt's ids and one answer token: int64 [1, T + 1]."""
-    ids: torch.Tensor = model.generate(
-        **inputs, **cache_argument(cache), max_new_tokens=1, do_sample=False
-    )
-    return ids
+    run = run_once(model, inputs, cache=cache)
+    return torch.cat([inputs["input_ids"], run.new_ids], dim=1)
 
 
 def _word(processor: Qwen2_5OmniProcessor, ids: torch.Tensor) -> str:
