@@ -116,7 +116,7 @@ def test_the_window_is_silent(unwarned: pytest.MonkeyPatch, version: str) -> Non
     unwarned.setattr("transformers.__version__", version)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        attach(qwen2(), config())
+        assert Binding.of(attach(qwen2(), config())) is not None
 
 
 IMPORT = """

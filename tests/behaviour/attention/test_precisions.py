@@ -71,7 +71,7 @@ def test_keep_all_is_bit_identical(name: str, attention: str, dtype: torch.dtype
     with uncompiled_flex():
         expected = run(model, FAMILIES[name].batch(items))
         result, _ = _prune(model, name, items, keep_all_config(name, "hooks"))
-    assert result.logits.dtype == torch.float32 or result.logits.dtype == dtype
+    assert result.logits.dtype == torch.float32  # generate() returns them so in every dtype
     assert torch.equal(result.logits, expected.logits)
 
 

@@ -23,8 +23,7 @@ def test_a_deep_copy_of_an_attached_model(pruning: FastAVConfig) -> None:
     expected = run(model, inputs)
     twin = copy.deepcopy(model)
     assert same(run(model, inputs), expected)
-    out = run(twin, inputs)
-    assert same(out, expected) or same(out, stock), "neither pruned like the original nor dense"
+    assert same(run(twin, inputs), expected), "a copy is attached as the original is"
     assert same(run(twin, inputs, FastAVCache(pruning)), expected)
     detach(twin)
     assert not any(module._forward_pre_hooks for module in twin.modules())
