@@ -31,7 +31,7 @@ from fastav_plugin.upstream.model_types import lacking
 
 
 @dataclass(frozen=True)
-class Plan:
+class MethodPlan:
     """What one method would do to a prompt.
 
     Attributes:
@@ -83,7 +83,7 @@ class Inspection:
     deepstack_layers: int
     scores: bool
     global_rule: Any
-    plans: list[Plan] = field(default_factory=list)
+    plans: list[MethodPlan] = field(default_factory=list)
 
 
 def inspect_model(
@@ -218,7 +218,7 @@ def _plan(
     cost: LayerCost,
     config: FastAVConfig | None,
     refusal: str | None = None,
-) -> Plan:
+) -> MethodPlan:
     counts, reason = [tokens.length] * layers, None
     if config is not None:
         (counts,), reason = plan_tokens(config, tokens, layers)
@@ -226,4 +226,4 @@ def _plan(
     each = [cost.macs([count]) for count in counts]
     told = "" if config is None else config.describe()
     varies = config is not None and any(hook.counts_vary for hook in method_hooks(config))
-    return Plan(method, counts, each, sum(each) / dense, reason, refusal, told, varies)
+    return MethodPlan(method, counts, each, sum(each) / dense, reason, refusal, told, varies)

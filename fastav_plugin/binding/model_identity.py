@@ -94,7 +94,7 @@ class WeightSample:
     def difference(self, other: WeightSample) -> str | None:
         """Why another sample is of another model; None where nothing says so."""
         if self.adapted != other.adapted:
-            return f"an adapter lies on {'it' if other.adapted else 'that one'} alone"
+            return "only one of the two models has a LoRA adapter"
         at = {name: index for index, name in enumerate(self.names)}
         for there, name in enumerate(other.names):
             here = at.get(name)
@@ -110,7 +110,7 @@ class WeightSample:
         return None
 
 
-def model_digest(sizes: Mapping[str, Any], weights: WeightSample) -> str:
+def decoder_digest(sizes: Mapping[str, Any], weights: WeightSample) -> str:
     """A name of 64 hexadecimal digits for a model in one precision."""
     told = json.dumps([sizes, weights.to_facts(), weights.values.tolist()], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()

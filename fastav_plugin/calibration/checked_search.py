@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastav_plugin.calibration.data import Parts, Source
+from fastav_plugin.calibration.data import PromptSource, Split
 from fastav_plugin.calibration.fidelity import Candidate, FidelitySearch, Tally
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.evaluation.sample_inputs import move_inputs
@@ -38,8 +38,8 @@ class CheckedSearch:
     def __init__(
         self,
         candidates: Sequence[Candidate],
-        source: Source,
-        parts: Parts,
+        source: PromptSource,
+        parts: Split,
         plan: CalibrationPlan,
         answers: Answers,
         checks: dict[int, Answers],

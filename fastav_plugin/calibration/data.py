@@ -21,7 +21,7 @@ from fastav_plugin.evaluation.sample_inputs import SampleInputs
 QUESTION_FILES = ("questions.jsonl", "questions.json", "questions.txt")
 
 
-class Source(ABC):
+class PromptSource(ABC):
     """Questions about media, by number."""
 
     @abstractmethod
@@ -46,7 +46,7 @@ class Source(ABC):
         """A name for the questions and their files."""
 
 
-class FileSource(Source):
+class FileSource(PromptSource):
     """Questions about files.
 
     Args:
@@ -115,7 +115,7 @@ def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], lis
 
 
 @dataclass(frozen=True)
-class Parts:
+class Split:
     """Numbers of the samples for each part of a calibration, ascending.
 
     Attributes:
@@ -131,7 +131,7 @@ class Parts:
     disjoint: bool = True
 
 
-def draw(source: Source, count: int, seed: int) -> Parts:
+def draw(source: PromptSource, count: int, seed: int) -> Split:
     """Draw samples, and split them in three: rules, choice and check.
 
     Samples about the same media stay together. Two media leave nothing for the check; one is all
@@ -147,7 +147,7 @@ def draw(source: Source, count: int, seed: int) -> Parts:
     for index in chosen:
         groups.setdefault(source.media(index), []).append(index)
     if len(groups) < 2:
-        return Parts(chosen, chosen, disjoint=False)
+        return Split(chosen, chosen, disjoint=False)
     order = list(groups.values())
     random.Random(seed + 1).shuffle(order)
     number = min(3, len(order))
@@ -160,7 +160,7 @@ def draw(source: Source, count: int, seed: int) -> Parts:
             part = part + order.pop()
         parts.append(sorted(part))
     rules, fidelity, check = (*parts, [])[:3]
-    return Parts(rules, fidelity, check)
+    return Split(rules, fidelity, check)
 
 
 def _each_of_all(path: Path) -> list[Sample]:

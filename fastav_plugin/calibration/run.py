@@ -10,9 +10,9 @@ from typing import Any
 from fastav_plugin import __version__
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
-from fastav_plugin.binding.model_identity import WeightSample, decoder_sizes, model_digest
+from fastav_plugin.binding.model_identity import WeightSample, decoder_digest, decoder_sizes
 from fastav_plugin.calibration.checked_search import CheckedSearch
-from fastav_plugin.calibration.data import Source, draw
+from fastav_plugin.calibration.data import PromptSource, draw
 from fastav_plugin.calibration.fidelity import Candidate
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import (
@@ -34,7 +34,7 @@ from fastav_plugin.model_overrides import find_override
 Tick = Callable[[str], None]
 
 
-def steps(plan: CalibrationPlan, source: Source) -> int:
+def steps(plan: CalibrationPlan, source: PromptSource) -> int:
     """Pieces of work that `calibrate` reports."""
     parts = draw(source, plan.samples, plan.seed)
     return len(parts.rules) + len(parts.fidelity) + len(parts.check)
@@ -42,7 +42,7 @@ def steps(plan: CalibrationPlan, source: Source) -> int:
 
 def calibrate(
     model: Any,
-    source: Source,
+    source: PromptSource,
     plan: CalibrationPlan,
     output: Path,
     tick: Tick = lambda name: None,
@@ -77,7 +77,9 @@ def calibrate(
 class _Run:
     """One calibration on its way."""
 
-    def __init__(self, model: Any, source: Source, plan: CalibrationPlan, output: Path) -> None:
+    def __init__(
+        self, model: Any, source: PromptSource, plan: CalibrationPlan, output: Path
+    ) -> None:
         self._model, self._source = model, source
         self._plan, self._output = plan, output
         self._partial = output.with_name(f"{output.name}.partial")
@@ -89,7 +91,7 @@ class _Run:
         self._first_place = max(1, override.deepstack_layers(model.config))
         weights = WeightSample.of(layers)
         self._weights = weights.values
-        told = {"digest": model_digest(sizes, weights), "weights": weights.to_facts()}
+        told = {"digest": decoder_digest(sizes, weights), "weights": weights.to_facts()}
         self._facts: dict[str, Any] = {
             "plugin_version": __version__,
             "model": {**sizes, **told},

@@ -35,7 +35,7 @@ from fastav_plugin.cli.options import (
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.bench.clip import CLIP_SHAPES, ClipPlan
 from fastav_plugin.lab.bench.picture import draw_bench
-from fastav_plugin.lab.bench.plan import Plan
+from fastav_plugin.lab.bench.plan import BenchPlan
 from fastav_plugin.lab.bench.run import describe, run_bench
 from fastav_plugin.lab.bench.shapes import find_shape
 
@@ -170,7 +170,7 @@ def run(
         return
     _refuse(shape, {"clip": clip})
     sizes, batches = _integers("lengths", lengths), _integers("batch", batch) or (1,)
-    plan = Plan(
+    plan = BenchPlan(
         shape=shape,
         methods=names,
         overrides=ratios.overrides(),

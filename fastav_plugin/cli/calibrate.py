@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from fastav_plugin.calibration.data import FileSource, Source, read_data
+from fastav_plugin.calibration.data import FileSource, PromptSource, read_data
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import READ
 from fastav_plugin.calibration.run import calibrate, steps
@@ -165,7 +165,7 @@ def run(
     loaded, processor = load(model or MODEL_PATH, dtype, device)
     reading: dict[str, Any] = {"fps": fps, "frames": frames, "sound": sound}
     prepare = SampleInputs(processor, own=own_model(loaded.config) is not None, **reading)
-    source: Source = (
+    source: PromptSource = (
         GeneratedSource(prepare, samples, seed)
         if data is None
         else FileSource(found, prepare, reading)

@@ -1,4 +1,4 @@
-"""fastav eval: accuracy against tokens, dense and pruned, on the testbed or a benchmark's file."""
+"""fastav eval: accuracy against tokens, dense and pruned, on the testbed or a dataset's file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastav_plugin import __version__
 from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli import papers
 from fastav_plugin.cli.console import note, print_json, progress
-from fastav_plugin.cli.evaluation_plan import TESTBED, plan_benchmark, plan_testbed
+from fastav_plugin.cli.evaluation_plan import TESTBED, plan_dataset, plan_testbed
 from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, check_device, make_settings
 from fastav_plugin.cli.generate import DTYPES, load
 from fastav_plugin.cli.options import (
@@ -36,7 +36,7 @@ from fastav_plugin.cli.options import (
 from fastav_plugin.cli.papers import PAPERS
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.answers import answer_questions, saved_overrides
-from fastav_plugin.evaluation.answers_file import EvaluationFile, model_digest
+from fastav_plugin.evaluation.answers_file import AnswersFile, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.evaluation.formats.fields import Fault
 from fastav_plugin.evaluation.records import Question
@@ -57,7 +57,7 @@ def run(
     suite: Annotated[str, typer.Option(help="testbed or papers; or give --data.")] = TESTBED,
     data: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A benchmark's file, JSON or JSON lines."),
+        typer.Option(exists=True, dir_okay=False, help="A dataset's file, JSON or JSON lines."),
     ] = None,
     form: DataFormat = None,
     media: MediaFolders = None,
@@ -154,7 +154,7 @@ def run(
     threads: Threads = 1,
     json: JsonFlag = False,
 ) -> None:
-    """Measure accuracy, agreement with dense, and cost, on held-out questions or a benchmark.
+    """Measure accuracy, agreement with dense, and cost, on held-out questions or a dataset.
 
     Every answer comes from an unmodified greedy generate(). Settings come from the model folder's
     fastav_config.json, then from the options, then from --config. Intervals are 95 % bootstrap
@@ -227,14 +227,14 @@ def run(
     else:
         reading = {"fps": fps, "frames": frames, "sound": sound}
         own = own_model(found) is not None
-        plan = plan_benchmark(data, {**options, "limit": limit}, reading, own, seed)
+        plan = plan_dataset(data, {**options, "limit": limit}, reading, own, seed)
     check_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     _report_faults(plan.faults, strict, plan.total)
     facts = {
         "version": __version__,
-        "model": model_digest(folder),
+        "model": checkpoint_digest(folder),
         "device": device,
         "dtype": dtype,
         "settings": {name: value.to_dict() for name, value in configs.items()},
@@ -245,7 +245,7 @@ def run(
     def leave_out(question: Question, reason: str) -> None:
         unreadable.append(Fault(plan.places[question.key], reason))
 
-    with EvaluationFile(resume, facts) as file, progress("eval", plan.total) as tick:
+    with AnswersFile(resume, facts) as file, progress("eval", plan.total) as tick:
         loaded, processor = load(folder, dtype, device)
         source = plan.source(processor)
         records = answer_questions(

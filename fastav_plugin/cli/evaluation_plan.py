@@ -1,4 +1,4 @@
-"""What `fastav eval` asks: the testbed's questions, or those of a benchmark's file."""
+"""What `fastav eval` asks: the testbed's questions, or those of a dataset's file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fastav_plugin.cli.tables.evaluation import print_summary, print_task
-from fastav_plugin.evaluation.dataset import read_benchmark
+from fastav_plugin.evaluation.dataset import read_dataset
 from fastav_plugin.evaluation.formats.fields import Fault
-from fastav_plugin.evaluation.records import Record, Source
-from fastav_plugin.evaluation.sample_inputs import BenchmarkSource, SampleInputs
+from fastav_plugin.evaluation.records import QuestionSource, Record
+from fastav_plugin.evaluation.sample_inputs import DatasetSource, SampleInputs
 from fastav_plugin.evaluation.summary import summarise, summarise_tasks
 from fastav_plugin.lab.testbed.evaluation_source import TestbedSource, items_of
 
@@ -34,7 +34,7 @@ class Plan:
 
     facts: dict[str, Any]
     total: int
-    source: Callable[[Any], Source]
+    source: Callable[[Any], QuestionSource]
     measure: Callable[[Sequence[Record]], list[dict[str, Any]]]
     show: Callable[[dict[str, Any]], None]
     faults: Sequence[Fault] = ()
@@ -63,25 +63,25 @@ def plan_testbed(held_out: Sequence[str], count: int, limit: int | None, seed: i
     )
 
 
-def plan_benchmark(
+def plan_dataset(
     data: Path, options: dict[str, Any], reading: dict[str, Any], own: bool, seed: int
 ) -> Plan:
-    """The questions of a benchmark's file.
+    """The questions of a dataset's file.
 
     Args:
         data: the file.
-        options: of `read_benchmark`.
+        options: of `read_dataset`.
         reading: how media are read, as `SampleInputs` takes it.
         own: whether the model is one of this package's.
         seed: of the confidence intervals.
     """
-    benchmark = read_benchmark(data, **options)
+    dataset = read_dataset(data, **options)
     return Plan(
-        {"suite": benchmark.form.name, **benchmark.facts(), **reading},
-        len(benchmark.questions),
-        lambda processor: BenchmarkSource(benchmark, SampleInputs(processor, own=own, **reading)),
+        {"suite": dataset.form.name, **dataset.facts(), **reading},
+        len(dataset.questions),
+        lambda processor: DatasetSource(dataset, SampleInputs(processor, own=own, **reading)),
         lambda records: summarise_tasks(records, seed=seed),
         print_task,
-        benchmark.faults,
-        benchmark.places,
+        dataset.faults,
+        dataset.places,
     )

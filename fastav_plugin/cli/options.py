@@ -70,7 +70,7 @@ ModelFolder = Annotated[
     typer.Argument(exists=True, file_okay=False, help="Folder of a checkpoint.", metavar="DIR"),
 ]
 
-# How a benchmark's file is read.
+# How a dataset's file is read.
 DataFormat = Annotated[
     str | None,
     typer.Option("--format", help=f"{', '.join(FORMATS)}. Default: told by the first row."),

@@ -14,9 +14,9 @@ from fastav_plugin.analysis.measured_run import DENSE, Run, run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.config import CONFIG_NAME, FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.evaluation.answers_file import EvaluationFile
+from fastav_plugin.evaluation.answers_file import AnswersFile
 from fastav_plugin.evaluation.matching import judge
-from fastav_plugin.evaluation.records import Answer, Question, Record, Source
+from fastav_plugin.evaluation.records import Answer, Question, QuestionSource, Record
 from fastav_plugin.evaluation.sample_inputs import move_inputs
 from fastav_plugin.report import PruningReport
 
@@ -32,9 +32,9 @@ def saved_overrides(directory: Path) -> dict[str, Any]:
 def answer_questions(
     model: Any,
     processor: Any,
-    source: Source,
+    source: QuestionSource,
     configs: Mapping[str, FastAVConfig] | Callable[[Question], Mapping[str, FastAVConfig]],
-    file: EvaluationFile,
+    file: AnswersFile,
     tick: Callable[[str], None] = lambda name: None,
     leave_out: Callable[[Question, str], None] | None = None,
 ) -> list[Record]:

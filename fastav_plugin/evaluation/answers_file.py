@@ -16,7 +16,7 @@ from fastav_plugin.evaluation.records import Answer, Question, Record
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
 
 
-class EvaluationFile:
+class AnswersFile:
     """Records on disk behind a header that says which model and settings they belong to.
 
     A line is written as soon as a question is answered, so a run that was killed goes on where
@@ -48,7 +48,7 @@ class EvaluationFile:
         except OSError as error:
             raise ConfigError(f"Cannot use '{path}' for answers: {error}.") from error
 
-    def __enter__(self) -> EvaluationFile:
+    def __enter__(self) -> AnswersFile:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -71,7 +71,7 @@ class EvaluationFile:
             self._file.flush()
 
 
-def model_digest(directory: Path) -> str:
+def checkpoint_digest(directory: Path) -> str:
     """SHA-256 of a checkpoint's files; pruning settings saved next to them are left out."""
     digest = hashlib.sha256()
     for path in sorted(directory.iterdir()):

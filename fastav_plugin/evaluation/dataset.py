@@ -1,4 +1,4 @@
-"""A benchmark's file as questions of an evaluation."""
+"""A dataset's file as questions of an evaluation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastav_plugin.evaluation.sample import MEDIA, Sample, find_media
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Dataset:
     """The questions of one file.
 
     Attributes:
@@ -49,7 +49,7 @@ class Benchmark:
         }
 
 
-def read_benchmark(
+def read_dataset(
     path: Path,
     *,
     name: str | None = None,
@@ -59,7 +59,7 @@ def read_benchmark(
     rule: str | None = None,
     max_new_tokens: int | None = None,
     limit: int | None = None,
-) -> Benchmark:
+) -> Dataset:
     """Read a file of a published format.
 
     Args:
@@ -97,7 +97,7 @@ def read_benchmark(
     for question, sample in pairs:
         by_clip.setdefault(question.clip, []).append((question, sample))
     ordered = [pair for same in by_clip.values() for pair in same]
-    return Benchmark(
+    return Dataset(
         form,
         [question for question, _ in ordered],
         {question.key: sample for question, sample in ordered},

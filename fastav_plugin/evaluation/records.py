@@ -80,7 +80,7 @@ class Record:
     answers: dict[str, Answer]
 
 
-class Source(Protocol):
+class QuestionSource(Protocol):
     """Questions about real files, and the inputs of generate() for each.
 
     Attributes:

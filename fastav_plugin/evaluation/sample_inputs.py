@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from fastav_plugin.evaluation.dataset import Benchmark
+from fastav_plugin.evaluation.dataset import Dataset
 from fastav_plugin.evaluation.records import Question
 from fastav_plugin.evaluation.sample import Sample
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
@@ -60,25 +60,25 @@ class SampleInputs:
 
 
 @dataclass(frozen=True)
-class BenchmarkSource:
-    """A benchmark as a source of an evaluation."""
+class DatasetSource:
+    """A dataset as a source of an evaluation."""
 
-    benchmark: Benchmark
+    dataset: Dataset
     prepare: SampleInputs
 
     @property
     def questions(self) -> list[Question]:
         """What is asked."""
-        return self.benchmark.questions
+        return self.dataset.questions
 
     @property
     def max_new_tokens(self) -> int:
         """Most tokens of an answer."""
-        return self.benchmark.form.max_new_tokens
+        return self.dataset.form.max_new_tokens
 
     def inputs(self, question: Question) -> Mapping[str, Any]:
         """Inputs of generate() for one question."""
-        return self.prepare(self.benchmark.samples[question.key])
+        return self.prepare(self.dataset.samples[question.key])
 
 
 def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from fastav_plugin.calibration.data import Source
+from fastav_plugin.calibration.data import PromptSource
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.lab.testbed.model import prepare_inputs
 
 QUESTIONS = ("Which sound is heard?", "Is the circle visible?")
 
 
-class NoisySource(Source):
+class NoisySource(PromptSource):
     """Frames and sounds of noise: 8 to 24 video tokens and 25 of audio.
 
     Args:

@@ -22,7 +22,7 @@ from fastav_plugin.calibration_file import (
     write_calibration,
 )
 from fastav_plugin.config import CONFIG_NAME
-from fastav_plugin.evaluation.answers_file import model_digest
+from fastav_plugin.evaluation.answers_file import checkpoint_digest
 from fastav_plugin.lab.testbed.model import build_config, build_model
 from tests.calibration.prompts import NoisySource
 from tests.support.cache_names import passing
@@ -118,9 +118,9 @@ def test_a_model_is_the_same_with_a_calibration_beside_it(
     calibration: Calibration, tmp_path: Path
 ) -> None:
     (tmp_path / "config.json").write_text("{}")
-    before = model_digest(tmp_path)
+    before = checkpoint_digest(tmp_path)
     FastAVConfig(calibration=calibration.path).save_pretrained(tmp_path)
-    assert model_digest(tmp_path) == before
+    assert checkpoint_digest(tmp_path) == before
 
 
 def test_it_prunes_in_every_way_of_pruning(
@@ -216,7 +216,7 @@ def test_another_precision_is_the_same_model(
 def test_an_adapter_makes_another_model(calibration: Calibration) -> None:
     peft = pytest.importorskip("peft", reason="needs PEFT")
     model = peft.get_peft_model(build_model(), peft.LoraConfig(target_modules=["q_proj"]))
-    with pytest.raises(ConfigError, match="an adapter lies on it alone"):
+    with pytest.raises(ConfigError, match="only one of the two models has a LoRA adapter"):
         attach(model, FastAVConfig(calibration=calibration.path))
 
 

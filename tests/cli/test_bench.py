@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from fastav_plugin.lab.bench.clock import PARTS, spread
 from fastav_plugin.lab.bench.peers import run_layer_twice
-from fastav_plugin.lab.bench.plan import Plan, scale
+from fastav_plugin.lab.bench.plan import BenchPlan, scale
 from fastav_plugin.lab.bench.shapes import SHAPES, draw_ids, find_shape, make_model
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.planning.dry_run import PromptSize
@@ -51,7 +51,7 @@ def test_a_clock_that_makes_the_device_wait_has_its_own_run(
     monkeypatch: pytest.MonkeyPatch, invoke_json: Callable[..., Any]
 ) -> None:
     """As on a GPU: neither times nor memory of that run count."""
-    monkeypatch.setattr(Plan, "slow_clock", True)
+    monkeypatch.setattr(BenchPlan, "slow_clock", True)
     found = invoke_json(*SMALL, "--methods", "fastav", "--no-idle")
     dense, fastav = found["points"][0]["cases"]
     assert len(fastav["seconds"]) == len(dense["seconds"]) == 2

@@ -23,7 +23,7 @@ from fastav_plugin.cli.tables.demo import _cell, print_answers, print_verdict
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.demo.own_clip import KNOWN
 from fastav_plugin.lab.demo.picture import make_stages
-from fastav_plugin.lab.demo.run import Asked, Clip, Demo, run_demo, steps
+from fastav_plugin.lab.demo.run import Asked, Demo, DemoClip, run_demo, steps
 from fastav_plugin.lab.testbed.model import MODEL_PATH, build_model, build_processor
 from fastav_plugin.lab.testbed.samples import SAMPLES
 
@@ -236,7 +236,7 @@ def test_a_missing_extra_is_one_line_with_the_remedy(
 def test_steps_are_counted_and_stages_drop(tmp_path: Path) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (8, 112, 112, 3), np.uint8)
     waveform = np.zeros(4 * 16_000, np.float32)
-    clips = [Clip("a b.mp4", frames, waveform, [("Which sound is heard?", "hum")])]
+    clips = [DemoClip("a b.mp4", frames, waveform, [("Which sound is heard?", "hum")])]
     model = build_model()
     rule = {"video": "first 2 frames", "audio": "first 30 tokens"}
     config = FastAVConfig.for_model(model, method="fastav+divprune", global_rule=rule)

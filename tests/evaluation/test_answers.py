@@ -15,7 +15,7 @@ import torch
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, UnsupportedError
 from fastav_plugin.evaluation.answers import answer_questions, divergence, saved_overrides
-from fastav_plugin.evaluation.answers_file import EvaluationFile
+from fastav_plugin.evaluation.answers_file import AnswersFile
 from fastav_plugin.evaluation.records import Record
 from fastav_plugin.evaluation.summary import summarise
 from fastav_plugin.installation import install_hint
@@ -59,7 +59,7 @@ def source(processor: Any) -> TestbedSource:
 def records(
     model: Any, processor: Any, configs: dict[str, FastAVConfig], source: TestbedSource
 ) -> list[Record]:
-    return answer_questions(model, processor, source, configs, EvaluationFile(None, {}))
+    return answer_questions(model, processor, source, configs, AnswersFile(None, {}))
 
 
 def timeless(records: list[Record]) -> list[dict[str, Any]]:
@@ -161,10 +161,10 @@ def test_a_stopped_run_goes_on_and_counts_nothing_twice(
             raise KeyboardInterrupt
 
     header = {"suite": "testbed"}
-    with EvaluationFile(path, header) as file, pytest.raises(KeyboardInterrupt):
+    with AnswersFile(path, header) as file, pytest.raises(KeyboardInterrupt):
         answer_questions(model, processor, source, configs, file, stop)
     ticks.clear()
-    with EvaluationFile(path, header) as file:
+    with AnswersFile(path, header) as file:
         assert len(file.records) == 2
         found = answer_questions(model, processor, source, configs, file, ticks.append)
     assert len(ticks) == len(source.questions)
@@ -175,7 +175,7 @@ def test_a_stopped_run_goes_on_and_counts_nothing_twice(
 def test_another_question_in_the_place_of_one_is_refused(
     model: Any, processor: Any, source: TestbedSource, records: list[Record]
 ) -> None:
-    file = EvaluationFile(None, {})
+    file = AnswersFile(None, {})
     asked = dataclasses.replace(records[0].question, text="Is the moon visible?")
     file.append(Record(asked, records[0].answers))
     with pytest.raises(ConfigError, match="moon"):
@@ -194,7 +194,7 @@ def test_a_missing_extra_is_named(
     monkeypatch.delitem(sys.modules, "fastav_plugin.lab.testbed.media", raising=False)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UnsupportedError, match=re.escape(install_hint("media"))):
-        answer_questions(model, processor, source, {}, EvaluationFile(None, {}))
+        answer_questions(model, processor, source, {}, AnswersFile(None, {}))
 
 
 def test_the_model_is_left_as_it_was(model: Any, records: list[Record]) -> None:
@@ -268,7 +268,7 @@ def test_the_settings_shipped_with_the_model_cut_something(processor: Any) -> No
         for method in ("fastav", "divprune", "fastav+divprune")
     }
     source = TestbedSource(processor, items_of([CLIPS], 6, 1))
-    [record] = answer_questions(model, processor, source, configs, EvaluationFile(None, {}))
+    [record] = answer_questions(model, processor, source, configs, AnswersFile(None, {}))
     for name in configs:
         assert record.answers[name].reason is None
         assert record.answers[name].flops_ratio < 0.9

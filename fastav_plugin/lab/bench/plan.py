@@ -14,7 +14,7 @@ from fastav_plugin.planning.dry_run import PromptSize
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchPlan:
     """What to measure.
 
     Attributes:

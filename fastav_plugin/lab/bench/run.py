@@ -27,7 +27,7 @@ from fastav_plugin.lab.bench.clock import (
     spread,
 )
 from fastav_plugin.lab.bench.peers import AS_PUBLISHED, PEERS, published, run_layer_twice
-from fastav_plugin.lab.bench.plan import Plan
+from fastav_plugin.lab.bench.plan import BenchPlan
 from fastav_plugin.lab.bench.shapes import draw_ids, find_shape, make_model
 from fastav_plugin.planning.dry_run import PromptSize
 from fastav_plugin.tokens import TokenMap
@@ -108,7 +108,7 @@ class Case:
 
 
 @dataclass
-class Point:
+class BenchPoint:
     """The cases measured at one batch size and prompt, dense first."""
 
     batch: int
@@ -123,7 +123,7 @@ class Point:
         return {"batch": self.batch, "prompt": prompt, "cases": cases}
 
 
-def run_bench(plan: Plan, tick: Tick = lambda name: None) -> list[Point]:
+def run_bench(plan: BenchPlan, tick: Tick = lambda name: None) -> list[BenchPoint]:
     """Measure generate(), the cases taking turns.
 
     Args:
@@ -140,7 +140,9 @@ def run_bench(plan: Plan, tick: Tick = lambda name: None) -> list[Point]:
     return [_measure(plan, model, batch, prompt, tick) for batch, prompt in plan.points()]
 
 
-def _measure(plan: Plan, model: nn.Module, batch: int, prompt: PromptSize, tick: Tick) -> Point:
+def _measure(
+    plan: BenchPlan, model: nn.Module, batch: int, prompt: PromptSize, tick: Tick
+) -> BenchPoint:
     tokens = prompt.token_map()
     ids = draw_ids(model, batch, tokens.length)
     cases = _cases(plan, model, TokenMap.batch([tokens] * batch))
@@ -165,10 +167,10 @@ def _measure(plan: Plan, model: nn.Module, batch: int, prompt: PromptSize, tick:
             _run(replace(plan, new_tokens=1), model, ids, once, clocked=True)
             case.pruner = once.pruner
             tick(f"pruner alone, {case.name}")
-    return Point(batch, prompt, tokens.length, cases)
+    return BenchPoint(batch, prompt, tokens.length, cases)
 
 
-def _cases(plan: Plan, model: nn.Module, tokens: TokenMap) -> list[Case]:
+def _cases(plan: BenchPlan, model: nn.Module, tokens: TokenMap) -> list[Case]:
     """Dense, the three cases without a cut, and the methods."""
     configs = plan.configs()
     some = next(iter(configs.values()), FastAVConfig())
@@ -208,7 +210,7 @@ def _inputs(ids: Tensor) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
-def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case, clocked: bool) -> Tensor:
+def _run(plan: BenchPlan, model: nn.Module, ids: Tensor, case: Case, clocked: bool) -> Tensor:
     """One timed generate(), the pruner `clocked` within it; returns the first token's logits."""
     detach(model)
     state = case.prepare()
@@ -235,7 +237,7 @@ def _run(plan: Plan, model: nn.Module, ids: Tensor, case: Case, clocked: bool) -
     return run.logits[0]
 
 
-def describe(plan: Plan, points: Sequence[Point]) -> dict[str, Any]:
+def describe(plan: BenchPlan, points: Sequence[BenchPoint]) -> dict[str, Any]:
     """Everything about a run as plain JSON data."""
     return {
         "shape": plan.shape,

@@ -29,7 +29,7 @@ DRAWN = "Which colour"
 
 
 @dataclass(frozen=True)
-class Clip:
+class DemoClip:
     """A clip and what is asked about it.
 
     Attributes:
@@ -148,7 +148,7 @@ class Demo:
         }
 
 
-def sample_clips() -> list[Clip]:
+def sample_clips() -> list[DemoClip]:
     """The three shipped clips, read from their files, with their questions.
 
     Raises:
@@ -166,11 +166,11 @@ def sample_clips() -> list[Clip]:
 
         frames, waveform = read_clip(sample.path)
         questions: list[tuple[str, str | None]] = [(q.text, q.answer) for q in sample.questions()]
-        clips.append(Clip(sample.path.name, frames, waveform, questions))
+        clips.append(DemoClip(sample.path.name, frames, waveform, questions))
     return clips
 
 
-def own_clip(path: Path, questions: Sequence[str]) -> Clip:
+def own_clip(path: Path, questions: Sequence[str]) -> DemoClip:
     """A clip of the user's.
 
     Args:
@@ -182,10 +182,10 @@ def own_clip(path: Path, questions: Sequence[str]) -> Clip:
     """
     check_questions(questions)
     frames, waveform, remarks = read_start(path)
-    return Clip(path.name, frames, waveform, [(text, None) for text in questions], remarks)
+    return DemoClip(path.name, frames, waveform, [(text, None) for text in questions], remarks)
 
 
-def steps(clips: Sequence[Clip], methods: int, repeats: int) -> int:
+def steps(clips: Sequence[DemoClip], methods: int, repeats: int) -> int:
     """Pieces of work that `run_demo` reports."""
     asked = sum(len(clip.questions) for clip in clips)
     return asked * (1 + methods) * (1 + repeats) + len(clips)
@@ -194,7 +194,7 @@ def steps(clips: Sequence[Clip], methods: int, repeats: int) -> int:
 def run_demo(
     model: Any,
     processor: Any,
-    clips: Sequence[Clip],
+    clips: Sequence[DemoClip],
     configs: Sequence[FastAVConfig],
     output: Path,
     *,

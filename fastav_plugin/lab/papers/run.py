@@ -13,12 +13,12 @@ from fastav_plugin.analysis.measured_run import DENSE, run_once
 from fastav_plugin.attach import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import answer_questions
-from fastav_plugin.evaluation.answers_file import EvaluationFile
+from fastav_plugin.evaluation.answers_file import AnswersFile
 from fastav_plugin.evaluation.records import Question, Record
 from fastav_plugin.evaluation.sample_inputs import move_inputs
 from fastav_plugin.hooks.random_pruning import RandomPruning
 from fastav_plugin.lab.papers.base import Base
-from fastav_plugin.lab.papers.setting import Setting, Solved, Table, solve_all
+from fastav_plugin.lab.papers.setting import PaperSetting, PaperTable, Solved, solve_all
 from fastav_plugin.lab.papers.summary import facets_of, summarise_tables
 from fastav_plugin.lab.papers.tables import suite
 from fastav_plugin.lab.papers.tower_memo import towers_once
@@ -49,7 +49,7 @@ class Suite:
 
     base: Base
     solved: dict[str, Solved]
-    tables: list[Table]
+    tables: list[PaperTable]
     same: dict[str, str]
 
     def configs(self, question: Question) -> dict[str, FastAVConfig]:
@@ -70,7 +70,7 @@ def prepare_suite(
     overrides: Mapping[str, Any],
     *,
     only: Sequence[str] = (),
-    make: Callable[[Base], tuple[list[Setting], list[Table]]] = suite,
+    make: Callable[[Base], tuple[list[PaperSetting], list[PaperTable]]] = suite,
     tick: Tick = lambda name: None,
 ) -> Suite:
     """Solve the settings of every table for one model.
@@ -134,7 +134,7 @@ def _seed(seed: int, key: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _needed(settings: Sequence[Setting], tables: Sequence[Table]) -> list[Setting]:
+def _needed(settings: Sequence[PaperSetting], tables: Sequence[PaperTable]) -> list[PaperSetting]:
     """Those in the tables, and what they are compared with."""
     by_name = {setting.name: setting for setting in settings}
     wanted = {name for table in tables for _, name in table.rows}
@@ -147,7 +147,7 @@ def answer_suite(
     processor: Any,
     found: Suite,
     items: Sequence[Item],
-    file: EvaluationFile,
+    file: AnswersFile,
     tick: Tick = lambda name: None,
 ) -> list[Record]:
     """Answer questions dense and under every setting; the towers see each question once.

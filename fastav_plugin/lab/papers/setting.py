@@ -13,7 +13,7 @@ Hooks = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Setting:
+class PaperSetting:
     """One setting, which may stand in several tables.
 
     Attributes:
@@ -40,7 +40,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """Settings that are read side by side.
 
     Attributes:
@@ -68,7 +68,7 @@ class Solved:
         tokens: the average that it has on the prompts it was solved for.
     """
 
-    setting: Setting
+    setting: PaperSetting
     config: FastAVConfig
     value: float | None
     wanted: float | None
@@ -92,7 +92,7 @@ CLOSE = 0.2
 
 
 def solve_all(
-    settings: Sequence[Setting],
+    settings: Sequence[PaperSetting],
     plan: Average,
     measure: Average,
     tick: Callable[[str], None] = lambda name: None,
@@ -120,7 +120,7 @@ def solve_all(
     return found
 
 
-def solve(setting: Setting, average: Average, wanted: float) -> Solved:
+def solve(setting: PaperSetting, average: Average, wanted: float) -> Solved:
     """Find the value whose average tokens are nearest to what is wanted.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.evaluation.bootstrap import bootstrap_mean
 from fastav_plugin.evaluation.records import Record
-from fastav_plugin.lab.papers.setting import Solved, Table
+from fastav_plugin.lab.papers.setting import PaperTable, Solved
 from fastav_plugin.lab.testbed.needles import EARLY, LATE, SIGHT, SOUND
 
 #: Kinds of questions that have a column of their own.
@@ -25,7 +25,7 @@ def facets_of(task: str, needle: str | None) -> frozenset[str]:
 def summarise_tables(
     records: Sequence[Record],
     facets: Mapping[str, frozenset[str]],
-    tables: Sequence[Table],
+    tables: Sequence[PaperTable],
     solved: Mapping[str, Solved],
     *,
     seed: int = 0,
@@ -60,7 +60,7 @@ def summarise_tables(
     ]
 
 
-def _floors(table: Table, solved: Mapping[str, Solved]) -> list[str]:
+def _floors(table: PaperTable, solved: Mapping[str, Solved]) -> list[str]:
     return [name for _, name in table.rows if solved[name].setting.floor]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastav_plugin.hooks.base import ENTRANCE
 from fastav_plugin.lab.papers.base import Base, ratios, scale_rule
-from fastav_plugin.lab.papers.setting import Setting, Table
+from fastav_plugin.lab.papers.setting import PaperSetting, PaperTable
 from fastav_plugin.lab.papers.targets import targets
 
 FASTAV, DIVPRUNE, COMPOSED = "fastav", "divprune", "fastav+divprune"
@@ -20,12 +20,12 @@ WIDER = 4
 LATE = {"name": "late_removal", "depth": 0.82}
 
 
-def suite(base: Base) -> tuple[list[Setting], list[Table]]:
+def suite(base: Base) -> tuple[list[PaperSetting], list[PaperTable]]:
     """All settings, what others are compared with first, and the tables they stand in."""
     fixed = [
-        Setting(FASTAV, lambda _: base.fastav()),
-        Setting(DIVPRUNE, lambda _: [base.divprune()]),
-        Setting(COMPOSED, lambda _: [base.divprune(), *base.fastav()]),
+        PaperSetting(FASTAV, lambda _: base.fastav()),
+        PaperSetting(DIVPRUNE, lambda _: [base.divprune()]),
+        PaperSetting(COMPOSED, lambda _: [base.divprune(), *base.fastav()]),
     ]
     parts = [
         _methods(base, FASTAV),
@@ -50,15 +50,15 @@ KEYS = (
     *("late-removal", "targets"),
 )
 
-Part = tuple[list[Setting], Table]
+Part = tuple[list[PaperSetting], PaperTable]
 
 
 def _methods(base: Base, like: str) -> Part:
     """Each method at the average tokens of FastAV, or of its composition with DivPrune."""
 
-    def one(label: str, hook: str | None = None, **others: Any) -> tuple[str, Setting]:
+    def one(label: str, hook: str | None = None, **others: Any) -> tuple[str, PaperSetting]:
         name = hook or label
-        made = Setting(
+        made = PaperSetting(
             f"{label} at the cost of {like}",
             lambda r: [ratios(name, r, **others)],
             like,
@@ -66,8 +66,8 @@ def _methods(base: Base, like: str) -> Part:
         )
         return label, made
 
-    def other(label: str, make: Any, *values: float) -> tuple[str, Setting]:
-        setting = Setting(f"{label} at the cost of {like}", make, like, values or (0.005, 1.0))
+    def other(label: str, make: Any, *values: float) -> tuple[str, PaperSetting]:
+        setting = PaperSetting(f"{label} at the cost of {like}", make, like, values or (0.005, 1.0))
         return label, setting
 
     found = [
@@ -98,7 +98,7 @@ def _methods(base: Base, like: str) -> Part:
             0, other("fastav, cut at layer 1", lambda r: base.fastav(1, rule=base.first(r)))
         )
     rows += [(label, setting.name) for label, setting in found]
-    return [setting for _, setting in found], Table(
+    return [setting for _, setting in found], PaperTable(
         f"methods-{like}",
         f"Methods at the average tokens of {like}",
         "One ratio of each method is solved so that an average layer sees as many tokens. Random "
@@ -112,15 +112,15 @@ def _rules(base: Base, like: str, factor: int) -> Part:
     layer = base.layers // 2
     rule = scale_rule(base.rules, factor)
 
-    def one(label: str, hook: str, **others: Any) -> tuple[str, Setting]:
-        return label, Setting(
+    def one(label: str, hook: str, **others: Any) -> tuple[str, PaperSetting]:
+        return label, PaperSetting(
             f"{label}, as {like}",
             lambda r: [ratios(hook, r, layer=layer, **others), base.fine(layer)],
             like,
             floor=hook == "random",
         )
 
-    adaptive = Setting(
+    adaptive = PaperSetting(
         f"adaptive, as {like}",
         lambda mass: [{"name": "adaptive", "mass": mass, "layer": layer}, base.fine(layer)],
         like,
@@ -135,10 +135,10 @@ def _rules(base: Base, like: str, factor: int) -> Part:
         one("rollout, column sums", "rollout_guided", by="column_sums"),
         ("adaptive: a share of the rollout", adaptive),
     ]
-    positional = Setting(like, lambda _: base.fastav(layer, rule=rule))
+    positional = PaperSetting(like, lambda _: base.fastav(layer, rule=rule))
     rows = [("positional (FastAV)", like), *((label, s.name) for label, s in found)]
     said = ", ".join(f"{kind} {words}" for kind, words in rule.items() if kind != "image")
-    return [positional, *(s for _, s in found)], Table(
+    return [positional, *(s for _, s in found)], PaperTable(
         "rules" if factor == 1 else "rules-wider",
         f"Rules of the global cut at layer {layer} (FastAV's Table 2): {said}",
         "Fine cuts as ever; each rule keeps as many tokens as the positional one. The adaptive "
@@ -150,7 +150,7 @@ def _rules(base: Base, like: str, factor: int) -> Part:
 def _alphas(base: Base) -> Part:
     layer = base.layers // 2
     settings = [
-        Setting(
+        PaperSetting(
             f"alpha {alpha}",
             lambda r, alpha=alpha: [  # type: ignore[misc]
                 ratios("rollout_guided", r, layer=layer, alpha=alpha),
@@ -160,7 +160,7 @@ def _alphas(base: Base) -> Part:
         )
         for alpha in ALPHAS
     ]
-    return settings, Table(
+    return settings, PaperTable(
         "alpha",
         "Weight of attention in the rollout",
         f"The rule that follows the prompt's own rollout, at layer {layer} and the wider cost.",
@@ -173,15 +173,15 @@ def _drops(base: Base) -> Part:
     layer = base.layers // 2
     settings, rows = [], []
     for drop in DROPS:
-        own = Setting(f"P {drop}", lambda _, drop=drop: base.fastav(drop=drop))  # type: ignore[misc]
-        fine = Setting(
+        own = PaperSetting(f"P {drop}", lambda _, drop=drop: base.fastav(drop=drop))  # type: ignore[misc]
+        fine = PaperSetting(
             f"P {drop}, fine cuts alone",
             lambda _, drop=drop: [base.fine(layer, drop)],  # type: ignore[misc]
         )
         settings += [own, fine]
         rows += [(f"P = {100 * drop:.0f} %", own.name)]
         rows += [(f"P = {100 * drop:.0f} %, fine cuts alone from layer {layer + 1}", fine.name)]
-    return settings, Table(
+    return settings, PaperTable(
         "drop-ratio",
         "Share dropped by each fine cut (FastAV's Table 4)",
         "",
@@ -195,10 +195,10 @@ def _alone(row: tuple[str, str]) -> bool:
 
 def _layers(base: Base) -> Part:
     settings = [
-        Setting(f"cut at layer {layer}", lambda _, layer=layer: base.fastav(layer))  # type: ignore[misc]
+        PaperSetting(f"cut at layer {layer}", lambda _, layer=layer: base.fastav(layer))  # type: ignore[misc]
         for layer in range(1, base.layers)
     ]
-    return settings, Table(
+    return settings, PaperTable(
         "global-layer",
         "Layer of the global cut (FastAV's Figure 4)",
         "The rule and P are the model's own.",
@@ -208,10 +208,10 @@ def _layers(base: Base) -> Part:
 
 def _keeps(base: Base) -> Part:
     settings = [
-        Setting(f"divprune {keep}", lambda _, keep=keep: [base.divprune(keep)])  # type: ignore[misc]
+        PaperSetting(f"divprune {keep}", lambda _, keep=keep: [base.divprune(keep)])  # type: ignore[misc]
         for keep in KEEPS
     ]
-    return settings, Table(
+    return settings, PaperTable(
         "keep-ratio",
         "DivPrune's keep ratio",
         "The same share of the video and of the audio.",
@@ -221,17 +221,19 @@ def _keeps(base: Base) -> Part:
 
 def _removals(base: Base) -> Part:
     settings = [
-        Setting("late removal", lambda _: [LATE]),
-        Setting(f"{FASTAV} + late removal", lambda _: [*base.fastav(), LATE]),
-        Setting(f"{DIVPRUNE} + late removal", lambda _: [base.divprune(), LATE]),
-        Setting(f"{COMPOSED} + late removal", lambda _: [base.divprune(), *base.fastav(), LATE]),
+        PaperSetting("late removal", lambda _: [LATE]),
+        PaperSetting(f"{FASTAV} + late removal", lambda _: [*base.fastav(), LATE]),
+        PaperSetting(f"{DIVPRUNE} + late removal", lambda _: [base.divprune(), LATE]),
+        PaperSetting(
+            f"{COMPOSED} + late removal", lambda _: [base.divprune(), *base.fastav(), LATE]
+        ),
     ]
     for layer in range(base.layers // 2, base.layers):
         name = f"no media from layer {layer} on"
-        settings.append(Setting(name, lambda _, k=layer: [{"name": "vtw", "layer": k}]))  # type: ignore[misc]
+        settings.append(PaperSetting(name, lambda _, k=layer: [{"name": "vtw", "layer": k}]))  # type: ignore[misc]
     rows = [(setting.name, setting.name) for setting in settings]
     before = [(name, name) for name in (FASTAV, DIVPRUNE, COMPOSED)]
-    return settings, Table(
+    return settings, PaperTable(
         "late-removal",
         "All media rows dropped late",
         "Late removal is at 0.82 of the depth; the last rows drop everything from one layer on "

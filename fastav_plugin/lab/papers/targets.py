@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastav_plugin.lab.papers.base import Base, scale_rule
-from fastav_plugin.lab.papers.setting import Hooks, Setting, Table
+from fastav_plugin.lab.papers.setting import Hooks, PaperSetting, PaperTable
 
 #: The choice that the table of targets rests on, as `fastav eval --suite papers --select` wrote it.
 CHOSEN = Path(__file__).with_name("chosen.json")
@@ -84,7 +84,7 @@ def grid(base: Base) -> list[Candidate]:
     ]
 
 
-def selection(base: Base) -> tuple[list[Setting], list[Table]]:
+def selection(base: Base) -> tuple[list[PaperSetting], list[PaperTable]]:
     """The grid as one table."""
     settings = [_setting(base, candidate) for candidate in grid(base)]
     wanted = "; ".join(
@@ -93,7 +93,7 @@ def selection(base: Base) -> tuple[list[Setting], list[Table]]:
         for name, target in TARGETS.items()
     )
     return settings, [
-        Table(
+        PaperTable(
             "selection",
             f"Settings that the targets could be measured on, P = {100 * DROP:.0f} %",
             "For each target the cheapest is taken that reaches it: right answers as a share of "
@@ -153,7 +153,7 @@ def _cheapest(
     return asdict(min(reached, key=lambda pair: pair[0])[1]) if reached else None
 
 
-def targets(base: Base) -> tuple[list[Setting], Table]:
+def targets(base: Base) -> tuple[list[PaperSetting], PaperTable]:
     """What the targets are measured on: the published layer, the model's own, and the chosen."""
     middle = base.layers // 2
     half = base.divprune(HALF)
@@ -162,21 +162,21 @@ def targets(base: Base) -> tuple[list[Setting], Table]:
     # What is best alone is also seen after DivPrune.
     picked += [replace(candidate, keep=HALF) for candidate in picked if candidate.keep is None]
     settings = [
-        Setting("fastav, the model's own", lambda _: base.fastav(drop=DROP)),
-        Setting(f"fastav, cut at layer {middle}", lambda _: base.fastav(middle, DROP)),
-        Setting(
+        PaperSetting("fastav, the model's own", lambda _: base.fastav(drop=DROP)),
+        PaperSetting(f"fastav, cut at layer {middle}", lambda _: base.fastav(middle, DROP)),
+        PaperSetting(
             f"fastav, fine cuts alone from layer {middle + 1}", lambda _: [base.fine(middle, DROP)]
         ),
-        Setting("divprune 50 %", lambda _: [half]),
-        Setting("divprune 50 % + fastav", lambda _: [half, *base.fastav(drop=DROP)]),
-        Setting(
+        PaperSetting("divprune 50 %", lambda _: [half]),
+        PaperSetting("divprune 50 % + fastav", lambda _: [half, *base.fastav(drop=DROP)]),
+        PaperSetting(
             f"divprune 50 % + fastav, cut at layer {middle}",
             lambda _: [half, *base.fastav(middle, DROP)],
         ),
         # Two targets may choose the same.
         *(_setting(base, candidate) for candidate in dict.fromkeys(picked)),
     ]
-    return settings, Table(
+    return settings, PaperTable(
         "targets",
         f"Accuracy targets: FastAV with P = {100 * DROP:.0f} %, alone and after DivPrune",
         "The rows with a factor were chosen by `--select` on clips that are not reported on; what "
@@ -185,5 +185,5 @@ def targets(base: Base) -> tuple[list[Setting], Table]:
     )
 
 
-def _setting(base: Base, candidate: Candidate) -> Setting:
-    return Setting(candidate.name(base), lambda _: candidate.hooks(base))
+def _setting(base: Base, candidate: Candidate) -> PaperSetting:
+    return PaperSetting(candidate.name(base), lambda _: candidate.hooks(base))

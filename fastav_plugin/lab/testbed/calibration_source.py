@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from typing_extensions import override
 
-from fastav_plugin.calibration.data import Source, digest_of
+from fastav_plugin.calibration.data import PromptSource, digest_of
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.evaluation.sample import Sample
 from fastav_plugin.evaluation.sample_inputs import SampleInputs
@@ -23,7 +23,7 @@ from fastav_plugin.lab.testbed.world import FIRST_TRAINING_SEED, sample_clip
 _SEEDS = 100_000
 
 
-class GeneratedSource(Source):
+class GeneratedSource(PromptSource):
     """Questions about clips of the testbed's world, of the kind that its model was trained on.
 
     Every clip is written as an mp4 file and read back. None is among those that `fastav eval`

@@ -14,7 +14,7 @@ CLIPS_PATH = Path(__file__).parent / "clips"
 
 
 @dataclass(frozen=True)
-class Sample:
+class SampleClip:
     """A clip that was never trained on, as a file.
 
     Attributes:
@@ -42,4 +42,8 @@ class Sample:
         return [question for question in drawn if question is not None]
 
 
-SAMPLES = (Sample("matching", 10_272), Sample("crowded", 10_106), Sample("single", 10_206))
+SAMPLES = (
+    SampleClip("matching", 10_272),
+    SampleClip("crowded", 10_106),
+    SampleClip("single", 10_206),
+)

@@ -11,7 +11,7 @@ import numpy as np
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.clips import read_clip
 
-FILES = Path(__file__).parents[2] / "data" / "benchmarks"
+FILES = Path(__file__).parents[2] / "data" / "datasets"
 #: Other names of the clips "matching", "crowded" and "single".
 _VIDEOS = {
     "matching": ("00000001", "00191", "matching_000030", "v_1QIUV7WYKXg", "matching"),

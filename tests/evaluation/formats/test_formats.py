@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.dataset import Benchmark, read_benchmark
+from fastav_plugin.evaluation.dataset import Dataset, read_dataset
 from fastav_plugin.evaluation.formats.avhbench import PICTURES_ALONE, SOUND_ALONE, TASKS
 from fastav_plugin.evaluation.formats.music_avqa import fill_placeholders
 from fastav_plugin.evaluation.formats.registry import FORMATS
@@ -26,8 +26,8 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read(media: Path, file: str, **options: Any) -> Benchmark:
-    return read_benchmark(FILES / file, media=[media], **options)
+def read(media: Path, file: str, **options: Any) -> Dataset:
+    return read_dataset(FILES / file, media=[media], **options)
 
 
 def changed(folder: Path, name: str, **values: Any) -> Path:
@@ -137,7 +137,7 @@ def test_malformed_music_avqa(
 
 
 def fault(path: Path, media: Path, name: str, reason: str) -> None:
-    found = read_benchmark(path, name=name, media=[media])
+    found = read_dataset(path, name=name, media=[media])
     assert found.questions == []
     [only] = found.faults
     assert only.place == "[0], line 1"
@@ -192,7 +192,7 @@ def test_malformed_rows(
 
 
 def test_an_index_written_as_text(media: Path, tmp_path: Path) -> None:
-    [question] = read_benchmark(changed(tmp_path, "avqa.json", answer="2"), media=[media]).questions
+    [question] = read_dataset(changed(tmp_path, "avqa.json", answer="2"), media=[media]).questions
     assert question.right == ("blue",)
 
 
@@ -255,21 +255,21 @@ def test_coco_captions(media: Path, tmp_path: Path) -> None:
     assert found.questions[0].text == "Provide a one-sentence caption for the provided image."
     row = {"file_name": "000000000001.jpg", "coco_url": "", "answer": ["A", "B"], "question_id": 1}
     (tmp_path / "rows.json").write_text(json.dumps([row]))
-    [question] = read_benchmark(tmp_path / "rows.json", media=[media]).questions
+    [question] = read_dataset(tmp_path / "rows.json", media=[media]).questions
     assert question.right == ("A", "B")
     document = {
         "images": [{"id": 1, "file_name": "000000000001.jpg"}, {"id": 2, "file_name": "x"}, 3],
         "annotations": [{"image_id": 1, "caption": "A"}, {"image_id": 9, "caption": "B"}, 4],
     }
     (tmp_path / "document.json").write_text(json.dumps(document))
-    broken = read_benchmark(tmp_path / "document.json", media=[media])
+    broken = read_dataset(tmp_path / "document.json", media=[media])
     assert [question.right for question in broken.questions] == [("A",)]
     assert sorted(fault.place for fault in broken.faults) == [
         *("annotations[1]", "annotations[2]", "images[1]", "images[2]")
     ]
     (tmp_path / "none.json").write_text('{"images": [], "annotations": 3}')
     with pytest.raises(ConfigError, match="must hold the lists"):
-        read_benchmark(tmp_path / "none.json")
+        read_dataset(tmp_path / "none.json")
 
 
 def test_plain(media: Path) -> None:
@@ -300,7 +300,7 @@ def test_wrong_templates(media: Path, template: str) -> None:
 
 def test_questions_with_braces_stay_as_they_are(media: Path, tmp_path: Path) -> None:
     path = changed(tmp_path, "avqa.json", question_text="Which {options}?")
-    assert read_benchmark(path, media=[media]).questions[0].text.startswith("Which {options}?\nA.")
+    assert read_dataset(path, media=[media]).questions[0].text.startswith("Which {options}?\nA.")
 
 
 def test_wrong_names(media: Path, tmp_path: Path) -> None:
@@ -310,14 +310,14 @@ def test_wrong_names(media: Path, tmp_path: Path) -> None:
         read(media, "avqa.json", rule="loose")
     (tmp_path / "odd.json").write_text('[{"a": 1}]')
     with pytest.raises(ConfigError, match="like no known format; .* row are: a"):
-        read_benchmark(tmp_path / "odd.json")
+        read_dataset(tmp_path / "odd.json")
     row = {"video_id": "", "task": "", "text": "", "label": "", "image": ""}
     (tmp_path / "two.json").write_text(json.dumps([row]))
     with pytest.raises(ConfigError, match="like avhbench and pope"):
-        read_benchmark(tmp_path / "two.json")
+        read_dataset(tmp_path / "two.json")
 
 
 def test_media_in_several_folders(media: Path, tmp_path: Path) -> None:
     folders = [tmp_path, media]
-    found = read_benchmark(FILES / "avqa.json", media=folders)
+    found = read_dataset(FILES / "avqa.json", media=folders)
     assert found.questions == read(media, "avqa.json").questions

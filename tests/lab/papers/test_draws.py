@@ -9,9 +9,9 @@ import pytest
 
 from fastav_plugin import FastAVCache, FastAVConfig, Modality
 from fastav_plugin.analysis import measured_run
-from fastav_plugin.evaluation.answers_file import EvaluationFile
+from fastav_plugin.evaluation.answers_file import AnswersFile
 from fastav_plugin.lab.papers.run import Suite, answer_suite, draw_for
-from fastav_plugin.lab.papers.setting import Setting, Solved
+from fastav_plugin.lab.papers.setting import PaperSetting, Solved
 from fastav_plugin.lab.testbed.evaluation_source import CLIPS, make_question
 from fastav_plugin.lab.testbed.model import build_model, build_processor
 from fastav_plugin.lab.testbed.tasks import held_out_items
@@ -23,7 +23,9 @@ ITEMS = [item for item in held_out_items(2) if item.question.task == "match"]
 def found(*hooks: dict[str, Any]) -> Suite:
     """A suite of one setting for each hook."""
     solved = {
-        str(place): Solved(Setting(str(place), lambda _: []), FastAVConfig(hooks=[hook]), 0, 0, 0)
+        str(place): Solved(
+            PaperSetting(str(place), lambda _: []), FastAVConfig(hooks=[hook]), 0, 0, 0
+        )
         for place, hook in enumerate(hooks)
     }
     return Suite(BASE, solved, [], {name: name for name in solved})
@@ -46,7 +48,7 @@ def test_the_same_words_about_other_clips_draw_other_rows(
     assert ITEMS[0].question.text == ITEMS[1].question.text
     assert ITEMS[0].seed != ITEMS[1].seed
     for item in (*ITEMS, ITEMS[0]):
-        answer_suite(model, processor, suite, [item], EvaluationFile(None, {}))
+        answer_suite(model, processor, suite, [item], AnswersFile(None, {}))
     one, even, other, as_even, again, _ = [
         cache.report().kept_positions(4, Modality.AUDIO) for cache in caches
     ]

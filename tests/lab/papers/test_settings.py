@@ -9,7 +9,7 @@ import pytest
 from fastav_plugin import FastAVConfig
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.lab.papers.base import Base, scale_rule
-from fastav_plugin.lab.papers.setting import CLOSE, Hooks, Setting, solve, solve_all
+from fastav_plugin.lab.papers.setting import CLOSE, Hooks, PaperSetting, solve, solve_all
 from fastav_plugin.lab.papers.tables import COMPOSED, FASTAV, KEYS, suite
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 
@@ -59,7 +59,7 @@ def test_methods_see_as_many_tokens_as_what_they_are_compared_with() -> None:
 def test_bisection_finds_the_nearest_value(wanted: float) -> None:
     made: list[float] = []
     found = solve(
-        Setting("a", _noting(made), "b", (0.0, 1.0)), lambda _: 100 * made[-1] ** 2, wanted
+        PaperSetting("a", _noting(made), "b", (0.0, 1.0)), lambda _: 100 * made[-1] ** 2, wanted
     )
     assert found.value is not None
     assert abs(100 * found.value**2 - wanted) <= CLOSE
@@ -67,7 +67,7 @@ def test_bisection_finds_the_nearest_value(wanted: float) -> None:
 
 def test_whole_layers_are_all_tried() -> None:
     made: list[float] = []
-    setting = Setting("a", _noting(made), "b", (1, 2, 3, 4))
+    setting = PaperSetting("a", _noting(made), "b", (1, 2, 3, 4))
     assert solve(setting, lambda _: 10 * made[-1], 26).value == 3
 
 

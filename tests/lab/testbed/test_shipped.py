@@ -8,7 +8,7 @@ from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalG
 
 from fastav_plugin.lab.testbed.evaluate import answer_items
 from fastav_plugin.lab.testbed.model import MODEL_PATH, prepare_inputs
-from fastav_plugin.lab.testbed.samples import SAMPLES, Sample
+from fastav_plugin.lab.testbed.samples import SAMPLES, SampleClip
 from fastav_plugin.lab.testbed.tasks import held_out_items
 from fastav_plugin.media.clips import read_clip
 
@@ -31,7 +31,7 @@ def test_the_shipped_files_are_small() -> None:
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.name)
 def test_it_answers_the_questions_about_the_shipped_clips(
-    sample: Sample, model: Any, processor: Any
+    sample: SampleClip, model: Any, processor: Any
 ) -> None:
     media = read_clip(sample.path)
     for question in sample.questions():
