@@ -18,7 +18,7 @@ from fastav_plugin.errors import (
 )
 from fastav_plugin.hooks import LayerHook, LayerHookList, LayerView, register_hook
 from fastav_plugin.model_overrides import register_override
-from fastav_plugin.model_overrides.own_models.registration import register_models
+from fastav_plugin.model_overrides.own_models.registry import register_models
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality, TokenMap
 

@@ -19,7 +19,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.model_overrides.own_models.registration import (
+from fastav_plugin.model_overrides.own_models.registry import (
     own_model,
     read_own_config,
     register_models,

@@ -21,7 +21,7 @@ from fastav_plugin.evaluation.sample_inputs import SampleInputs
 from fastav_plugin.lab.testbed.calibration_source import GeneratedSource
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.media.inputs import SOUND
-from fastav_plugin.model_overrides.own_models.registration import own_model
+from fastav_plugin.model_overrides.own_models.registry import own_model
 
 _DEFAULT = CalibrationPlan()
 

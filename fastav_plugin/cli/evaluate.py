@@ -44,7 +44,7 @@ from fastav_plugin.lab.papers.tables import KEYS
 from fastav_plugin.lab.testbed.evaluation_source import CLIPS, COMBINATIONS, QUESTIONS
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.media.inputs import SOUND
-from fastav_plugin.model_overrides.own_models.registration import own_model
+from fastav_plugin.model_overrides.own_models.registry import own_model
 
 SUITES = (TESTBED, PAPERS)
 #: Exit status of a run that had to leave rows out.

@@ -31,7 +31,7 @@ from fastav_plugin.cli.tables.outcomes import print_outcomes
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.evaluation.sample_inputs import move_inputs
 from fastav_plugin.media.inputs import SOUND, prepare_files, prepare_prompt, read_media
-from fastav_plugin.model_overrides.own_models.registration import own_model
+from fastav_plugin.model_overrides.own_models.registry import own_model
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]

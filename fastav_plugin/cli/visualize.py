@@ -33,7 +33,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.answers import saved_overrides
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
-from fastav_plugin.model_overrides.own_models.registration import own_model
+from fastav_plugin.model_overrides.own_models.registry import own_model
 
 app = typer.Typer(
     no_args_is_help=True,

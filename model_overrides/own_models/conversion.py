@@ -11,7 +11,7 @@ from pathlib import Path
 from transformers import AutoConfig
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.own_models.registration import own_model, read_own_config
+from fastav_plugin.model_overrides.own_models.registry import own_model, read_own_config
 
 #: Pieces of work that `convert` reports.
 STEPS = 4

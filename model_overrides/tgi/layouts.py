@@ -10,7 +10,7 @@ import numpy as np
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.media.inputs import video_arguments
-from fastav_plugin.model_overrides.own_models.registration import own_model
+from fastav_plugin.model_overrides.own_models.registry import own_model
 
 
 @dataclass(frozen=True)

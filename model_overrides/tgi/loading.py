@@ -19,8 +19,8 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.layers.tensor_parallel import ALONE, Ranks
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.model_overrides.own_models.checkpoint_reader import local_folder
-from fastav_plugin.model_overrides.own_models.registration import (
+from fastav_plugin.model_overrides.own_models.checkpoint import local_folder
+from fastav_plugin.model_overrides.own_models.registry import (
     own_model,
     read_own_config,
     register_models,

@@ -11,7 +11,6 @@ from fastav_plugin.model_overrides.video_salmonn2.override import (
 )
 
 if TYPE_CHECKING:
-    from fastav_plugin.model_overrides.video_salmonn2.clips import Clip
     from fastav_plugin.model_overrides.video_salmonn2.configuration import (
         VideoSalmonn2Config,
         VideoSalmonn2PlusConfig,
@@ -25,8 +24,11 @@ if TYPE_CHECKING:
         VideoSalmonn2PlusForConditionalGeneration,
         VideoSalmonn2PlusModel,
     )
-    from fastav_plugin.model_overrides.video_salmonn2.processing import VideoSalmonn2Processor
-    from fastav_plugin.model_overrides.video_salmonn2.processing_plus import (
+    from fastav_plugin.model_overrides.video_salmonn2.processing.clips import Clip
+    from fastav_plugin.model_overrides.video_salmonn2.processing.processor import (
+        VideoSalmonn2Processor,
+    )
+    from fastav_plugin.model_overrides.video_salmonn2.processing.processor_plus import (
         VideoSalmonn2PlusProcessor,
     )
     from fastav_plugin.model_overrides.video_salmonn2.qformer import WindowQFormer
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 #: Module of each name; modelling code is imported when it is first asked for.
 _PLACES = {
-    "Clip": "clips",
+    "Clip": "processing.clips",
     "SharedQwen2_5_VLConfig": "shared_type",
     "VideoSalmonn2Config": "configuration",
     "VideoSalmonn2ForConditionalGeneration": "modeling",
@@ -42,8 +44,8 @@ _PLACES = {
     "VideoSalmonn2PlusConfig": "configuration",
     "VideoSalmonn2PlusForConditionalGeneration": "modeling_plus",
     "VideoSalmonn2PlusModel": "modeling_plus",
-    "VideoSalmonn2PlusProcessor": "processing_plus",
-    "VideoSalmonn2Processor": "processing",
+    "VideoSalmonn2PlusProcessor": "processing.processor_plus",
+    "VideoSalmonn2Processor": "processing.processor",
     "WindowQFormer": "qformer",
     "WindowQFormerConfig": "configuration",
 }

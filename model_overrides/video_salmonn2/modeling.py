@@ -15,14 +15,14 @@ from transformers import Qwen2ForCausalLM, Qwen2Model, SiglipVisionModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2Config
-from fastav_plugin.model_overrides.video_salmonn2.hearing import (
-    HearingGeneration,
+from fastav_plugin.model_overrides.video_salmonn2.audio_generation import (
+    AudioGeneration,
     place_features,
     refuse_reference_placeholder,
 )
+from fastav_plugin.model_overrides.video_salmonn2.checkpoint.published import PublishedCheckpoint
+from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2Config
 from fastav_plugin.model_overrides.video_salmonn2.layout import window_frames
-from fastav_plugin.model_overrides.video_salmonn2.published import PublishedCheckpoint
 from fastav_plugin.model_overrides.video_salmonn2.qformer import WindowQFormer, new_queries
 from fastav_plugin.upstream.arguments import cache_of
 from fastav_plugin.upstream.models import from_config
@@ -90,7 +90,7 @@ class VideoSalmonn2Model(Qwen2Model):
 
 
 class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
-    HearingGeneration, PublishedCheckpoint, Qwen2ForCausalLM
+    AudioGeneration, PublishedCheckpoint, Qwen2ForCausalLM
 ):
     """The model that generate() is called on.
 

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling, CausalLMOutputWithPast
 
-from fastav_plugin.model_overrides.video_salmonn2.audio_tower import VideoSalmonn2PlusAudio
-from fastav_plugin.model_overrides.video_salmonn2.clip_positions import ClipPositions
-from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2PlusConfig
-from fastav_plugin.model_overrides.video_salmonn2.hearing import (
-    HearingGeneration,
+from fastav_plugin.model_overrides.video_salmonn2.audio_generation import (
+    AudioGeneration,
     place_features,
     refuse_reference_placeholder,
 )
-from fastav_plugin.model_overrides.video_salmonn2.published import PublishedCheckpoint
+from fastav_plugin.model_overrides.video_salmonn2.audio_tower import VideoSalmonn2PlusAudio
+from fastav_plugin.model_overrides.video_salmonn2.checkpoint.published import PublishedCheckpoint
+from fastav_plugin.model_overrides.video_salmonn2.clip_positions import ClipPositions
+from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2PlusConfig
 from fastav_plugin.upstream.arguments import cache_of
 from fastav_plugin.upstream.models import from_config
 from fastav_plugin.upstream.positions import stock_positions
@@ -94,7 +94,7 @@ class VideoSalmonn2PlusModel(ClipPositions, Qwen2_5_VLModel):
 
 
 class VideoSalmonn2PlusForConditionalGeneration(  # type: ignore[misc]
-    HearingGeneration, PublishedCheckpoint, Qwen2_5_VLForConditionalGeneration
+    AudioGeneration, PublishedCheckpoint, Qwen2_5_VLForConditionalGeneration
 ):
     """The model that generate() is called on.
 

@@ -11,7 +11,7 @@ import numpy as np
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound, sound_seconds
 from fastav_plugin.media.video import Frames, count_frames, stream_frames
-from fastav_plugin.model_overrides.own_models.sound_samples import given_sound
+from fastav_plugin.model_overrides.own_models.waveforms import check_waveform
 
 #: Of a clip's sound, so many stretches of so many seconds are heard.
 STRETCHES, STRETCH_SECONDS = 8, 2.0
@@ -55,7 +55,7 @@ def pick_frames(source: Any, count: int) -> Iterable[Frames]:
     return [frames[index] for index in frame_indices(len(frames), count)]
 
 
-def hear_clip(source: Any) -> Waveform | None:
+def load_clip_audio(source: Any) -> Waveform | None:
     """The sound that goes with a clip: eight stretches of two seconds, one after the other.
 
     Args:
@@ -69,13 +69,13 @@ def hear_clip(source: Any) -> Waveform | None:
         if not seconds:
             return None
         return _as_16_bit(np.concatenate(read_sound(source, _stretches(seconds))))
-    sound = given_sound(source)
+    sound = check_waveform(source)
     spans = _stretches(len(sound) / SAMPLE_RATE)
     samples = [slice(int(a * SAMPLE_RATE), int(a * SAMPLE_RATE) + 32_000) for a, _ in spans]
     return np.concatenate([sound[span] for span in samples]) if len(sound) else None
 
 
-def hear_sound(source: Any, seconds: float) -> Waveform:
+def load_audio(source: Any, seconds: float) -> Waveform:
     """A sound without pictures: its beginning.
 
     The authors take a random stretch of a longer sound; this takes the first one.
@@ -90,7 +90,7 @@ def hear_sound(source: Any, seconds: float) -> Waveform:
     if isinstance(source, (str, Path)):
         (sound,) = read_sound(source, [(0.0, seconds)], mix=False)
     else:
-        sound = given_sound(source)[: round(seconds * SAMPLE_RATE)]
+        sound = check_waveform(source)[: round(seconds * SAMPLE_RATE)]
     if not len(sound):
         raise ConfigError(f"{_kind(source)} holds no sound.")
     return sound

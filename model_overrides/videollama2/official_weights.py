@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.own_models.checkpoint_reader import fit_tensors, read_tensors
+from fastav_plugin.model_overrides.own_models.checkpoint import fit_tensors, read_tensors
 from fastav_plugin.model_overrides.videollama2.beats import check_repeat
 from fastav_plugin.model_overrides.videollama2.official import (
     AUDIO,

@@ -20,7 +20,7 @@ from transformers.processing_utils import ProcessorMixin
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.own_models.checkpoint_reader import local_folder
+from fastav_plugin.model_overrides.own_models.checkpoint import local_folder
 from fastav_plugin.model_overrides.videollama2.configuration import (
     FEWEST_FRAMES,
     MOST_FRAMES,
@@ -29,7 +29,7 @@ from fastav_plugin.model_overrides.videollama2.configuration import (
 )
 from fastav_plugin.model_overrides.videollama2.connector import connector_tokens
 from fastav_plugin.model_overrides.videollama2.filter_banks import BeatsFeatureExtractor
-from fastav_plugin.model_overrides.videollama2.media import hear_clip, hear_sound, pick_frames
+from fastav_plugin.model_overrides.videollama2.media import load_audio, load_clip_audio, pick_frames
 from fastav_plugin.model_overrides.videollama2.official import is_official_folder
 from fastav_plugin.model_overrides.videollama2.prompt import (
     CHAT_TEMPLATE,
@@ -236,12 +236,12 @@ class VideoLlama2Processor(ProcessorMixin):
             row.inputs["pixel_values_videos"] = self._pixels(pick_frames(video, frames), frames)
             own = video if sound and isinstance(video, (str, Path)) else None
             source = own if audio is None else audio
-            waveform = None if source is None else hear_clip(source)
+            waveform = None if source is None else load_clip_audio(source)
             if waveform is not None:
                 self._add_sound(row, waveform)
         elif audio is not None:
             row.kind = "audio"
-            self._add_sound(row, hear_sound(audio, self.feature_extractor.seconds))
+            self._add_sound(row, load_audio(audio, self.feature_extractor.seconds))
         return row
 
     def _add_sound(self, row: _Row, waveform: Any) -> None:

@@ -15,7 +15,7 @@ from transformers.models.bert.modeling_bert import BertLayer
 
 from fastav_plugin import TokenMapError
 from fastav_plugin.model_overrides import video_salmonn2
-from fastav_plugin.model_overrides.video_salmonn2.hearing import repeat_rows
+from fastav_plugin.model_overrides.video_salmonn2.audio_generation import repeat_rows
 from tests.model_overrides.video_salmonn2 import tiny
 from tests.support.prompts import noise
 

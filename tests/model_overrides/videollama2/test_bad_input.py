@@ -13,7 +13,7 @@ import torch
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, detach
 from fastav_plugin.lab.bench.clock import forget_peak_memory, peak_memory
 from fastav_plugin.lab.testbed.samples import CLIPS_PATH
-from fastav_plugin.model_overrides.videollama2.media import hear_clip, pick_frames
+from fastav_plugin.model_overrides.videollama2.media import load_clip_audio, pick_frames
 from tests.model_overrides.videollama2.checkpoint import tiny_model, tokenizer
 from tests.model_overrides.videollama2.clips import rising_tone, write_heard, write_sound
 from tests.support.cache_names import passing
@@ -127,7 +127,7 @@ def test_a_film_is_never_held(tmp_path: Path, minutes: int) -> None:
     forget_peak_memory()
     before = peak_memory()
     frames = list(pick_frames(path, 8))
-    sound = hear_clip(path)
+    sound = load_clip_audio(path)
     after = peak_memory()
     greys = [float(frame.mean()) for frame in frames]
     np.testing.assert_allclose(greys, [7, 22, 37, 52, 67, 82, 97, 112], atol=6)

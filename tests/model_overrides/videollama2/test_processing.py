@@ -19,8 +19,8 @@ from fastav_plugin.model_overrides.registry import OVERRIDES
 from fastav_plugin.model_overrides.videollama2 import BeatsFeatureExtractor, VideoLlama2Processor
 from fastav_plugin.model_overrides.videollama2.media import (
     frame_indices,
-    hear_clip,
-    hear_sound,
+    load_audio,
+    load_clip_audio,
     pick_frames,
 )
 from tests.model_overrides.videollama2.checkpoint import tiny_config, tokenizer
@@ -134,17 +134,17 @@ def test_sound_is_eight_stretches_of_the_clip(heard: Path) -> None:
     starts = [int(second * 16_000) for second in np.linspace(0, len(whole) / 16_000 - 2, 8)]
     expected = np.concatenate([steps[start : start + 32_000] for start in starts])
     assert 320_000 <= len(whole) < 321_000
-    found = hear_clip(heard)
+    found = load_clip_audio(heard)
     assert found is not None
     assert np.array_equal(found, expected.astype(np.float32))
-    in_memory = hear_clip(steps.astype(np.float32))
+    in_memory = load_clip_audio(steps.astype(np.float32))
     assert in_memory is not None
     assert np.array_equal(in_memory, expected.astype(np.float32))
 
 
 def test_a_short_sound_is_heard_eight_times(tmp_path: Path) -> None:
     tone = rising_tone(0.5)
-    found = hear_clip(write_sound(tmp_path / "short.wav", [tone]))
+    found = load_clip_audio(write_sound(tmp_path / "short.wav", [tone]))
     assert found is not None
     np.testing.assert_allclose(found, np.tile(tone, 8), atol=1e-4)
 
@@ -156,8 +156,8 @@ def test_sound_alone(processor: Any, tmp_path: Path) -> None:
     assert inputs["input_ids"].tolist() == [prompt([AUDIO] * 1496)]
     assert set(inputs) == {"input_ids", "attention_mask", "input_features"}
     # The first channel, from the beginning.
-    np.testing.assert_allclose(hear_sound(path, 30.0), tone[:480_000], atol=1e-4)
-    same = processor(audio=hear_sound(path, 30.0), text=QUESTION, sampling_rate=16_000)
+    np.testing.assert_allclose(load_audio(path, 30.0), tone[:480_000], atol=1e-4)
+    same = processor(audio=load_audio(path, 30.0), text=QUESTION, sampling_rate=16_000)
     assert torch.equal(same["input_features"], inputs["input_features"])
 
 

@@ -66,7 +66,7 @@ class OwnModel:
         return importlib.import_module(f"{self.package}.{self.layout}")
 
 
-#: A new family is one row.
+#: A new family is one entry.
 OWN_MODELS = (
     OwnModel(
         "fastav_plugin.model_overrides.videollama2",
@@ -80,14 +80,14 @@ OWN_MODELS = (
         "VideoSalmonn2Config",
         "VideoSalmonn2ForConditionalGeneration",
         "VideoSalmonn2Processor",
-        layout="published",
+        layout="checkpoint.published",
     ),
     OwnModel(
         "fastav_plugin.model_overrides.video_salmonn2",
         "VideoSalmonn2PlusConfig",
         "VideoSalmonn2PlusForConditionalGeneration",
         "VideoSalmonn2PlusProcessor",
-        layout="published",
+        layout="checkpoint.published",
         shared_type="SharedQwen2_5_VLConfig",
     ),
 )
@@ -110,18 +110,18 @@ def register_models() -> None:
         AutoProcessor,
     )
 
-    for row in OWN_MODELS:
-        package = importlib.import_module(row.package)
-        config, model = getattr(package, row.config), getattr(package, row.model)
+    for own in OWN_MODELS:
+        package = importlib.import_module(own.package)
+        config, model = getattr(package, own.config), getattr(package, own.model)
         AutoConfig.register(config.model_type, config, exist_ok=True)
-        if row.shared_type is not None:
-            shared = getattr(package, row.shared_type)
+        if own.shared_type is not None:
+            shared = getattr(package, own.shared_type)
             AutoConfig.register(shared.model_type, shared, exist_ok=True)
         AutoModelForMultimodalLM.register(config, model, exist_ok=True)
         AutoModelForCausalLM.register(config, model, exist_ok=True)
-        AutoProcessor.register(config, getattr(package, row.processor), exist_ok=True)
-        if row.feature_extractor is not None:
-            extractor = getattr(package, row.feature_extractor)
+        AutoProcessor.register(config, getattr(package, own.processor), exist_ok=True)
+        if own.feature_extractor is not None:
+            extractor = getattr(package, own.feature_extractor)
             AutoFeatureExtractor.register(config, extractor, exist_ok=True)
 
 
@@ -131,13 +131,13 @@ def read_own_config(folder: Path) -> Any:
     Raises:
         ConfigError: it is of one of ours, and cannot be used.
     """
-    found = (row.read_config(Path(folder)) for row in OWN_MODELS)
+    found = (own.read_config(Path(folder)) for own in OWN_MODELS)
     return next((config for config in found if config is not None), None)
 
 
 def own_model(config: Any) -> OwnModel | None:
-    """The row of a configuration; None if it is of no model of ours."""
+    """The entry of a configuration; None if it is of no model of ours."""
     names = {base.__name__: base.__module__ for base in type(config).__mro__}
     return next(
-        (row for row in OWN_MODELS if names.get(row.config, "").startswith(row.package)), None
+        (own for own in OWN_MODELS if names.get(own.config, "").startswith(own.package)), None
     )

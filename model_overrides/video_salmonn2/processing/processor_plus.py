@@ -12,20 +12,20 @@ from transformers import Qwen2VLVideoProcessor
 from typing_extensions import override
 
 from fastav_plugin.media.sound import Waveform
-from fastav_plugin.model_overrides.video_salmonn2.clips import OpenClip
 from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2PlusConfig
 from fastav_plugin.model_overrides.video_salmonn2.layout import (
     audio_of_grids,
     frames_in_bounds,
     tokens_per_segment,
 )
-from fastav_plugin.model_overrides.video_salmonn2.processing_base import (
+from fastav_plugin.model_overrides.video_salmonn2.processing.base import (
     ClipProcessor,
     Media,
     add,
     whisper_features,
 )
-from fastav_plugin.model_overrides.video_salmonn2.prompts import Row
+from fastav_plugin.model_overrides.video_salmonn2.processing.clips import OpenClip
+from fastav_plugin.model_overrides.video_salmonn2.processing.prompts import Row
 
 #: Share of the pixels of a whole clip that one with fewer frames than the most may use.
 _SHARE = 0.95

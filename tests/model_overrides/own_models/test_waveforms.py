@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from fastav_plugin import ConfigError
-from fastav_plugin.model_overrides.own_models.sound_samples import given_sound
+from fastav_plugin.model_overrides.own_models.waveforms import check_waveform
 from fastav_plugin.model_overrides.video_salmonn2 import Clip
 from fastav_plugin.model_overrides.videollama2 import VideoLlama2Processor
 from tests.model_overrides.video_salmonn2 import tiny
@@ -21,7 +21,7 @@ TONE = np.sin(np.arange(16_000) / 9)
 
 @pytest.mark.parametrize("given", [TONE, torch.tensor(TONE), TONE.tolist(), 1.5 * TONE])
 def test_floats_are_taken(given: Any) -> None:
-    found = given_sound(given)
+    found = check_waveform(given)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, np.asarray(given), rtol=1e-6)
 
@@ -38,7 +38,7 @@ def test_floats_are_taken(given: Any) -> None:
 )
 def test_others_are_not(given: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        given_sound(given)
+        check_waveform(given)
 
 
 def test_every_processor_asks(tmp_path: Path) -> None:

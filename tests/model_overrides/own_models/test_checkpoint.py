@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fastav_plugin import ConfigError
-from fastav_plugin.model_overrides.own_models.checkpoint_reader import fit_tensors, read_tensors
+from fastav_plugin.model_overrides.own_models.checkpoint import fit_tensors, read_tensors
 
 TENSORS = {"model.a": torch.arange(6.0).view(2, 3), "model.b": torch.ones(4), "head": torch.ones(1)}
 

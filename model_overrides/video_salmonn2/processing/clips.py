@@ -13,7 +13,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.media.clips import probe_clip
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound
 from fastav_plugin.media.video import Frames, stream_frames
-from fastav_plugin.model_overrides.own_models.sound_samples import given_sound
+from fastav_plugin.model_overrides.own_models.waveforms import check_waveform
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class OpenClip:
         if isinstance(self.source, Clip):
             whole = self.source.waveform
             assert whole is not None
-            whole = given_sound(whole)
+            whole = check_waveform(whole)
         else:
             whole = read_sound(self.source, mix=mix)[0]
         return _at_least_a_second(whole)
@@ -127,7 +127,7 @@ def open_sound(source: Any, mix: bool) -> Waveform:
         if not len(found):
             raise ConfigError(f"'{source}' holds no sound that could be decoded.")
         return _at_least_a_second(found)
-    found = given_sound(source)
+    found = check_waveform(source)
     if not len(found):
         raise ConfigError(f"A sound must have samples, got {type(source).__name__} of none.")
     return _at_least_a_second(found)

@@ -14,7 +14,7 @@ from fastav_plugin.errors import TokenMapError
 REFERENCE_PLACEHOLDER = -200
 
 
-class HearingGeneration:
+class AudioGeneration:
     """Mixin of a head: generate() encodes sound once, as it does with pictures.
 
     Without it, beams would repeat the raw sounds one by one instead of row by row.

@@ -9,7 +9,6 @@ from transformers import SiglipImageProcessor
 from typing_extensions import override
 
 from fastav_plugin.media.sound import Waveform
-from fastav_plugin.model_overrides.video_salmonn2.clips import OpenClip
 from fastav_plugin.model_overrides.video_salmonn2.configuration import VideoSalmonn2Config
 from fastav_plugin.model_overrides.video_salmonn2.layout import (
     SEGMENT_SECONDS,
@@ -17,13 +16,14 @@ from fastav_plugin.model_overrides.video_salmonn2.layout import (
     spread_audio,
     tokens_per_segment,
 )
-from fastav_plugin.model_overrides.video_salmonn2.processing_base import (
+from fastav_plugin.model_overrides.video_salmonn2.processing.base import (
     ClipProcessor,
     Media,
     add,
     whisper_features,
 )
-from fastav_plugin.model_overrides.video_salmonn2.prompts import Row
+from fastav_plugin.model_overrides.video_salmonn2.processing.clips import OpenClip
+from fastav_plugin.model_overrides.video_salmonn2.processing.prompts import Row
 
 
 class VideoSalmonn2Processor(ClipProcessor):

@@ -13,7 +13,7 @@ from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 _LOUDEST = 16.0
 
 
-def given_sound(samples: Any) -> Waveform:
+def check_waveform(samples: Any) -> Waveform:
     """A sound in memory as the models take it.
 
     Args:

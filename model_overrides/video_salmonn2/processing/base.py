@@ -15,22 +15,22 @@ from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.media.sound import Waveform
-from fastav_plugin.model_overrides.own_models.checkpoint_reader import local_folder
-from fastav_plugin.model_overrides.video_salmonn2.clips import (
+from fastav_plugin.model_overrides.own_models.checkpoint import local_folder
+from fastav_plugin.model_overrides.video_salmonn2.checkpoint.published import model_folder
+from fastav_plugin.model_overrides.video_salmonn2.layout import SEGMENT_SECONDS
+from fastav_plugin.model_overrides.video_salmonn2.processing.clips import (
     SAMPLE_RATE,
     OpenClip,
     in_rows,
     open_sound,
 )
-from fastav_plugin.model_overrides.video_salmonn2.layout import SEGMENT_SECONDS
-from fastav_plugin.model_overrides.video_salmonn2.prompts import (
+from fastav_plugin.model_overrides.video_salmonn2.processing.prompts import (
     CHAT_TEMPLATE,
     Row,
     is_tag,
     pad_left,
     split_prompt,
 )
-from fastav_plugin.model_overrides.video_salmonn2.published import model_folder
 
 #: Media inputs of a batch so far, joined along their first dimension at the end.
 Media = dict[str, list[Tensor]]

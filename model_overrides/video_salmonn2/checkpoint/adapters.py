@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.own_models.checkpoint_reader import read_tensors
+from fastav_plugin.model_overrides.own_models.checkpoint import read_tensors
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")

@@ -12,14 +12,14 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.model_overrides.own_models.checkpoint_reader import (
+from fastav_plugin.model_overrides.own_models.checkpoint import (
     HUB_OPTIONS,
     fit_tensors,
     local_folder,
     own_memory,
     read_tensors,
 )
-from fastav_plugin.model_overrides.video_salmonn2.adapters import (
+from fastav_plugin.model_overrides.video_salmonn2.checkpoint.adapters import (
     ADAPTER_CONFIG,
     adapter_settings,
     merge_adapter,

@@ -1,0 +1,1 @@
+"""The authors' checkpoints and adapters, read tensor by tensor."""

@@ -1,0 +1,1 @@
+"""Clips, sounds and text into the inputs of both models."""
