@@ -27,7 +27,7 @@ from fastav_plugin.model_overrides.own_models.registry import (
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
-from fastav_plugin.upstream.model_types import lacking
+from fastav_plugin.upstream.models import lacking
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from fastav_plugin.binding.binding import Binding
 from fastav_plugin.binding.checks import PARALLEL, refuse_cache_name, refuse_parallel
 from fastav_plugin.errors import StateError
-from fastav_plugin.upstream.classes import model_class
+from fastav_plugin.upstream.contract import model_class
 from fastav_plugin.upstream.torch_internals import forget_keywords, want_keywords
 
 

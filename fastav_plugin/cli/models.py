@@ -9,7 +9,7 @@ from fastav_plugin.cli.console import print_json, print_table
 from fastav_plugin.cli.options import JsonFlag
 from fastav_plugin.hooks.base import HOOKS, METHODS
 from fastav_plugin.model_overrides.registry import OVERRIDES
-from fastav_plugin.upstream.model_types import SINCE, has_model_type
+from fastav_plugin.upstream.models import SINCE, has_model_type
 
 
 def run(json: JsonFlag = False) -> None:

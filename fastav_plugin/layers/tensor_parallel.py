@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.upstream.devices import mesh_of
+from fastav_plugin.upstream.models import mesh_of
 
 
 class Ranks:

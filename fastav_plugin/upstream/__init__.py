@@ -8,6 +8,49 @@ on as `CONTRACTS`; `check()` looks at all of them when a model is bound, so that
 package needs none.
 """
 
-from fastav_plugin.upstream.contracts import check
+from __future__ import annotations
 
-__all__ = ["check"]
+import functools
+
+from fastav_plugin.upstream import (
+    arguments,
+    attention,
+    caches,
+    compilation,
+    generation,
+    models,
+    positions,
+    torch_internals,
+)
+from fastav_plugin.upstream.releases import check_release, installed, missing
+
+__all__ = ["CONTRACTS", "check"]
+
+#: What must hold before any model is bound. The server's names are looked up where it starts.
+CONTRACTS = (
+    *arguments.CONTRACTS,
+    *attention.CONTRACTS,
+    *caches.CONTRACTS,
+    *compilation.CONTRACTS,
+    *generation.CONTRACTS,
+    *models.CONTRACTS,
+    *positions.CONTRACTS,
+    *torch_internals.CONTRACTS,
+)
+
+
+def check() -> None:
+    """Make sure that the installed releases are as this package knows them.
+
+    Raises:
+        UnsupportedError: transformers is too old, or a name moved; it says which.
+    """
+    check_release()
+    _look_up(installed(), installed("torch"))
+
+
+@functools.cache
+def _look_up(*releases: str) -> None:
+    for contract in CONTRACTS:
+        if not contract.holds():
+            raise missing(contract.name, contract.package)

@@ -9,8 +9,14 @@ from typing import Any
 from torch import nn
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.upstream.classes import generation_mixin, output_class
-from fastav_plugin.upstream.contract import Contract, code_of, mentions, takes
+from fastav_plugin.upstream.contract import (
+    Contract,
+    code_of,
+    generation_mixin,
+    mentions,
+    output_class,
+    takes,
+)
 from fastav_plugin.upstream.releases import installed, missing, tested
 
 # Of a decoder layer; its text model takes the last four as well.

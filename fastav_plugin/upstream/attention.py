@@ -10,8 +10,7 @@ from typing import Any
 from torch import nn
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.upstream.classes import attention_functions
-from fastav_plugin.upstream.contract import Contract, takes
+from fastav_plugin.upstream.contract import Contract, attention_functions, takes
 from fastav_plugin.upstream.releases import missing
 
 _PUBLIC = "_attn_implementation"
@@ -100,10 +99,6 @@ def _is_kept() -> bool:
     return implementation(config) == "fastav_contract"
 
 
-def _parameters(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters)
-
-
 # transformers' own, whatever was registered under their names since.
 def _sdpa() -> Any:
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -121,21 +116,16 @@ CONTRACTS = (
     Contract(_KEPT, _is_kept),
     Contract(
         f"the arguments {', '.join(_POSITIONAL)} of attention functions, in this order",
-        lambda: _parameters(_sdpa())[: len(_POSITIONAL)] == _POSITIONAL,
+        lambda: list(inspect.signature(_sdpa()).parameters)[: len(_POSITIONAL)] == _POSITIONAL,
     ),
-    Contract(
-        f"the argument `{SCALING}` of attention functions", lambda: SCALING in _parameters(_sdpa())
-    ),
-    Contract(
-        f"the argument `{SOFTCAP}` of attention functions",
-        lambda: SOFTCAP in _parameters(_flash()),
-    ),
+    Contract(f"the argument `{SCALING}` of attention functions", lambda: takes(_sdpa(), SCALING)),
+    Contract(f"the argument `{SOFTCAP}` of attention functions", lambda: takes(_flash(), SOFTCAP)),
     Contract(
         "the method `register` of ALL_ATTENTION_FUNCTIONS",
         lambda: takes(attention_functions().register, "key", "value"),
     ),
     Contract(
         f"the method `{_LOOK_UP}` of ALL_ATTENTION_FUNCTIONS",
-        lambda: callable(getattr(attention_functions(), _LOOK_UP)),
+        lambda: hasattr(attention_functions(), _LOOK_UP),
     ),
 )

@@ -8,8 +8,7 @@ from typing import Any
 from transformers import cache_utils
 from transformers.cache_utils import Cache, DynamicCache
 
-from fastav_plugin.upstream.classes import generation_mixin
-from fastav_plugin.upstream.contract import Contract, code_of, mentions
+from fastav_plugin.upstream.contract import Contract, code_of, generation_mixin, mentions
 
 _MARK = "_is_user_defined"
 
@@ -41,15 +40,15 @@ def is_plain(cache: Any) -> bool:
     return type(cache) is DynamicCache and not offloads(cache)
 
 
-def _layers_ask_for_no_more() -> bool:
-    return set(LAYER.__abstractmethods__) <= set(_OF_LAYERS)
+def _prepares_with(name: str) -> bool:
+    return mentions(code_of(generation_mixin()._prepare_cache_for_generation), name)
 
 
 CONTRACTS = (
     Contract("the class CacheLayerMixin of cache_utils", lambda: LAYER is not object),
     Contract(
         f"CacheLayerMixin without abstract methods besides {', '.join(_OF_LAYERS)}",
-        _layers_ask_for_no_more,
+        lambda: set(LAYER.__abstractmethods__) <= set(_OF_LAYERS),
     ),
     *(
         Contract(f"the attribute `{name}` of Cache", partial(hasattr, Cache, name))
@@ -61,13 +60,11 @@ CONTRACTS = (
     ),
     Contract(
         f"the attribute `{_MARK}`, set in GenerationMixin._prepare_cache_for_generation",
-        lambda: mentions(code_of(generation_mixin()._prepare_cache_for_generation), _MARK),
+        lambda: _prepares_with(_MARK),
     ),
     Contract("the attribute `offloading` of Cache", lambda: hasattr(DynamicCache(), "offloading")),
     Contract(
         "DynamicCache, made in GenerationMixin._prepare_cache_for_generation",
-        lambda: mentions(
-            code_of(generation_mixin()._prepare_cache_for_generation), DynamicCache.__name__
-        ),
+        lambda: _prepares_with(DynamicCache.__name__),
     ),
 )

@@ -1,9 +1,13 @@
-"""One name of another package that this one relies on."""
+"""One name of another package that this one relies on, and the classes that hold such names.
+
+The classes are imported when they are first asked for: importing this package runs no modeling code
+of transformers, and cannot fail in it.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -44,16 +48,38 @@ def has_variable(code: CodeType, name: str) -> bool:
 
 def mentions(code: CodeType, name: str) -> bool:
     """Whether a function's own code holds a name, as an attribute, a global or a string."""
-    return name in code.co_names or _among(name, code.co_consts)
-
-
-def _among(name: str, constants: Iterable[Any]) -> bool:
-    return any(
-        name == item or (isinstance(item, (tuple, frozenset)) and name in item)
-        for item in constants
-    )
+    groups = (item for item in code.co_consts if isinstance(item, (tuple, frozenset)))
+    return name in code.co_names or name in code.co_consts or any(name in group for group in groups)
 
 
 def takes(function: Any, *names: str) -> bool:
     """Whether a function has a parameter of one of these names."""
     return not set(names).isdisjoint(inspect.signature(function).parameters)
+
+
+def generation_mixin() -> Any:
+    """The class that gives models their generate()."""
+    from transformers.generation.utils import GenerationMixin
+
+    return GenerationMixin
+
+
+def model_class() -> Any:
+    """The base class of all models."""
+    from transformers import PreTrainedModel
+
+    return PreTrainedModel
+
+
+def output_class() -> Any:
+    """What most decoders return."""
+    from transformers.modeling_outputs import BaseModelOutputWithPast
+
+    return BaseModelOutputWithPast
+
+
+def attention_functions() -> Any:
+    """The table of attention functions by name."""
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    return ALL_ATTENTION_FUNCTIONS

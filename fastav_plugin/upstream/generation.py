@@ -15,8 +15,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from fastav_plugin.upstream.arguments import cache_of
-from fastav_plugin.upstream.classes import generation_mixin
-from fastav_plugin.upstream.contract import Contract, code_of, has_variable
+from fastav_plugin.upstream.contract import Contract, code_of, generation_mixin, has_variable
 from fastav_plugin.upstream.releases import missing
 
 #: Methods of GenerationMixin that call the model, below the generate() that calls them.
@@ -105,9 +104,9 @@ def will_speak(*model_classes: Any) -> bool:
 
 
 def _code(name: str) -> CodeType:
-    if not hasattr(generation_mixin(), name):
+    if not _has_method(name):
         raise missing(_method(name))
-    return code_of(_mixin(name))
+    return code_of(getattr(generation_mixin(), name))
 
 
 def _cache_in(frame: FrameType) -> Any:
@@ -155,26 +154,27 @@ def _local(name: str, function: str) -> str:
 
 
 def _local_contract(function: str, name: str) -> Contract:
-    return Contract(_local(name, function), lambda: has_variable(code_of(_mixin(function)), name))
+    def found() -> bool:
+        return has_variable(code_of(getattr(generation_mixin(), function)), name)
 
-
-def _mixin(name: str) -> Any:
-    return getattr(generation_mixin(), name)
+    return Contract(_local(name, function), found)
 
 
 CONTRACTS = (
     *(Contract(_method(name), partial(_has_method, name)) for name in (*_LOOPS, "generate")),
-    *(_local_contract(name, "model_kwargs") for name in (*_LOOPS, "generate")),
-    *(_local_contract(name, "self") for name in _LOOPS),
-    *(_local_contract(n, "generation_config") for n in ("_prefill", "_assisted_decoding")),
-    _local_contract("generate", "generation_config"),
-    _local_contract("generate", "kwargs"),
-    _local_contract("_assisted_decoding", "candidate_length"),
     *(
-        Contract(
-            f"the attribute `{name}` of GenerationConfig",
-            partial(_has_setting, name),
-        )
+        _local_contract(function, name)
+        for name, functions in {
+            "model_kwargs": (*_LOOPS, "generate"),
+            "self": _LOOPS,
+            "generation_config": ("_prefill", "_assisted_decoding", "generate"),
+            "kwargs": ("generate",),
+            "candidate_length": ("_assisted_decoding",),
+        }.items()
+        for function in functions
+    ),
+    *(
+        Contract(f"the attribute `{name}` of GenerationConfig", partial(_has_setting, name))
         for name in (_CHUNKS, *_COPIES)
     ),
 )

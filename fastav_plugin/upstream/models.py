@@ -1,24 +1,77 @@
-"""Models made from a configuration, and configurations made of others."""
+"""Models: which types a release has, how they are made, and how one is spread over processes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from torch import nn
 from transformers import PreTrainedConfig, configuration_utils
 
-from fastav_plugin.upstream.releases import missing
+from fastav_plugin.upstream.contract import Contract, model_class
+from fastav_plugin.upstream.releases import NEWEST, OLDEST, installed, missing
+
+_MESH = "_device_mesh"
+_SPEC: Any = getattr(configuration_utils, "SubConfigSpec", None)
+
+#: Types of multimodal and text models by the release of the tested window that they came with; the
+#: others are as old as the oldest.
+SINCE = {
+    name: release
+    for release, names in {
+        "5.20.0": "molmo2 moss_transcribe_diarize muse_spark unlimited_ocr bailing_hybrid kolibri1",
+        "5.20.1": "beam",
+        "5.21.0": "minicpm_ocr flint",
+        "5.22.0": "mistral_large4 nemo_speechlm",
+        "5.23.0": "dots3_note dots3_note_text granite_docling inkling2 inkling2_text internlm3 "
+        "iquestcoder lfm3 lfm3_vl",
+        "5.24.0": "apertus1p5 apertus1p5_text dory exaone hy_v4_vl inkling2_loop "
+        "inkling2_loop_text lara_mini omniasr sarvam_mla sarvam_moe",
+    }.items()
+    for name in names.split()
+}
 
 
-def from_config(model_class: Any, config: Any, **options: Any) -> Any:
+def has_model_type(model_type: str) -> bool:
+    """Whether the installed release has models of this type, or some were registered.
+
+    Raises:
+        UnsupportedError: it keeps its list elsewhere.
+    """
+    from transformers.models.auto import configuration_auto
+
+    known: Any = getattr(configuration_auto, "CONFIG_MAPPING", None)
+    if known is None:
+        raise missing("the table CONFIG_MAPPING of its automatic classes")
+    return model_type in known
+
+
+def lacking(model_type: str) -> str | None:
+    """Why the installed release has no models of a type; None if it has.
+
+    Returns:
+        A sentence that says which release has them, as far as this package knows.
+    """
+    if has_model_type(model_type):
+        return None
+    since = SINCE.get(model_type)
+    rest = (
+        f"which came with {since}: pip install 'transformers>={since}'."
+        if since
+        else f"nor has any release from {OLDEST} to {NEWEST}."
+    )
+    return f"transformers {installed()} has no model type '{model_type}', {rest}"
+
+
+def from_config(kind: Any, config: Any, **options: Any) -> Any:
     """A model with random weights, of the dtype and attention that its config asks for.
 
     Raises:
         UnsupportedError: this release has no such constructor.
     """
-    make = getattr(model_class, "_from_config", None)
+    make = getattr(kind, "_from_config", None)
     if make is None:
-        raise missing(f"the method {model_class.__name__}._from_config")
+        raise missing(f"the method {kind.__name__}._from_config")
     return make(config, **options)
 
 
@@ -53,4 +106,32 @@ class ConfigOfParts:
         super().__post_init__(**kwargs)  # type: ignore[misc]
 
 
-_SPEC: Any = getattr(configuration_utils, "SubConfigSpec", None)
+def mesh_of(model: nn.Module) -> Any:
+    """The device mesh that from_pretrained() spread a model over; None for one process.
+
+    Raises:
+        UnsupportedError: this release keeps it elsewhere.
+    """
+    if not isinstance(model, model_class()):
+        return None
+    if not hasattr(model, _MESH):
+        raise missing(_KEPT)
+    return getattr(model, _MESH)
+
+
+def tensor_parallel(size: int) -> dict[str, Any]:
+    """Keywords of from_pretrained() that split a model over `size` processes.
+
+    Raises:
+        UnsupportedError: this release takes others.
+    """
+    try:
+        from transformers.distributed.configuration_utils import DistributedConfig
+    except ImportError:
+        raise missing("transformers.distributed.configuration_utils.DistributedConfig") from None
+    return {"distributed_config": DistributedConfig(tp_size=size, tp_plan="auto")}
+
+
+_KEPT = f"the attribute `{_MESH}` of PreTrainedModel"
+
+CONTRACTS = (Contract(_KEPT, lambda: hasattr(model_class(), _MESH)),)

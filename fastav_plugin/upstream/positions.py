@@ -7,8 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fastav_plugin.upstream.classes import generation_mixin
-from fastav_plugin.upstream.contract import Contract, code_of, mentions, takes
+from fastav_plugin.upstream.contract import Contract, code_of, generation_mixin, mentions, takes
 from fastav_plugin.upstream.releases import missing
 from fastav_plugin.upstream.torch_internals import replace_submodules, submodules
 

@@ -29,7 +29,7 @@ from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
 from fastav_plugin.model_overrides.tgi.layouts import find_layout
 from fastav_plugin.model_overrides.tgi.prompts import PromptReader
 from fastav_plugin.serving.media.policy import MediaPolicy
-from fastav_plugin.upstream.devices import tensor_parallel
+from fastav_plugin.upstream.models import tensor_parallel
 
 logger = logging.getLogger(__name__)
 
@@ -219,7 +219,7 @@ def _is_split(model: nn.Module) -> bool:
 
 
 def _load_processor(source: Source, config: Any) -> tuple[Any, Any]:
-    """The processor, None for a model of words alone, and the tokenizer."""
+    """The processor, None for a text-only model, and the tokenizer."""
     own = own_model(config)
     processors: Any = AutoProcessor if own is None else own.processor_class()
     options = source.options if own is None else {"revision": source.revision}

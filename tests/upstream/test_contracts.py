@@ -26,13 +26,13 @@ from transformers.generation.utils import GenerationMixin
 
 from fastav_plugin import FastAVCache, FastAVConfig, UnsupportedError, attach
 from fastav_plugin.binding.binding import Binding
-from fastav_plugin.upstream import compilation, contracts, server
+from fastav_plugin.upstream import CONTRACTS, _look_up, compilation, server
 from fastav_plugin.upstream.contract import Contract
 from fastav_plugin.upstream.releases import NEWEST, OLDEST
 from tests.support.families import build
 from tests.support.small_models import COUNTS, cache, config, generate, prompt, qwen2
 
-ALL = (*contracts.CONTRACTS, *server.CONTRACTS)
+ALL = (*CONTRACTS, *server.CONTRACTS)
 
 
 @pytest.mark.parametrize("contract", ALL, ids=lambda contract: contract.name)
@@ -52,10 +52,10 @@ def test_no_name_is_listed_twice() -> None:
 @pytest.fixture
 def anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Names are looked up again, now and after the test."""
-    contracts._look_up.cache_clear()
+    _look_up.cache_clear()
     yield monkeypatch
     monkeypatch.undo()
-    contracts._look_up.cache_clear()
+    _look_up.cache_clear()
 
 
 def rename(function: Any, old: str, new: str) -> Any:

@@ -13,8 +13,8 @@ from fastav_plugin import ConfigError
 from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.models import _needs
 from fastav_plugin.model_overrides.unsupported import REASONS
-from fastav_plugin.upstream import model_types
-from fastav_plugin.upstream.model_types import SINCE, has_model_type, lacking
+from fastav_plugin.upstream import models
+from fastav_plugin.upstream.models import SINCE, has_model_type, lacking
 from fastav_plugin.upstream.releases import NEWEST, OLDEST
 
 INSTALLED = Version(transformers.__version__)
@@ -56,4 +56,4 @@ def test_own_models_are_not_missing() -> None:
 
     register_models()
     for name in ("videollama2_qwen2", "video_salmonn_2", "video_salmonn2_plus"):
-        assert model_types.lacking(name) is None
+        assert models.lacking(name) is None
