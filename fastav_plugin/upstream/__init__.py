@@ -22,7 +22,8 @@ from fastav_plugin.upstream import (
     positions,
     torch_internals,
 )
-from fastav_plugin.upstream.releases import check_release, installed, missing
+from fastav_plugin.upstream.contract import require
+from fastav_plugin.upstream.releases import check_release, installed
 
 __all__ = ["CONTRACTS", "check"]
 
@@ -51,6 +52,4 @@ def check() -> None:
 
 @functools.cache
 def _look_up(*releases: str) -> None:
-    for contract in CONTRACTS:
-        if not contract.holds():
-            raise missing(contract.name, contract.package)
+    require(CONTRACTS)

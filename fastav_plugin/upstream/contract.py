@@ -7,10 +7,12 @@ of transformers, and cannot fail in it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
+
+from fastav_plugin.upstream.releases import missing
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class Contract:
             return self.found()
         except (AttributeError, ImportError):
             return False
+
+
+def require(contracts: Iterable[Contract]) -> None:
+    """Look names up.
+
+    Raises:
+        UnsupportedError: for the first that is not there.
+    """
+    for contract in contracts:
+        if not contract.holds():
+            raise missing(contract.name, contract.package)
 
 
 def code_of(function: Any) -> CodeType:

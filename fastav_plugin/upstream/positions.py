@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from fastav_plugin.upstream.contract import Contract, code_of, generation_mixin, mentions, takes
 from fastav_plugin.upstream.releases import missing
-from fastav_plugin.upstream.torch_internals import replace_submodules, submodules
 
 #: The method of a head in which generate() reads and writes the model's memory.
 METHOD = "_prepare_position_ids_for_generation"
@@ -76,18 +75,20 @@ def remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Module
     if not path:
         setattr(twin, _MEMORY, deltas)
         return twin
-    found = dict(submodules(module))
-    found[path[0]] = remembering(getattr(module, path[0]), path[1:], deltas)
-    replace_submodules(twin, found)
+    inner = remembering(getattr(module, path[0]), path[1:], deltas)
+    twin._modules = {**module._modules, path[0]: inner}
     return twin
 
 
 CONTRACTS = (
     Contract(
         f"the method GenerationMixin.{METHOD}(inputs_tensor, model_kwargs)",
-        lambda: (
-            takes(getattr(generation_mixin(), METHOD), "inputs_tensor")
-            and takes(getattr(generation_mixin(), METHOD), "model_kwargs")
+        lambda: all(
+            takes(getattr(generation_mixin(), METHOD), name)
+            for name in ("inputs_tensor", "model_kwargs")
         ),
+    ),
+    Contract(
+        "the table `_modules` of nn.Module", lambda: "_modules" in nn.Module().__dict__, "torch"
     ),
 )

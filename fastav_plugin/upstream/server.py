@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.utils import import_utils
 
-from fastav_plugin.upstream.contract import Contract, code_of, mentions
+from fastav_plugin.upstream.contract import Contract, code_of, mentions, require
 from fastav_plugin.upstream.releases import check_release, missing
 
 #: Method of the server's ModelManager that hands out models, and its first parameters.
@@ -43,9 +43,7 @@ def check_server() -> None:
         UnsupportedError: it differs; nothing would be pruned.
     """
     check_release()
-    for contract in CONTRACTS:
-        if not contract.holds():
-            raise missing(contract.name)
+    require(CONTRACTS)
 
 
 def loader() -> Callable[..., Any]:

@@ -40,16 +40,6 @@ def version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
-def submodules(module: nn.Module) -> dict[str, nn.Module | None]:
-    """The table of a module's own submodules, to be replaced in a shallow copy."""
-    return module._modules
-
-
-def replace_submodules(module: nn.Module, found: dict[str, nn.Module | None]) -> None:
-    """Give a shallow copy of a module a table of its own."""
-    module._modules = found
-
-
 _TABLE = f"the table `{_KEYWORDS}` of nn.Module"
 
 CONTRACTS = (
@@ -58,9 +48,6 @@ CONTRACTS = (
         f"the mark `{_REPLICA}` of nn.Module._replicate_for_data_parallel",
         lambda: mentions(code_of(nn.Module._replicate_for_data_parallel), _REPLICA),
         "torch",
-    ),
-    Contract(
-        "the table `_modules` of nn.Module", lambda: "_modules" in nn.Module().__dict__, "torch"
     ),
     Contract("the attribute `_version` of Tensor", lambda: hasattr(Tensor, "_version"), "torch"),
 )
