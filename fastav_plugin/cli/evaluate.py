@@ -36,7 +36,7 @@ from fastav_plugin.cli.options import (
 from fastav_plugin.cli.papers import PAPERS
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.answers import answer_questions, saved_overrides
-from fastav_plugin.evaluation.answers_file import AnswersFile, checkpoint_digest
+from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.evaluation.formats.fields import Fault
 from fastav_plugin.evaluation.records import Question
@@ -245,7 +245,7 @@ def run(
     def leave_out(question: Question, reason: str) -> None:
         unreadable.append(Fault(plan.places[question.key], reason))
 
-    with AnswersFile(resume, facts) as file, progress("eval", plan.total) as tick:
+    with AnswerLog(resume, facts) as file, progress("eval", plan.total) as tick:
         loaded, processor = load(folder, dtype, device)
         source = plan.source(processor)
         records = answer_questions(

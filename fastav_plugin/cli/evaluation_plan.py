@@ -11,9 +11,9 @@ from fastav_plugin.cli.tables.evaluation import print_summary, print_task
 from fastav_plugin.evaluation.dataset import read_dataset
 from fastav_plugin.evaluation.formats.fields import Fault
 from fastav_plugin.evaluation.records import QuestionSource, Record
-from fastav_plugin.evaluation.sample_inputs import DatasetSource, SampleInputs
+from fastav_plugin.evaluation.sample_inputs import SampleInputs
 from fastav_plugin.evaluation.summary import summarise, summarise_tasks
-from fastav_plugin.lab.testbed.evaluation_source import TestbedSource, items_of
+from fastav_plugin.lab.testbed.evaluation_source import items_of, make_source
 
 TESTBED = "testbed"
 
@@ -57,7 +57,7 @@ def plan_testbed(held_out: Sequence[str], count: int, limit: int | None, seed: i
     return Plan(
         {"suite": TESTBED},
         len(items),
-        lambda processor: TestbedSource(processor, items),
+        lambda processor: make_source(processor, items),
         measure,
         print_summary,
     )
@@ -79,7 +79,7 @@ def plan_dataset(
     return Plan(
         {"suite": dataset.form.name, **dataset.facts(), **reading},
         len(dataset.questions),
-        lambda processor: DatasetSource(dataset, SampleInputs(processor, own=own, **reading)),
+        lambda processor: dataset.source(SampleInputs(processor, own=own, **reading)),
         lambda records: summarise_tasks(records, seed=seed),
         print_task,
         dataset.faults,

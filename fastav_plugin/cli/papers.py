@@ -14,7 +14,7 @@ from fastav_plugin import __version__
 from fastav_plugin.cli.console import make_room, note, print_json, print_table, progress
 from fastav_plugin.cli.generate import load
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.answers_file import AnswersFile, checkpoint_digest
+from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.lab.bench.clock import machine
 from fastav_plugin.lab.papers.markdown import columns_of, duration, processor_of, render
@@ -97,7 +97,7 @@ def run(
         "dtype": dtype,
         "settings": found.facts(),
     }
-    with AnswersFile(resume, facts) as file, progress(PAPERS, len(items)) as tick:
+    with AnswerLog(resume, facts) as file, progress(PAPERS, len(items)) as tick:
         resumed = len(file.records)
         records = answer_suite(model, processor, found, items, file, tick)
     result: dict[str, Any] = {

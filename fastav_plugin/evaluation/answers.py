@@ -14,7 +14,7 @@ from fastav_plugin.analysis.measured_run import DENSE, Run, run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.config import CONFIG_NAME, FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.evaluation.answers_file import AnswersFile
+from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.evaluation.matching import judge
 from fastav_plugin.evaluation.records import Answer, Question, QuestionSource, Record
 from fastav_plugin.evaluation.sample_inputs import move_inputs
@@ -22,7 +22,7 @@ from fastav_plugin.report import PruningReport
 
 
 def saved_overrides(directory: Path) -> dict[str, Any]:
-    """The settings in a checkpoint's `fastav_config.json` but the method; {} without the file."""
+    """The settings in a checkpoint's `fastav_config.json`, without the method; {} if no file."""
     if not (directory / CONFIG_NAME).exists():
         return {}
     values = FastAVConfig.from_pretrained(directory).to_dict()
@@ -34,7 +34,7 @@ def answer_questions(
     processor: Any,
     source: QuestionSource,
     configs: Mapping[str, FastAVConfig] | Callable[[Question], Mapping[str, FastAVConfig]],
-    file: AnswersFile,
+    file: AnswerLog,
     tick: Callable[[str], None] = lambda name: None,
     leave_out: Callable[[Question, str], None] | None = None,
 ) -> list[Record]:
@@ -46,17 +46,17 @@ def answer_questions(
         model: the model, in evaluation mode.
         processor: its processor, for reading the answers' tokens.
         source: questions and their inputs.
-        configs: by name, of each question where a function gives them; dense is always there.
-        file: what is answered already, and where answers go.
+        configs: by name, or a function that gives them for a question; dense is always added.
+        file: answers so far, and where new ones are written.
         tick: called after each question, answered now or before, with its task.
-        leave_out: called with a question whose media cannot be read, and the reason; None raises.
+        leave_out: called with a question whose media cannot be read, and the reason; None to raise.
 
     Returns:
         One record per question that could be asked, in order.
 
     Raises:
-        ConfigError: the file holds another question in the place of one of these, or media that
-            cannot be read and nobody is told of.
+        ConfigError: the file holds another question under the key of one of these, or media
+            cannot be read and `leave_out` is None.
     """
     records = []
     for question in source.questions:
@@ -128,8 +128,8 @@ def divergence(dense: Tensor, pruned: Tensor) -> float:
     """KL(dense || pruned) in nats of distributions given as logits [..., vocabulary], summed.
 
     Raises:
-        UnsupportedError: logits that are no distribution, as after an overflow of float16, or
-            a pruned one that rules out what dense allows.
+        UnsupportedError: logits that are no distribution, as after a float16 overflow, or a
+            pruned distribution that excludes what dense allows.
     """
     p, q = (torch.log_softmax(logits.double(), dim=-1) for logits in (dense, pruned))
     # A token that dense never says adds nothing, also where its logit is -inf in both.

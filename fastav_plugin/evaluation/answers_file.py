@@ -1,4 +1,4 @@
-"""The answers of an evaluation as JSON lines, from which a stopped run goes on."""
+"""The answers of an evaluation as JSON lines, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from fastav_plugin.evaluation.records import Answer, Question, Record
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
 
 
-class AnswersFile:
+class AnswerLog:
     """Records on disk behind a header that says which model and settings they belong to.
 
-    A line is written as soon as a question is answered, so a run that was killed goes on where
-    it stopped; half a line at the end is thrown away.
+    A line is written as soon as a question is answered, so a killed run resumes where it stopped;
+    an incomplete last line is discarded.
 
     Args:
-        path: the file; None keeps nothing on disk.
+        path: the file; None writes nothing to disk.
         header: model and settings, plain JSON data.
 
     Raises:
-        ConfigError: the file belongs to another model or other settings, or is none of ours.
+        ConfigError: the file belongs to another model or other settings, or was not written by
+            `fastav eval`.
     """
 
     def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
@@ -48,7 +49,7 @@ class AnswersFile:
         except OSError as error:
             raise ConfigError(f"Cannot use '{path}' for answers: {error}.") from error
 
-    def __enter__(self) -> AnswersFile:
+    def __enter__(self) -> AnswerLog:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -83,7 +84,7 @@ def checkpoint_digest(directory: Path) -> str:
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """The lines that were written to their end; the rest is cut off the file."""
+    """The complete lines; an incomplete one is cut off the file."""
     if not path.exists():
         return []
     content = path.read_bytes()

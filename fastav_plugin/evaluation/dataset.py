@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from fastav_plugin.evaluation.formats.base import Entry, Format, fill_template
 from fastav_plugin.evaluation.formats.fields import Fault, Row, join_rows, parse_rows, read_table
 from fastav_plugin.evaluation.formats.registry import find_format
 from fastav_plugin.evaluation.matching import RULES
-from fastav_plugin.evaluation.records import Question
+from fastav_plugin.evaluation.records import Question, QuestionSource
 from fastav_plugin.evaluation.sample import MEDIA, Sample, find_media
 
 
@@ -23,11 +23,11 @@ class Dataset:
     """The questions of one file.
 
     Attributes:
-        form: its format, with the prompt, rule and length that are used.
+        form: its format, with the prompt, matching rule and length in use.
         questions: those about one clip next to each other, otherwise in the file's order.
         samples: media and prompt of each question, by its key.
         places: where in the file each question stands, by its key.
-        faults: rows that are left out, and why.
+        faults: rows that cannot be used, and why.
         digest: SHA-256 of the file, and of that with the answers.
     """
 
@@ -39,7 +39,7 @@ class Dataset:
     digest: str
 
     def facts(self) -> dict[str, Any]:
-        """What answers depend on: of another file or prompt they are not to be mixed."""
+        """What answers depend on; answers to another file or prompt must not be mixed in."""
         return {
             "data": self.digest,
             "format": self.form.name,
@@ -47,6 +47,14 @@ class Dataset:
             "rule": self.form.rule,
             "max_new_tokens": self.form.max_new_tokens,
         }
+
+    def source(self, prepare: Callable[[Sample], Mapping[str, Any]]) -> QuestionSource:
+        """The questions with their inputs, each made by `prepare`."""
+        return QuestionSource(
+            self.questions,
+            lambda question: prepare(self.samples[question.key]),
+            self.form.max_new_tokens,
+        )
 
 
 def read_dataset(
@@ -64,7 +72,7 @@ def read_dataset(
 
     Args:
         path: the file.
-        name: of the format; None to tell it by the first row.
+        name: of the format; None to detect it from the first record.
         media: folders with the media; without any, the file's own.
         answers: a second file, joined by `question_id`.
         template: a prompt instead of the format's.
@@ -113,7 +121,7 @@ def _adapt(
     if rule is not None and rule not in RULES:
         raise ConfigError(f"Unknown matching rule {rule!r}. Known: {', '.join(RULES)}.")
     if template is not None:
-        # A wrong template is the user's mistake and not that of every row.
+        # A wrong template is one error, not one per row.
         template = template.replace("\\n", "\n")
         fill_template(template, Entry("", "", (), {}))
     return replace(
@@ -142,7 +150,7 @@ def _question(
 
 
 def _name(path: Path, folders: Sequence[Path]) -> str:
-    """A path below the media folders, which may be elsewhere when a run goes on."""
+    """A path relative to its media folder, which may have moved when a run resumes."""
     below = next((folder for folder in folders if path.is_relative_to(folder)), None)
     return (path if below is None else path.relative_to(below)).as_posix()
 

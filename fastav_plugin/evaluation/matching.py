@@ -53,8 +53,8 @@ def read_choice(text: str, right: Sequence[str] = (), choices: Sequence[str] = (
 
     A letter counts alone, on a line of its own or with a mark after it, so that the "A" of "A dog
     barks" does not; after "answer is" or "option" also before "is", "because" and "since". A text
-    counts if it is the whole answer, else if it is the one option that stands in it as words;
-    options within longer ones that stand there too do not count.
+    counts if it is the whole answer, else if it is the only option whose words occur in it;
+    options within longer ones that occur too do not count.
     """
     for pattern in (_LETTER, _NAMED_LETTER):
         letter = pattern.search(text.strip())
@@ -70,9 +70,9 @@ def read_choice(text: str, right: Sequence[str] = (), choices: Sequence[str] = (
 
 
 def read_contained(text: str, right: Sequence[str] = (), choices: Sequence[str] = ()) -> str:
-    """The right answer, if its words stand in the answer one after another; else the answer.
+    """The right answer, if its words occur in the answer one after another; else the answer.
 
-    Where the right answer is yes or no, the first of these two words.
+    If the right answer is yes or no, the first of these two words that occurs.
     """
     plain = _plain(text)
     wanted = [_plain(answer) for answer in right]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -12,8 +12,8 @@ class Question:
     """One question of an evaluation and how its answers are judged.
 
     Attributes:
-        part: which set it belongs to; parts are reported separately.
-        key: what it is found by, unique over all parts.
+        part: the set it belongs to; parts are reported separately.
+        key: identifies it, unique over all parts.
         clip: what it is about; intervals are drawn over clips.
         task: its kind; every task has a figure of its own.
         text: the whole text of the prompt, without its media.
@@ -40,15 +40,15 @@ class Answer:
 
     Attributes:
         text: the whole answer.
-        read: what the matching rule understood; "" where it understood nothing.
+        read: what the matching rule understood; "" if nothing.
         score: 1.0 right, 0.0 wrong; None for a metric over the whole set.
         kl: KL divergence of the first token's distribution from the dense one, in nats.
         tokens: prompt tokens that each layer saw.
         visual: image and video tokens among them.
         audio: audio tokens among them.
         flops_ratio: prefill multiply-accumulates of the decoder layers as a fraction of dense.
-        kv_bytes: bytes of keys and values held after the prefill.
-        seconds: generate() until the first token: towers and prefill.
+        kv_bytes: bytes of keys and values that the prompt left in the cache.
+        seconds: time to first token: encoders and prefill.
         new_tokens: length of the answer.
         reason: why nothing was cut, or None.
     """
@@ -80,24 +80,17 @@ class Record:
     answers: dict[str, Answer]
 
 
-class QuestionSource(Protocol):
+@dataclass(frozen=True)
+class QuestionSource:
     """Questions about real files, and the inputs of generate() for each.
 
     Attributes:
-        questions: those about one clip next to each other.
+        questions: what is asked, in order; those about one clip next to each other.
+        inputs: makes the inputs for one question, batch size 1, on any device; ConfigError where
+            its media cannot be read.
         max_new_tokens: most tokens of an answer.
     """
 
-    @property
-    def questions(self) -> Sequence[Question]:
-        """What is asked, in order."""
-        ...
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Most tokens of an answer."""
-        ...
-
-    def inputs(self, question: Question) -> Mapping[str, Any]:
-        """Inputs of generate() for one question, batch size 1, on any device."""
-        ...
+    questions: Sequence[Question]
+    inputs: Callable[[Question], Mapping[str, Any]]
+    max_new_tokens: int = 1

@@ -51,7 +51,7 @@ def read_samples(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], 
         media: folders that relative names are looked for in; without any, the file's own.
 
     Returns:
-        The samples, and the rows that are none, with their places.
+        The samples, and the rows that cannot be used, with their places.
 
     Raises:
         ConfigError: the file as a whole cannot be read.

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from fastav_plugin.evaluation.dataset import Dataset
-from fastav_plugin.evaluation.records import Question
 from fastav_plugin.evaluation.sample import Sample
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
 
 
 class SampleInputs:
-    """Makes inputs; files are read once for questions about them that follow each other.
+    """Makes inputs; consecutive questions about the same files read them once.
 
     Args:
         processor: a checkpoint's.
         own: whether it is one of this package's processors, which read files themselves.
-        fps: frames taken of each second of a video; ours choose themselves.
-        frames: most frames, or for ours the very number; None for all, or the checkpoint's.
+        fps: frames per second of a video; this package's processors choose their own.
+        frames: at most so many frames, or exactly so many for this package's processors; None
+            for all, or the checkpoint's number.
         sound: "separate", "interleaved" or "none": a video's own sound.
     """
 
@@ -57,28 +55,6 @@ class SampleInputs:
             media = read_media(**files, fps=self._fps, max_frames=self._frames)
             self._read = files, media
         return prepare_prompt(self._processor, self._read[1], sample.question)
-
-
-@dataclass(frozen=True)
-class DatasetSource:
-    """A dataset as a source of an evaluation."""
-
-    dataset: Dataset
-    prepare: SampleInputs
-
-    @property
-    def questions(self) -> list[Question]:
-        """What is asked."""
-        return self.dataset.questions
-
-    @property
-    def max_new_tokens(self) -> int:
-        """Most tokens of an answer."""
-        return self.dataset.form.max_new_tokens
-
-    def inputs(self, question: Question) -> Mapping[str, Any]:
-        """Inputs of generate() for one question."""
-        return self.prepare(self.dataset.samples[question.key])
 
 
 def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:

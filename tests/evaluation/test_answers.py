@@ -15,12 +15,17 @@ import torch
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, UnsupportedError
 from fastav_plugin.evaluation.answers import answer_questions, divergence, saved_overrides
-from fastav_plugin.evaluation.answers_file import AnswersFile
-from fastav_plugin.evaluation.records import Record
+from fastav_plugin.evaluation.answers_file import AnswerLog
+from fastav_plugin.evaluation.records import QuestionSource, Record
 from fastav_plugin.evaluation.summary import summarise
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.evaluate import answer_items
-from fastav_plugin.lab.testbed.evaluation_source import CLIPS, COMBINATIONS, TestbedSource, items_of
+from fastav_plugin.lab.testbed.evaluation_source import (
+    CLIPS,
+    COMBINATIONS,
+    items_of,
+    make_source,
+)
 from fastav_plugin.lab.testbed.media import write_clip
 from fastav_plugin.lab.testbed.model import MODEL_PATH, build_model, build_processor, prepare_inputs
 from fastav_plugin.lab.testbed.tasks import TASKS
@@ -51,15 +56,15 @@ def configs(model: Any) -> dict[str, FastAVConfig]:
 
 
 @pytest.fixture(scope="module")
-def source(processor: Any) -> TestbedSource:
-    return TestbedSource(processor, items_of([CLIPS], 6, 4))
+def source(processor: Any) -> QuestionSource:
+    return make_source(processor, items_of([CLIPS], 6, 4))
 
 
 @pytest.fixture(scope="module")
 def records(
-    model: Any, processor: Any, configs: dict[str, FastAVConfig], source: TestbedSource
+    model: Any, processor: Any, configs: dict[str, FastAVConfig], source: QuestionSource
 ) -> list[Record]:
-    return answer_questions(model, processor, source, configs, AnswersFile(None, {}))
+    return answer_questions(model, processor, source, configs, AnswerLog(None, {}))
 
 
 def timeless(records: list[Record]) -> list[dict[str, Any]]:
@@ -85,7 +90,7 @@ def test_the_sets_are_disjoint() -> None:
 
 
 def test_dense_answers_are_those_of_a_direct_call(
-    model: Any, processor: Any, source: TestbedSource, records: list[Record]
+    model: Any, processor: Any, source: QuestionSource, records: list[Record]
 ) -> None:
     direct = answer_items(model, processor, [item for _, item in items_of([CLIPS], 6, 4)])
     special = set(processor.tokenizer.all_special_tokens)
@@ -149,7 +154,7 @@ def test_a_stopped_run_goes_on_and_counts_nothing_twice(
     model: Any,
     processor: Any,
     configs: dict[str, FastAVConfig],
-    source: TestbedSource,
+    source: QuestionSource,
     records: list[Record],
     tmp_path: Path,
 ) -> None:
@@ -161,10 +166,10 @@ def test_a_stopped_run_goes_on_and_counts_nothing_twice(
             raise KeyboardInterrupt
 
     header = {"suite": "testbed"}
-    with AnswersFile(path, header) as file, pytest.raises(KeyboardInterrupt):
+    with AnswerLog(path, header) as file, pytest.raises(KeyboardInterrupt):
         answer_questions(model, processor, source, configs, file, stop)
     ticks.clear()
-    with AnswersFile(path, header) as file:
+    with AnswerLog(path, header) as file:
         assert len(file.records) == 2
         found = answer_questions(model, processor, source, configs, file, ticks.append)
     assert len(ticks) == len(source.questions)
@@ -173,9 +178,9 @@ def test_a_stopped_run_goes_on_and_counts_nothing_twice(
 
 
 def test_another_question_in_the_place_of_one_is_refused(
-    model: Any, processor: Any, source: TestbedSource, records: list[Record]
+    model: Any, processor: Any, source: QuestionSource, records: list[Record]
 ) -> None:
-    file = AnswersFile(None, {})
+    file = AnswerLog(None, {})
     asked = dataclasses.replace(records[0].question, text="Is the moon visible?")
     file.append(Record(asked, records[0].answers))
     with pytest.raises(ConfigError, match="moon"):
@@ -184,17 +189,17 @@ def test_another_question_in_the_place_of_one_is_refused(
 
 def test_other_processors_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="Qwen2_5OmniProcessor, got str"):
-        TestbedSource("text", [])
+        make_source("text", [])
 
 
 def test_a_missing_extra_is_named(
     model: Any, processor: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = TestbedSource(processor, items_of([CLIPS], 6, 1))
+    source = make_source(processor, items_of([CLIPS], 6, 1))
     monkeypatch.delitem(sys.modules, "fastav_plugin.lab.testbed.media", raising=False)
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(UnsupportedError, match=re.escape(install_hint("media"))):
-        answer_questions(model, processor, source, {}, AnswersFile(None, {}))
+        answer_questions(model, processor, source, {}, AnswerLog(None, {}))
 
 
 def test_the_model_is_left_as_it_was(model: Any, records: list[Record]) -> None:
@@ -267,8 +272,8 @@ def test_the_settings_shipped_with_the_model_cut_something(processor: Any) -> No
         method: FastAVConfig.for_model(model, method=method, **overrides)
         for method in ("fastav", "divprune", "fastav+divprune")
     }
-    source = TestbedSource(processor, items_of([CLIPS], 6, 1))
-    [record] = answer_questions(model, processor, source, configs, AnswersFile(None, {}))
+    source = make_source(processor, items_of([CLIPS], 6, 1))
+    [record] = answer_questions(model, processor, source, configs, AnswerLog(None, {}))
     for name in configs:
         assert record.answers[name].reason is None
         assert record.answers[name].flops_ratio < 0.9

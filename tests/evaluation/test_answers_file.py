@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.answers_file import AnswersFile, checkpoint_digest
+from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.records import Answer, Question, Record
 
 HEADER = {"suite": "testbed", "model": "abc", "settings": {"fastav": {"method": "fastav"}}}
@@ -20,21 +20,21 @@ def record(seed: int, task: str = "visible", word: str = "yes") -> Record:
 
 
 def written(path: Path, *records: Record) -> Path:
-    with AnswersFile(path, HEADER) as file:
+    with AnswerLog(path, HEADER) as file:
         for item in records:
             file.append(item)
     return path
 
 
 def read(path: Path) -> list[Record]:
-    with AnswersFile(path, HEADER) as file:
+    with AnswerLog(path, HEADER) as file:
         return list(file.records.values())
 
 
 def test_records_come_back(tmp_path: Path) -> None:
     path = written(tmp_path / "new" / "a.jsonl", record(1), record(1, "heard"), record(2))
     records = [record(1), record(1, "heard"), record(2)]
-    with AnswersFile(path, HEADER) as again:
+    with AnswerLog(path, HEADER) as again:
         assert list(again.records.values()) == records
         again.append(record(3))
         again.close()
@@ -43,7 +43,7 @@ def test_records_come_back(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_without_a_path() -> None:
-    file = AnswersFile(None, HEADER)
+    file = AnswerLog(None, HEADER)
     file.append(record(1))
     file.close()
     assert file.records == {record(1).question.key: record(1)}
@@ -55,7 +55,7 @@ def test_half_a_line_at_the_end_is_thrown_away(tmp_path: Path, kept: int) -> Non
     whole = path.read_bytes()
     line = whole.splitlines(keepends=True)[1]
     path.write_bytes(whole + line[:kept])
-    with AnswersFile(path, HEADER) as file:
+    with AnswerLog(path, HEADER) as file:
         assert list(file.records) == [record(1).question.key]
         file.append(record(2))
     assert read(path) == [record(1), record(2)]
@@ -80,7 +80,7 @@ def test_another_model_or_other_settings_are_refused(
     path = written(tmp_path / "a.jsonl", record(1))
     before = path.read_bytes()
     with pytest.raises(ConfigError, match=names):
-        AnswersFile(path, {**HEADER, **change})
+        AnswerLog(path, {**HEADER, **change})
     assert path.read_bytes() == before
 
 
@@ -92,7 +92,7 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path, content: str) -> 
     path = tmp_path / "a.jsonl"
     path.write_text(content)
     with pytest.raises(ConfigError, match="not written by"):
-        AnswersFile(path, HEADER)
+        AnswerLog(path, HEADER)
     assert path.read_text() == content
 
 
@@ -102,13 +102,13 @@ def test_a_broken_line_is_named(tmp_path: Path, line: str) -> None:
     with path.open("a") as file:
         file.write(line + "\n")
     with pytest.raises(ConfigError, match="Line 3 of"):
-        AnswersFile(path, HEADER)
+        AnswerLog(path, HEADER)
 
 
 def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
     with pytest.raises(ConfigError, match="Cannot use"):
-        AnswersFile(tmp_path / "plain" / "a.jsonl", HEADER)
+        AnswerLog(tmp_path / "plain" / "a.jsonl", HEADER)
 
 
 def test_the_digest_is_that_of_the_model_alone(tmp_path: Path) -> None:

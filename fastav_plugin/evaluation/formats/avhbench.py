@@ -10,7 +10,7 @@ from fastav_plugin.evaluation.matching import CAPTION
 CAPTIONING = "AV Captioning"
 #: The authors give their model the sound alone, or the pictures alone.
 SOUND_ALONE, PICTURES_ALONE = "AV Hallucination (Audio_only)", "AV Hallucination (Video_only)"
-#: The benchmark's own names, and those of the authors' training file.
+#: The dataset's own names, and those of the authors' training file.
 TASKS = (
     "Video-driven Audio Hallucination",
     "Audio-driven Video Hallucination",

@@ -26,8 +26,8 @@ class Entry:
         media: files by kind: "video", "image", "audio".
         sound: whether the video's own sound is used.
         choices: options of a multiple-choice question.
-        rule: matching rule, where it is not the format's.
-        chance: share of right answers that guessing gives, where it is known.
+        rule: matching rule, if not the format's.
+        chance: share of right answers that guessing gives, if known.
     """
 
     task: str
@@ -46,7 +46,7 @@ class Format:
 
     Attributes:
         name: as on the command line.
-        recognises: whether the values of a row are of this format; of no row are two.
+        recognises: whether a row's values are in this format; no row fits two formats.
         parse: what a row asks; ConfigError for a malformed one.
         template: the prompt, with `{question}`, and `{options}` for lettered options.
         rule: matching rule.
@@ -86,5 +86,5 @@ def fill_template(template: str, entry: Entry) -> str:
 
 
 def has(*names: str) -> Callable[[Mapping[str, Any]], bool]:
-    """A recogniser of rows that have all these fields."""
+    """A function that recognises rows with all these fields."""
     return lambda values: all(name in values for name in names)

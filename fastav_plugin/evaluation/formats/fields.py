@@ -47,7 +47,7 @@ class Row:
     values: Mapping[str, Any]
 
     def text(self, *names: str) -> str:
-        """The text under the first of these names that is there.
+        """The text under the first of these names that the row has.
 
         Raises:
             ConfigError: none is there, or no text.
@@ -82,8 +82,8 @@ class Table:
 
     Attributes:
         rows: in the file's order.
-        faults: what is no row.
-        document: a file that is one object, and not a row.
+        faults: entries that are no row.
+        document: the object that the whole file is, where that is no row.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -103,7 +103,7 @@ def read_table(path: Path) -> Table:
 
     Raises:
         ConfigError: a file that cannot be read, is empty, or is a list that breaks off: what
-            follows the break cannot be told apart.
+            follows the break cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -144,7 +144,7 @@ def parse_rows(
 def join_rows(table: Table, answers: Table, key: str) -> Table:
     """Add the values of the row with the same `key` in another file.
 
-    Rows without a partner, what is there twice, and answers to nothing become faults.
+    Rows without an answer, keys that occur twice and answers to no question become faults.
     """
     found: dict[str | None, Row] = {}
     joined = Table(faults=list(table.faults))
@@ -152,7 +152,7 @@ def join_rows(table: Table, answers: Table, key: str) -> Table:
     for row in answers.rows:
         name = _key(row, key)
         if name is None or name in found:
-            reason = f"`{key}` {name!r} is there twice." if name else f"There is no `{key}`."
+            reason = f"`{key}` {name!r} occurs twice." if name else f"There is no `{key}`."
             joined.faults.append(Fault(f"answers, {row.place}", reason))
         else:
             found[name] = row
@@ -160,7 +160,7 @@ def join_rows(table: Table, answers: Table, key: str) -> Table:
     for row in table.rows:
         name = _key(row, key)
         if name in asked:
-            joined.faults.append(Fault(row.place, f"`{key}` {name!r} is there twice."))
+            joined.faults.append(Fault(row.place, f"`{key}` {name!r} occurs twice."))
         elif name not in found:
             joined.faults.append(Fault(row.place, f"No answer has the `{key}` {name!r}."))
         else:
@@ -185,7 +185,7 @@ def _lines(text: str) -> Table:
         try:
             table.add(f"line {number}", json.loads(line))
         except ValueError as error:
-            table.faults.append(Fault(f"line {number}", f"This is no JSON: {error}."))
+            table.faults.append(Fault(f"line {number}", f"Not valid JSON: {error}."))
     return table
 
 
@@ -203,7 +203,7 @@ def _list(path: Path, text: str) -> Table:
             value, position = _DECODER.raw_decode(text, position)
         except ValueError as error:
             raise ConfigError(
-                f"'{path}' breaks off at {place}: {error}. Mend the file; what follows cannot be "
+                f"'{path}' breaks off at {place}: {error}. Fix the file: what follows cannot be "
                 "read."
             ) from error
         table.add(place, value)
@@ -215,7 +215,7 @@ def _list(path: Path, text: str) -> Table:
         position += 1
         index += 1
     if text[position + 1 :].strip():
-        raise ConfigError(f"'{path}' goes on after the end of its list.")
+        raise ConfigError(f"'{path}' continues after the end of its list.")
     return table
 
 

@@ -1,4 +1,4 @@
-"""Rows of one's own: media, a question and its right answer."""
+"""The user's own rows: media, a question and its right answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _OTHERS = ("category", "coco_url", "video_name", "conversations")
 
 
 def recognises(values: Mapping[str, Any]) -> bool:
-    """`question`, `answer` and a medium, and none of the fields that mark POPE's or others'."""
+    """`question`, `answer` and media, and none of the fields that mark POPE's or others'."""
     named = has("question", "answer")(values) and any(kind in values for kind in MEDIA)
     return named and not any(n in values for n in _OTHERS)
 

@@ -20,7 +20,7 @@ from fastav_plugin.evaluation.formats import (
 from fastav_plugin.evaluation.formats.base import Format
 from fastav_plugin.evaluation.formats.fields import Table
 
-#: A new format is one row.
+#: A new format is one line.
 FORMATS: dict[str, Format] = {
     module.FORMAT.name: module.FORMAT
     for module in (
@@ -37,10 +37,10 @@ FORMATS: dict[str, Format] = {
 
 
 def find_format(name: str | None, table: Table, path: Path) -> Format:
-    """The format of that name; without a name, the one that the first row is of.
+    """The format of that name; without a name, the one detected from the first record.
 
     Raises:
-        ConfigError: an unknown name, or a first row of none or of several formats.
+        ConfigError: an unknown name, or a first record that fits no format or several.
     """
     if name is not None:
         if name not in FORMATS:
@@ -52,7 +52,7 @@ def find_format(name: str | None, table: Table, path: Path) -> Format:
         seen = ", ".join(sorted(first)) or "none"
         which = " and ".join(form.name for form in found) or "no known format"
         raise ConfigError(
-            f"'{path}' looks like {which}; the fields of its first row are: {seen}. Give "
+            f"'{path}' looks like {which}; the fields of its first record are: {seen}. Give "
             f"`--format`: {', '.join(FORMATS)}."
         )
     return found[0]

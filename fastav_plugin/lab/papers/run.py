@@ -13,7 +13,7 @@ from fastav_plugin.analysis.measured_run import DENSE, run_once
 from fastav_plugin.attach import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import answer_questions
-from fastav_plugin.evaluation.answers_file import AnswersFile
+from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.evaluation.records import Question, Record
 from fastav_plugin.evaluation.sample_inputs import move_inputs
 from fastav_plugin.hooks.random_pruning import RandomPruning
@@ -22,7 +22,7 @@ from fastav_plugin.lab.papers.setting import PaperSetting, PaperTable, Solved, s
 from fastav_plugin.lab.papers.summary import facets_of, summarise_tables
 from fastav_plugin.lab.papers.tables import suite
 from fastav_plugin.lab.papers.tower_memo import towers_once
-from fastav_plugin.lab.testbed.evaluation_source import CLIPS, TestbedSource
+from fastav_plugin.lab.testbed.evaluation_source import CLIPS, make_source
 from fastav_plugin.lab.testbed.needles import find_needle
 from fastav_plugin.lab.testbed.tasks import TASKS, Item, held_out_items
 from fastav_plugin.model_overrides import find_override
@@ -147,7 +147,7 @@ def answer_suite(
     processor: Any,
     found: Suite,
     items: Sequence[Item],
-    file: AnswersFile,
+    file: AnswerLog,
     tick: Tick = lambda name: None,
 ) -> list[Record]:
     """Answer questions dense and under every setting; the towers see each question once.
@@ -160,7 +160,7 @@ def answer_suite(
         file: what is answered already, and where answers go.
         tick: called with the task of each question answered.
     """
-    source = TestbedSource(processor, [(CLIPS, item) for item in items])
+    source = make_source(processor, [(CLIPS, item) for item in items])
     with towers_once(model):
         records = answer_questions(model, processor, source, found.configs, file, tick)
     return [
@@ -192,7 +192,7 @@ class _Samples:
     def __init__(self, model: Any, processor: Any) -> None:
         self._model, self._processor = model, processor
         items = held_out_items(-(-SAMPLE // len(TASKS)), first_seed=SELECTION_SEED)
-        self._source = TestbedSource(processor, [(CLIPS, item) for item in items])
+        self._source = make_source(processor, [(CLIPS, item) for item in items])
         self._inputs: list[dict[str, Any]] = []
         head = unwrap(model)
         override, inputs = find_override(head), self._input(0)

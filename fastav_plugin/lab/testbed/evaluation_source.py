@@ -10,7 +10,7 @@ from typing import Any
 from transformers import Qwen2_5OmniProcessor
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.evaluation.records import Question
+from fastav_plugin.evaluation.records import Question, QuestionSource
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.model import prepare_inputs
 from fastav_plugin.lab.testbed.tasks import CHANCE, TASKS, Item, held_out_items
@@ -45,45 +45,35 @@ def items_of(
     ]
 
 
-class TestbedSource:
+def make_source(processor: Any, items: Sequence[tuple[str, Item]]) -> QuestionSource:
     """Items of the testbed as questions with one-word answers.
 
-    A clip is written as an mp4 file and read back once for questions that follow each other.
+    A clip is written as an mp4 file and read back once for consecutive questions about it.
 
     Args:
         processor: a Qwen2_5OmniProcessor.
         items: each with the name of the part it belongs to.
 
     Raises:
-        UnsupportedError: another processor.
+        UnsupportedError: another processor; when inputs are made, PyAV is not installed.
     """
+    if not isinstance(processor, Qwen2_5OmniProcessor):
+        raise UnsupportedError(
+            "The testbed's prompts are made for a Qwen2_5OmniProcessor, got "
+            f"{type(processor).__name__}. Give a Qwen2.5-Omni checkpoint."
+        )
+    by_key = {_key(part, item): item for part, item in items}
+    read: dict[Any, tuple[Any, Any]] = {}
 
-    #: Not a test, whatever its name begins with.
-    __test__ = False
-    max_new_tokens = 1
-
-    def __init__(self, processor: Any, items: Sequence[tuple[str, Item]]) -> None:
-        if not isinstance(processor, Qwen2_5OmniProcessor):
-            raise UnsupportedError(
-                "The testbed's prompts are made for a Qwen2_5OmniProcessor, got "
-                f"{type(processor).__name__}. Give a Qwen2.5-Omni checkpoint."
-            )
-        self._processor = processor
-        self._items = {_key(part, item): item for part, item in items}
-        self.questions = [make_question(part, item) for part, item in items]
-        self._read: tuple[Any, tuple[Any, Any]] | None = None
-
-    def inputs(self, question: Question) -> Mapping[str, Any]:
-        """Inputs of generate() for one question.
-
-        Raises:
-            UnsupportedError: PyAV is not installed.
-        """
-        item = self._items[question.key]
+    def inputs(question: Question) -> Mapping[str, Any]:
+        item = by_key[question.key]
         clip = item.seed, item.difficulty
-        if self._read is None or self._read[0] != clip:
-            self._read = clip, _through_a_file(item)
-        return dict(prepare_inputs(self._processor, *self._read[1], question.text))
+        if clip not in read:
+            read.clear()
+            read[clip] = _through_a_file(item)
+        return dict(prepare_inputs(processor, *read[clip], question.text))
+
+    return QuestionSource([make_question(part, item) for part, item in items], inputs)
 
 
 def make_question(part: str, item: Item) -> Question:

@@ -45,7 +45,7 @@ def test_places_are_those_an_editor_shows(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, '\ufeff{"a": 1}\n\nnot json\n[3]\n{"b": 2}'))
     assert [row.place for row in table.rows] == ["line 1", "line 5"]
     assert [fault.place for fault in table.faults] == ["line 3", "line 4"]
-    assert "no JSON" in table.faults[0].reason
+    assert "Not valid JSON" in table.faults[0].reason
     assert table.rows[1].index == 3
 
 
@@ -59,7 +59,7 @@ def test_places_are_those_an_editor_shows(tmp_path: Path) -> None:
         ('[{"a": 1}\n{"b": 2}]', r"breaks off after \[0\], line 1"),
         ('[{"a": 1}', "breaks off after"),
         ("[", r"breaks off at \[0\]"),
-        ('[{"a": 1}] x', "goes on after"),
+        ('[{"a": 1}] x', "continues after"),
     ],
 )
 def test_a_file_that_breaks_off_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -106,7 +106,7 @@ def test_a_question_that_is_there_twice(tmp_path: Path) -> None:
     questions = read_table(write(tmp_path, '[{"id": 1}, {"id": 1}]'))
     found = join_rows(questions, read_table(write(tmp_path, '[{"id": 1, "a": "x"}]')), "id")
     assert [row.index for row in found.rows] == [0]
-    assert [str(fault) for fault in found.faults] == ["[1], line 1: `id` '1' is there twice."]
+    assert [str(fault) for fault in found.faults] == ["[1], line 1: `id` '1' occurs twice."]
 
 
 @pytest.mark.parametrize("value", [3, None, "", " ", ["x"]])

@@ -309,7 +309,7 @@ def test_wrong_names(media: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Unknown matching rule"):
         read(media, "avqa.json", rule="loose")
     (tmp_path / "odd.json").write_text('[{"a": 1}]')
-    with pytest.raises(ConfigError, match="like no known format; .* row are: a"):
+    with pytest.raises(ConfigError, match="like no known format; .* record are: a"):
         read_dataset(tmp_path / "odd.json")
     row = {"video_id": "", "task": "", "text": "", "label": "", "image": ""}
     (tmp_path / "two.json").write_text(json.dumps([row]))

@@ -9,7 +9,7 @@ import pytest
 
 from fastav_plugin import FastAVCache, FastAVConfig, Modality
 from fastav_plugin.analysis import measured_run
-from fastav_plugin.evaluation.answers_file import AnswersFile
+from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.lab.papers.run import Suite, answer_suite, draw_for
 from fastav_plugin.lab.papers.setting import PaperSetting, Solved
 from fastav_plugin.lab.testbed.evaluation_source import CLIPS, make_question
@@ -48,7 +48,7 @@ def test_the_same_words_about_other_clips_draw_other_rows(
     assert ITEMS[0].question.text == ITEMS[1].question.text
     assert ITEMS[0].seed != ITEMS[1].seed
     for item in (*ITEMS, ITEMS[0]):
-        answer_suite(model, processor, suite, [item], AnswersFile(None, {}))
+        answer_suite(model, processor, suite, [item], AnswerLog(None, {}))
     one, even, other, as_even, again, _ = [
         cache.report().kept_positions(4, Modality.AUDIO) for cache in caches
     ]
