@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.canary.commands import run
-from tests.canary.readme import NotFound, first_example, install_line
+from tests.canary.readme import LAB, README, NotFound, first_example, install_line
 
 ROOT = Path(__file__).parents[2]
 #: Seconds: torch is several gigabytes.
@@ -90,7 +90,7 @@ class Place:
         copy_checkout(ROOT, self.checkout)
         self.work.mkdir()
         try:
-            words = install_line(self.readme())
+            words = install_line(self.page(README))
         except NotFound as error:
             return Check("install", False, str(error))
         say("making an environment")
@@ -103,14 +103,14 @@ class Place:
         return Check("install", done.ok, f"pip {' '.join(words)}" if done.ok else done.broke)
 
     def example(self) -> Check:
-        """The README's first Python block, in a file outside the checkout."""
+        """The first Python block of the lab's page, in a file outside the checkout."""
         try:
-            code = first_example(self.readme())
+            code = first_example(self.page(LAB))
         except NotFound as error:
             return Check("example", False, str(error))
         file = self.work / "example.py"
         file.write_text(code, encoding="utf-8")
-        return self.run("example", self.python, file, shown="the first example of README.md")
+        return self.run("example", self.python, file, shown=f"the first example of {LAB}")
 
     def inspect(self) -> Check:
         """`fastav inspect` on the shipped model."""
@@ -141,9 +141,9 @@ class Place:
         last = (done.output.strip().splitlines() or [""])[-1]
         return Check(name, done.ok, (shown or last) if done.ok else done.broke)
 
-    def readme(self) -> str:
-        """The text of README.md."""
-        return (self.checkout / "README.md").read_text(encoding="utf-8")
+    def page(self, name: str) -> str:
+        """The text of a page of the checkout."""
+        return (self.checkout / name).read_text(encoding="utf-8")
 
 
 def copy_checkout(root: Path, target: Path) -> None:

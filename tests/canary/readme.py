@@ -1,4 +1,4 @@
-"""The install line and the first example, as README.md shows them."""
+"""The install line of README.md, and the first example of the lab's page, which is offline."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import re
 import shlex
 
 INSTALL = "## Install"
+#: The pages below the checkout.
+README, LAB = "README.md", "fastav_plugin/lab/README.md"
 
 
 class NotFound(Exception):
-    """README.md does not hold what is looked for."""
+    """A page does not hold what is looked for."""
 
 
 def install_line(text: str) -> list[str]:
@@ -38,7 +40,7 @@ def first_example(text: str) -> str:
     """
     found = _blocks(text, "python")
     if not found:
-        raise NotFound("README.md shows no Python example")
+        raise NotFound(f"{LAB} shows no Python example")
     return found[0]
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from tests.canary.checks import ROOT
-from tests.canary.readme import NotFound, first_example, install_line
+from tests.canary.readme import LAB, NotFound, first_example, install_line
 
-README = """
+PAGE = """
 ## Use
 
 ```sh
@@ -37,8 +37,9 @@ second
 def test_the_real_one() -> None:
     text = (ROOT / "README.md").read_text()
     assert install_line(text)[0] == "install"
-    assert "fastav_plugin" in first_example(text)
-    compile(first_example(text), "README.md", "exec")
+    example = first_example((ROOT / LAB).read_text())
+    assert "MODEL_PATH" in example
+    compile(example, LAB, "exec")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,7 @@ def test_the_real_one() -> None:
     ],
 )
 def test_the_first_line_that_installs_the_checkout(line: str, found: list[str]) -> None:
-    text = README.replace("{line}", line)
+    text = PAGE.replace("{line}", line)
     if found[-1] == ".[dev]":  # the line before it
         found = ["install", "-c", "constraints.txt", "-e", ".[dev]"]
         assert install_line(text) == found
@@ -61,7 +62,7 @@ def test_the_first_line_that_installs_the_checkout(line: str, found: list[str]) 
 
 
 def test_the_first_example() -> None:
-    assert first_example(README) == "first\n"
+    assert first_example(PAGE) == "first\n"
 
 
 @pytest.mark.parametrize(

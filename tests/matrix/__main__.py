@@ -1,4 +1,4 @@
-"""python -m tests.matrix [--write] [model_type ...]: try families, and write the README's table."""
+"""python -m tests.matrix [--write] [model_type ...]: try families, write the table of models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.matrix.table import table, write
 def main() -> int:
     """Print a line for each family; 1 if any failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description=__doc__)
-    parser.add_argument("--write", action="store_true", help="write the table into README.md")
+    parser.add_argument("--write", action="store_true", help="write the table of models")
     parser.add_argument("model_types", nargs="*", metavar="model_type", help="all if left out")
     chosen = parser.parse_args()
     if chosen.write and chosen.model_types:

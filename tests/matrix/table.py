@@ -1,4 +1,4 @@
-"""The section "Supported models" of the README, written from outcomes."""
+"""The section "Supported models" of model_overrides/README.md, written from outcomes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,34 @@ from tests.matrix.checks import Outcome
 from tests.matrix.classes import CLASSES
 from tests.matrix.listed import NOTES
 
-README = Path(__file__).parents[2] / "README.md"
+_ROOT = Path(__file__).parents[2]
+PAGE = _ROOT / "model_overrides" / "README.md"
+#: Repeats the summary, which is the first line of the section.
+README = _ROOT / "README.md"
 BEGIN, END = "<!-- supported models: begin -->", "<!-- supported models: end -->"
 _SECTION = re.compile(f"{BEGIN}\n(.*?){END}", re.DOTALL)
+_SUMMARY = re.compile(r"\d+ classes pass, \d+ are refused\.")
 _NAME = re.compile(r"`(\w+)`")
 
 
 def section() -> str:
     """What stands between the markers."""
-    found = _SECTION.search(README.read_text(encoding="utf-8"))
-    assert found is not None, "the README has lost its markers"
+    found = _SECTION.search(PAGE.read_text(encoding="utf-8"))
+    assert found is not None, f"{PAGE} has lost its markers"
     return found.group(1)
 
 
 def write(text: str) -> None:
-    """Put a new table between the markers."""
+    """Put a new table between the markers, and its summary into the README."""
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(_SECTION.sub(lambda _: f"{BEGIN}\n{text}{END}", page), encoding="utf-8")
     readme = README.read_text(encoding="utf-8")
-    README.write_text(_SECTION.sub(lambda _: f"{BEGIN}\n{text}{END}", readme), encoding="utf-8")
+    README.write_text(_SUMMARY.sub(summary(text), readme), encoding="utf-8")
+
+
+def summary(text: str) -> str:
+    """The sentence at the head of a table that says how many classes pass."""
+    return text.partition("\n")[0]
 
 
 def classes_in(text: str) -> set[str]:

@@ -8,7 +8,7 @@ import transformers
 from fastav_plugin.upstream.releases import NEWEST
 from tests.matrix.classes import CLASSES
 from tests.matrix.sweep import find_outcome, refused_configuration, sweep
-from tests.matrix.table import classes_in, reason, section, table, work_row
+from tests.matrix.table import README, classes_in, reason, section, summary, table, work_row
 
 #: Families that no other test knows, one of each override: image words, rows with kinds, wide and
 #: narrow heads, videos as images, latent attention, pooled patches, towers called by the text
@@ -25,20 +25,21 @@ QUICK = (
     "qwen3_omni_moe_thinker",
 )
 
-#: The README's table is made with the newest release; others have other classes and layer kinds.
+#: The table of models is made with the newest release; others have other classes and layer kinds.
 IS_NEWEST = transformers.__version__ == NEWEST
-of_the_newest = pytest.mark.skipif(not IS_NEWEST, reason=f"the README describes {NEWEST}")
+of_the_newest = pytest.mark.skipif(not IS_NEWEST, reason=f"the table describes {NEWEST}")
 
 
 @of_the_newest
-def test_the_readme_names_every_class() -> None:
+def test_the_table_names_every_class() -> None:
     assert classes_in(section()) == set(CLASSES.values())
+    assert summary(section()) in README.read_text(encoding="utf-8")
 
 
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("model_type", QUICK)
 def test_family(model_type: str) -> None:
-    """Passes, and the README says so."""
+    """Passes, and the table says so."""
     outcome = find_outcome(model_type)
     assert outcome.methods == "all"
     if IS_NEWEST:
@@ -60,7 +61,7 @@ def test_gemma_4_with_embeddings_per_layer_is_refused() -> None:
 
 @pytest.mark.slow
 def test_every_family() -> None:
-    """All pass or are refused, as the README says."""
+    """All pass or are refused, as the table says."""
     outcomes = {}
     for result in sweep(CLASSES):
         assert result.outcome is not None, (result.model_type, result.failure)

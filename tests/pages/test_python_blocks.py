@@ -1,0 +1,103 @@
+"""Every Python block of every page runs as it stands, on small models of the real classes."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fastav_plugin import FastAVCache, FastAVConfig
+from fastav_plugin.hooks.base import HOOKS, METHODS
+from fastav_plugin.lab.testbed.model import build_model, build_processor, prepare_inputs
+from fastav_plugin.lab.testbed.samples import SAMPLES
+from fastav_plugin.media.clips import read_clip
+from fastav_plugin.model_overrides.registry import OVERRIDES
+from tests.pages import stand_ins
+from tests.pages.markdown import PAGES
+from tests.support.cache_names import CACHE, passing
+
+WITH_PYTHON = [name for name, page in PAGES.items() if page.blocks("python")]
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the examples load, made once."""
+    folder = tmp_path_factory.mktemp("published")
+    stand_ins.make(folder)
+    return folder
+
+
+@pytest.fixture
+def working_folder(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it that the examples may write to."""
+    folder = tmp_path / "work"
+    shutil.copytree(published, folder, symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def names_of_an_example() -> dict[str, Any]:
+    """What an example may take for granted: a model, its inputs, a config."""
+    model, processor = build_model(), build_processor()
+    inputs = prepare_inputs(processor, *read_clip(SAMPLES[0].path), "Which sound is heard?")
+    return {
+        "model": model,
+        "processor": processor,
+        "inputs": inputs,
+        "question_ids": inputs["input_ids"][:, -9:],
+        "cfg": FastAVConfig.for_model(model, global_rule="below 20"),
+        "torch": torch,
+    }
+
+
+@pytest.fixture
+def registries() -> Iterator[None]:
+    """What the examples register is forgotten afterwards."""
+    kept: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        (registry, dict(registry)) for registry in (HOOKS, METHODS, OVERRIDES)
+    ]
+    yield
+    for registry, before in kept:
+        registry.clear()
+        registry.update(before)
+
+
+@pytest.mark.parametrize("name", WITH_PYTHON)
+def test_blocks_of_a_page(registries: None, working_folder: Path, name: str) -> None:
+    names = names_of_an_example()
+    for block in PAGES[name].blocks("python"):
+        # The installed release has one name for the cache and may refuse or deprecate the other.
+        named = re.sub(r"\b(?:past_key_values|cache)=", f"{CACHE}=", block)
+        exec(compile(named, name, "exec"), names)
+
+
+def test_the_first_example_prunes(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = PAGES["README.md"].blocks("python")[0]
+    assert f'"{stand_ins.OMNI}"' in first
+    names: dict[str, Any] = {}
+    exec(compile(first.replace("past_key_values=", f"{CACHE}="), "README.md", "exec"), names)
+    report = names["cache"].report()
+    assert report.reason is None
+    assert report.flops_ratio < 0.5
+    counts = report.tokens_per_layer
+    assert counts[0] > counts[-1]
+    assert str(report) in capsys.readouterr().out
+
+
+def test_the_classes_shown_do_what_they_say(registries: None, working_folder: Path) -> None:
+    names = names_of_an_example()
+    for page in ("hooks/README.md", "model_overrides/README.md"):
+        for block in PAGES[page].blocks("python"):
+            if "class " in block:
+                exec(compile(block, page, "exec"), names)
+    cache = FastAVCache(names["cfg"])
+    with torch.no_grad():
+        names["model"].generate(**names["inputs"], **passing(cache))
+    counts = cache.report().tokens_per_layer
+    assert counts[0] > counts[-1]
+    assert names["MyFamily"]().placeholders(type("Config", (), {"clip_token_id": 5})())

@@ -1,0 +1,40 @@
+"""README.md stays short, and repeats what the code says."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer
+
+from fastav_plugin.cli import app
+from fastav_plugin.evaluation.formats.registry import FORMATS
+from fastav_plugin.hooks import METHODS
+from tests.pages.markdown import PAGES, README
+
+LONGEST = 180
+
+
+def first_column(page: str) -> set[str]:
+    """Names in backticks in the first column of the tables of a page."""
+    rows = re.findall(r"^\| (`.*?) \|", PAGES[page].prose, re.MULTILINE)
+    return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_the_length() -> None:
+    assert len(README.text.splitlines()) <= LONGEST
+
+
+def test_the_methods_page_names_every_method() -> None:
+    assert first_column("hooks/README.md") <= set(METHODS)
+    spelled_twice = {"div_prune", "div_prune_by_frame"}
+    assert set(METHODS) - spelled_twice - {"none"} <= set(PAGES["hooks/README.md"].code())
+
+
+def test_the_evaluation_page_names_every_format() -> None:
+    assert first_column("fastav_plugin/evaluation/README.md") == {"--format", *FORMATS}
+
+
+def test_the_command_line_page_names_every_command() -> None:
+    group: Any = typer.main.get_command(app)
+    assert first_column("fastav_plugin/cli/README.md") == set(group.commands)
