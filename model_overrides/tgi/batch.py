@@ -1,7 +1,7 @@
 """The batch of TGI's own loop, whose requests hold pruned caches.
 
 TGI's bookkeeping (ids, masks, samplers, lengths) is inherited. What differs between layers travels
-in `past_key_values`, where the inherited methods are shown a stand-in of the size they expect.
+in `past_key_values`, where the inherited methods find a stand-in of the size they expect.
 
 TGI's classes join these in `batch_class`: this package is importable without TGI.
 """
@@ -32,8 +32,8 @@ class Requests:
     """What a batch holds of its requests beside TGI's bookkeeping.
 
     Attributes:
-        prompts: what they ask, until it was prefilled.
-        cache: what they hold, from then on.
+        prompts: until they are prefilled.
+        cache: from then on.
     """
 
     prompts: list[Prompt] | None = None
@@ -101,14 +101,14 @@ class PrunedBatch(Stock):
         shown = generate_pb2.Batch()
         shown.CopyFrom(pb)
         for request in shown.requests:
-            # Media were read, and nobody needs their bytes again.
+            # The media were read; their bytes are not needed again.
             text = generate_pb2.InputChunk(text="")
             request.input_chunks.CopyFrom(generate_pb2.Input(chunks=[text]))
             request.inputs = ""
-            # Rows that were cut have no logits, so there are no log-probabilities of a prompt.
+            # Tokens that were cut have no logits, so a prompt has no log-probabilities.
             request.prefill_logprobs = False
         pad = cls.reader.tokenizer.pad_token_id or 0
-        # Penalties look tokens up among the logits, where some placeholders have no place.
+        # Penalties look tokens up among the logits, where some placeholders have none.
         ids = [p.ids.masked_fill(p.ids >= cls.reader.vocabulary, pad) for p in prompts]
         with cls.given_ids.giving(ids):
             batch = super().from_pb(shown, cls.given_ids, dtype, device)

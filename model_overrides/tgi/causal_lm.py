@@ -63,7 +63,7 @@ class PrunedCausalLM(Stock):
     def warmup(
         self, batch: Any, max_input_tokens: int | None, max_total_tokens: int | None
     ) -> tuple[int | None, int, int]:
-        """Run the warm-up batch as TGI does, and say how many tokens the memory left is for.
+        """Run the warm-up batch as TGI does, and say how many tokens fit into the free memory.
 
         Returns:
             tokens of all requests together, as the router counts them (unpruned), or None where

@@ -21,7 +21,7 @@ from fastav_plugin.upstream.arguments import cache_argument
 
 logger = logging.getLogger(__name__)
 
-#: Errors after which a device cannot be used, or has no room for anybody.
+#: Errors after which a device cannot be used, or has no memory for any request.
 _FATAL = (
     torch.OutOfMemoryError,
     # Before torch 2.8, which TGI's image has, a RuntimeError with one of the texts.
@@ -47,11 +47,11 @@ class Generation:
         self._device, self._dtype = weights.device, weights.dtype
         self._first = find_override(head).first_position
         parameters = inspect.signature(type(head).forward).parameters
-        # Logits of the last row alone, where the model can be told so.
+        # Logits of the last token alone, where the forward has an argument for it.
         self._keep = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
 
     def prefill(self, prompts: Sequence[Prompt]) -> tuple[Tensor, FastAVCache]:
-        """Bring the prompts of new requests, one by one, and join them.
+        """Prefill new requests, one by one, and join their caches.
 
         Returns:
             float [B, 1, vocabulary], the logits of each prompt's last token, and their cache.
@@ -83,16 +83,16 @@ class Generation:
             if any(text in first.lower() for text in _FATAL_TEXTS):
                 raise
             raise PromptError(f"The model cannot take the media of this prompt: {first}") from error
-        self._tell(cache)
+        self._log(cache)
         return output.logits[:, -1:].clone(), cache
 
     def decode(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: FastAVCache) -> Tensor:
-        """Bring one token of each request.
+        """Decode one token of each request.
 
         Args:
             ids: int64 [B, 1].
-            mask: int64 [B, T], 1 for every token a request brought, cut or not, this one included.
-            positions: int64 [B, 1], how many tokens each brought before.
+            mask: int64 [B, T], 1 for every token seen of a request, cut or not, this one included.
+            positions: int64 [B, 1], seen tokens of each before this one.
             cache: of the batch.
 
         Returns:
@@ -105,7 +105,7 @@ class Generation:
         if tuple(mask.shape) != (cache.batch_size, length):
             raise StateError(
                 f"The batch counts {mask.shape[0]} requests of up to {mask.shape[1]} tokens, their "
-                f"cache {cache.batch_size} of up to {length}. This is a fault of the plugin."
+                f"cache {cache.batch_size} of up to {length}. This is a bug of the plugin."
             )
         with torch.no_grad():
             output = self.head(
@@ -125,7 +125,7 @@ class Generation:
             return value.to(self._device, self._dtype)
         return value.to(self._device)
 
-    def _tell(self, cache: FastAVCache) -> None:
+    def _log(self, cache: FastAVCache) -> None:
         if not logger.isEnabledFor(logging.INFO):
             return
         report = cache.report()

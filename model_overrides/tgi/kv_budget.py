@@ -1,9 +1,9 @@
-"""How many tokens the memory left is for, as TGI's router counts them.
+"""How many tokens fit into the free memory, as TGI's router counts them.
 
 The router adds up the tokens of requests before any cut: prompt, media included, and new tokens.
-A prompt of words alone is never cut, so by default each counted token is taken to need room in
-every layer. Where an operator knows that at least a share of every prompt is media, each counted
-token needs less on average, and more requests fit. `--max-batch-total-tokens` goes before all this.
+A text-only prompt is never cut, so by default each counted token is taken to need memory in every
+layer. Where an operator knows that at least a share of every prompt is media, each counted token
+needs less on average, and more requests fit. `--max-batch-total-tokens` goes before all this.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from fastav_plugin.binding.binding import Binding
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.model_overrides import find_override
@@ -33,7 +34,7 @@ _MOST = 2**31
 def supported_tokens(
     loaded: LoadedModel, longest: int, environment: Mapping[str, str] | None = None
 ) -> int | None:
-    """Tokens of all requests together that the memory left holds, as the router counts them.
+    """Tokens of all requests together that fit into the free memory, as the router counts them.
 
     Args:
         loaded: the model, after its warm-up.
@@ -70,30 +71,31 @@ def token_bytes(loaded: LoadedModel) -> int:
     layers = len(override.parts(head).layers)
     cost = override.cost(head.config)
     size = torch.empty((), dtype=loaded.dtype).element_size()
-    binding = head.__dict__["_fastav_binding"]
-    return 2 * layers * cost.kv_size * size // int(binding.ranks.size)
+    binding = Binding.of(head)
+    assert binding is not None  # a loaded model is attached
+    return 2 * layers * cost.kv_size * size // binding.ranks.size
 
 
 def kept_share(loaded: LoadedModel, media: float, prompt: int = _PROMPT) -> float:
-    """Share of a prompt's rows that the layers hold together, after the cuts.
+    """Share of a prompt's tokens in all layers that is left after the cuts.
 
     Args:
         loaded: the model.
         media: share of the prompt that is media, taken as half video and half audio where the
-            model hears, as pictures where it sees no video.
+            model takes audio, as pictures where it takes no video.
         prompt: its tokens.
     """
-    seen = int(prompt * media)
-    if not seen:
+    tokens = int(prompt * media)
+    if not tokens:
         return 1.0
     kinds = loaded.reader.layout.takes
     video, audio = "video" in kinds, "audio" in kinds
-    heard = seen // 2 if audio and video else seen if audio and not kinds & {"image"} else 0
+    sound = tokens // 2 if audio and video else tokens if kinds == {"audio"} else 0
     size = PromptSize(
-        text=prompt - seen,
-        image=0 if video else seen - heard,
-        video=seen - heard if video else 0,
-        audio=heard,
+        text=prompt - tokens,
+        image=0 if video else tokens - sound,
+        video=tokens - sound if video else 0,
+        audio=sound,
     )
     head: Any = loaded.head
     layers = len(find_override(head).parts(head).layers)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.serving.media.policy import MediaPolicy
 
 #: Names that `--model-override` takes. Each is a method; "none" serves the same model unpruned.
 OVERRIDES = ("fastav", "divprune", "fastav+divprune", "none")
@@ -75,3 +76,20 @@ class LaunchSettings:
                 f"'{self.override}'. Make them the same."
             )
         return config
+
+
+def checked_settings(environment: Mapping[str, str] | None = None) -> LaunchSettings:
+    """The settings of a launch, once everything that they name can be used.
+
+    Args:
+        environment: None for the process's own.
+
+    Raises:
+        ConfigError: an unknown override, a bad config file, or bad limits for media.
+    """
+    settings = LaunchSettings.from_environment(environment)
+    if settings.override is not None:
+        if settings.config_file is not None:
+            settings.read_config()
+        MediaPolicy.from_environment(environment)
+    return settings

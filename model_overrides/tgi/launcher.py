@@ -20,9 +20,9 @@ from fastav_plugin.model_overrides.tgi.launch_settings import (
     CONFIG,
     OVERRIDE,
     OVERRIDES,
-    LaunchSettings,
+    checked_settings,
 )
-from fastav_plugin.serving.media.policy import MEDIA_DIR, MEDIA_HOSTS, MediaPolicy
+from fastav_plugin.serving.media.policy import MEDIA_DIR, MEDIA_HOSTS
 
 LAUNCHER = "text-generation-launcher"
 SHIMS = Path(__file__).resolve().parent / "shims"
@@ -127,20 +127,6 @@ class Command:
                     environment[variable] = os.path.abspath(environment[variable])
 
 
-def check(environment: MutableMapping[str, str]) -> LaunchSettings:
-    """Read what a shard would read, so that a launch fails before it loads anything.
-
-    Raises:
-        ConfigError: an unknown override, a bad config file, or bad limits for media.
-    """
-    settings = LaunchSettings.from_environment(environment)
-    if settings.override is not None:
-        if settings.config_file is not None:
-            settings.read_config()
-        MediaPolicy.from_environment(environment)
-    return settings
-
-
 def find_real(environment: MutableMapping[str, str]) -> str:
     """Path of the first launcher on PATH that is not ours, of any installation.
 
@@ -170,7 +156,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             print(HELP, end="", flush=True)
         else:
             command.add_to(environment)
-            if check(environment).override is not None:
+            # What a shard would read, so that a launch fails before it loads anything.
+            if checked_settings(environment).override is not None:
                 folders = os.get_exec_path(environment)
                 if folders[:1] != [str(SHIMS)]:
                     environment["PATH"] = os.pathsep.join([str(SHIMS), *folders])

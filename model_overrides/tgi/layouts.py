@@ -1,4 +1,4 @@
-"""How each kind of processor is told where the media of a prompt go."""
+"""Where each kind of processor expects the media of a prompt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Medium:
 
 
 class Layout:
-    """A model of words alone, and what the others have in common.
+    """A text-only model, and what the others have in common.
 
     Args:
         tokenizer: of the model.
@@ -41,7 +41,7 @@ class Layout:
         self.tokenizer = tokenizer
         self.takes: frozenset[str] = frozenset()
         self.max_frames: int | None = None
-        #: Whether the model is told a type of each token, of words alone as well.
+        #: Whether the model takes a type of each token, in text-only prompts as well.
         self._types = False
 
     def inputs(self, pieces: Sequence[str | Medium], special: bool) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def find_layout(processor: Any, tokenizer: Any, config: Any) -> Layout:
     """The layout of a model's prompts.
 
     Args:
-        processor: of its media; None for a model of words alone.
+        processor: of its media; None for a text-only model.
         tokenizer: of its text.
         config: of the module that generate() calls.
     """

@@ -115,7 +115,7 @@ class PromptReader:
             logger.debug("A picture was left out: the model takes none.")
             return []
         if not takes:
-            return [content]  # to a model of words alone, a link is words
+            return [content]  # a text-only model takes a link as text
         return [
             self._load(piece, budget) if isinstance(piece, Reference) else piece
             for piece in split_references(content)

@@ -17,9 +17,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from fastav_plugin.errors import FastAVError, UnsupportedError
-from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
+from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings, checked_settings
 from fastav_plugin.model_overrides.tgi.log import log
-from fastav_plugin.serving.media.policy import MediaPolicy
 
 MODELS = "text_generation_server.models"
 
@@ -114,11 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     real, *rest = sys.argv[1:] if arguments is None else arguments
     try:
-        settings = LaunchSettings.from_environment()
-        if settings.override is not None:
-            if settings.config_file is not None:
-                settings.read_config()
-            MediaPolicy.from_environment()
+        if checked_settings().override is not None:
             AfterImport(MODELS, _replace_or_exit).install()
     except FastAVError as error:
         _exit(error)

@@ -1,4 +1,4 @@
-"""What both models do with sound: encode it before generate() repeats rows, and place features."""
+"""Audio of both models: encoded before generate() repeats batch rows, then put in its places."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFERENCE_PLACEHOLDER = -200
 class AudioGeneration:
     """Mixin of a head: generate() encodes sound once, as it does with pictures.
 
-    Without it, beams would repeat the raw sounds one by one instead of row by row.
+    Without it, beams would repeat the raw sounds one by one instead of by batch row.
     """
 
     #: Keywords of `get_audio_features`.
@@ -76,12 +76,12 @@ class AudioGeneration:
 def repeat_rows(
     features: Sequence[Tensor], counts: Sequence[int], times: int
 ) -> tuple[Tensor, ...]:
-    """Repeat the media of each row together: [a, b] and [c] become a b a b c c.
+    """Repeat the media of each batch row together: [a, b] and [c] become a b a b c c.
 
     Args:
         features: [tokens, C] of each medium, in order of the batch.
-        counts: tokens of each row.
-        times: how often each row is repeated.
+        counts: tokens of each batch row.
+        times: how often each batch row is repeated.
     """
     waiting = list(features)
     found: list[Tensor] = []
@@ -105,16 +105,16 @@ def place_features(embeddings: Tensor, where: Tensor, features: Any, kind: str) 
     Raises:
         TokenMapError: placeholders and features are not equally many.
     """
-    rows = torch.cat(tuple(features.pooler_output)) if features is not None else None
-    found, given = int(where.sum()), 0 if rows is None else len(rows)
+    tokens = torch.cat(tuple(features.pooler_output)) if features is not None else None
+    found, given = int(where.sum()), 0 if tokens is None else len(tokens)
     if found != given:
         raise TokenMapError(
             f"The prompt holds {found} {kind} placeholders, but {given} {kind} features were "
             "given. Make both with one call of the processor."
         )
-    if rows is None:
+    if tokens is None:
         return embeddings
-    return embeddings.masked_scatter(where[..., None], rows.to(embeddings))
+    return embeddings.masked_scatter(where[..., None], tokens.to(embeddings))
 
 
 def refuse_reference_placeholder(input_ids: Tensor) -> None:

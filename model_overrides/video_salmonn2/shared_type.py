@@ -15,6 +15,10 @@ class SharedQwen2_5_VLConfig(Qwen2_5_VLConfig):  # noqa: N801
 
     For AutoConfig, which has one class per type, while the authors of 2+ kept their base's type.
     There is never an instance of this class: what it makes is what transformers makes itself.
+
+    It states the module of Qwen2_5_VLConfig as its own. AutoConfig tells by a class's module name
+    alone whether it takes the place of a folder's own trusted code, and offers no other way to
+    register a class that does not.
     """
 
     @override
@@ -29,6 +33,4 @@ class SharedQwen2_5_VLConfig(Qwen2_5_VLConfig):  # noqa: N801
         return kind.from_dict(config_dict, **kwargs)
 
 
-# Registered classes outside of transformers take the place of a folder's own code, even where that
-# is trusted. This one is to change nothing for Qwen2.5-VL.
 SharedQwen2_5_VLConfig.__module__ = Qwen2_5_VLConfig.__module__

@@ -231,7 +231,7 @@ def test_text_pipelines(text_pipe: tuple[Any, list[PruningReport | None]]) -> No
     reasons = [report.reason for report in reports if report is not None]
     assert reasons == ["the prompt holds no media tokens"] * 2
     detach(run.model)
-    assert everything() == found, "a prompt of words alone is the stock model's"
+    assert everything() == found, "a text-only prompt is the stock model's"
 
 
 # The processor hands torch tensors to numpy.

@@ -10,7 +10,7 @@ from fastav_plugin.serving.media.policy import MediaError
 from tests.model_overrides.tgi.double import generate_pb2 as pb
 from tests.model_overrides.tgi.served import Said, Served, Shard, ask, inline, picture
 
-pytestmark = pytest.mark.usefixtures("tgi_double")
+pytestmark = [pytest.mark.double, pytest.mark.usefixtures("tgi_double")]
 
 CLIP = "<video>matching.mp4</video>"
 ASKED: tuple[tuple[int, tuple[str | bytes, ...]], ...] = (

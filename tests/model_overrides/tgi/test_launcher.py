@@ -12,8 +12,8 @@ import pytest
 
 from fastav_plugin import ConfigError, FastAVConfig
 from fastav_plugin.model_overrides.tgi import launcher
-from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings
-from fastav_plugin.model_overrides.tgi.launcher import SHIMS, Command, check, find_real, main
+from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings, checked_settings
+from fastav_plugin.model_overrides.tgi.launcher import SHIMS, Command, find_real, main
 
 ROOT = Path(__file__).parents[3]
 
@@ -137,8 +137,8 @@ def test_a_config_for_another_method(tmp_path: Path) -> None:
     FastAVConfig(method="divprune").save_pretrained(tmp_path)
     environment = {"FASTAV_MODEL_OVERRIDE": "fastav", "FASTAV_CONFIG": str(tmp_path)}
     with pytest.raises(ConfigError, match="for the method 'divprune', the model override is 'fas"):
-        check(environment)
-    settings = check({**environment, "FASTAV_MODEL_OVERRIDE": "divprune"})
+        checked_settings(environment)
+    settings = checked_settings({**environment, "FASTAV_MODEL_OVERRIDE": "divprune"})
     assert settings.config(None) == FastAVConfig(method="divprune")
 
 

@@ -13,7 +13,7 @@ import pytest
 from fastav_plugin.serving.media.policy import MediaError
 from tests.model_overrides.tgi.served import Served, Shard, ask, inline, picture
 
-pytestmark = pytest.mark.usefixtures("tgi_double")
+pytestmark = [pytest.mark.double, pytest.mark.usefixtures("tgi_double")]
 
 REQUESTS = 64
 #: No request runs longer; a shorter answer is the beginning of a longer one.

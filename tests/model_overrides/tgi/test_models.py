@@ -21,7 +21,7 @@ from tests.model_overrides.tgi.served import Served, Shard, ask
 from tests.support.families import KNOWN
 from tests.support.word_tokenizer import word
 
-pytestmark = pytest.mark.usefixtures("tgi_double")
+pytestmark = [pytest.mark.double, pytest.mark.usefixtures("tgi_double")]
 
 STOCK: dict[str, Any] = {
     "model_id": str(MODEL_PATH),

@@ -18,7 +18,7 @@ from tests.model_overrides.tgi.served import Served, Shard, ask, inline
 from tests.model_overrides.video_salmonn2 import tiny
 from tests.model_overrides.videollama2.checkpoint import write_official
 
-pytestmark = pytest.mark.usefixtures("tgi_double")
+pytestmark = [pytest.mark.double, pytest.mark.usefixtures("tgi_double")]
 
 CLIP, SOUND = "<video>matching.mp4</video>", "<audio>single.mp4</audio>"
 QUESTION = "Is the circle visible?"

@@ -20,6 +20,8 @@ from tests.model_overrides.tgi.served import picture
 from tests.support.cases import config_of
 from tests.support.families import KNOWN
 
+pytestmark = pytest.mark.double
+
 ROOT = Path(__file__).parents[3]
 
 

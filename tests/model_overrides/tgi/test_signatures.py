@@ -4,13 +4,13 @@ import pytest
 
 from tests.model_overrides.tgi import double, signatures
 
+pytestmark = [pytest.mark.double, pytest.mark.usefixtures("tgi_double")]
 
-@pytest.mark.usefixtures("tgi_double")
+
 def test_the_double_is_as_the_tables_say() -> None:
     assert signatures.differences() == []
 
 
-@pytest.mark.usefixtures("tgi_double")
 def test_a_difference_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(double.causal_lm.CausalLMBatch, "filter", lambda self, ids: self)
     monkeypatch.delattr(double.generate_pb2, "Image")

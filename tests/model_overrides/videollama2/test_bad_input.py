@@ -126,9 +126,12 @@ def test_a_film_is_never_held(tmp_path: Path, minutes: int) -> None:
     path = write_film(tmp_path / "film.mkv", minutes)
     forget_peak_memory()
     before = peak_memory()
+    if before is None:
+        pytest.skip("the platform does not report the peak memory of a process")
     frames = list(pick_frames(path, 8))
     sound = load_clip_audio(path)
     after = peak_memory()
+    assert after is not None
     greys = [float(frame.mean()) for frame in frames]
     np.testing.assert_allclose(greys, [7, 22, 37, 52, 67, 82, 97, 112], atol=6)
     assert sound is not None
@@ -136,7 +139,7 @@ def test_a_film_is_never_held(tmp_path: Path, minutes: int) -> None:
     loud = np.abs(sound).reshape(8, -1).max(axis=1) > 0.01
     assert loud.tolist() == [True] * 4 + [False] * 4
     # The whole sound would be 77 MB for twenty minutes.
-    assert before is None or after is None or after - before < 40_000_000
+    assert after - before < 40_000_000
 
 
 def test_two_media_in_one_prompt(processor: Any) -> None:
