@@ -1,11 +1,15 @@
-# make demo   set up .venv if needed, then ask about three clips: tables, demo/report.json, demo/*.png
-# make test   set up .venv if needed, then ruff, mypy and the tests with their coverage gate
-# make test-all   the same with the full matrix of models, modes and devices: much longer
-# make test-releases   the test groups on the oldest and the newest transformers that are supported
+# make demo                  ask about three clips: tables, demo/report.json, demo/*.png
+# make test                  ruff, mypy and the tests that are not slow, with their coverage gate:
+#                            about 10 minutes on 2 cores
+# make test-all              the same with the slow tests, which are the full matrix of families,
+#                            methods, prompt shapes, decoding modes and devices: about 25 minutes
+#                            on 2 cores; a time table by folder follows
+# make test-releases         the test groups on the oldest and the newest supported transformers
 # make test-releases-quick   the 3-minute part of it that CI runs
-# make canary the newest of everything in a throw-away environment: five lines say what broke
-# make clean  remove all that the others made
-# make        set up .venv only
+# make canary                the newest of everything in a throw-away environment: five lines say
+#                            what broke
+# make clean                 remove all that the others made
+# make                       set up .venv only, which all others do first where it is missing
 
 # The first Python 3.11 or newer that is found; `make PYTHON=/path/to/python3.11` overrides.
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3 python; do \
@@ -40,11 +44,16 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/fastav demo --output demo
 
-test: TESTS := -m "not slow"
+test: WHAT := ruff, mypy and the tests that are not slow: about 10 minutes on 2 cores
+test-all: WHAT := ruff, mypy and all tests: about 25 minutes on 2 cores
+test: TESTS := -m "not slow" --dist loadfile
+# One slow test may take as long as a file of others: a process that is done takes tests of the rest.
+test-all: TESTS := -p tests.support.time_table --dist worksteal
 test test-all: $(READY)
+	@echo "$(WHAT)"
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --cov --cov-report=term
 
 test-releases-quick: QUICK := --quick
 test-releases test-releases-quick: $(READY)
