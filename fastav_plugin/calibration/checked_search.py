@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastav_plugin.calibration.data import PromptSource, Split
-from fastav_plugin.calibration.fidelity import Candidate, FidelitySearch, Tally
+from fastav_plugin.calibration.fidelity import (
+    Candidate,
+    Fidelity,
+    FidelitySearch,
+    Measure,
+    Tally,
+)
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.evaluation.sample_inputs import move_inputs
 
-Answers = list[dict[int, Any]]
+Answers = list[dict[int, Fidelity]]
 
 
 class CheckedSearch:
     """Finds the cheapest candidate within the limit that stays within it on other prompts too.
 
-    The cheapest of many is chosen for the very prompts that measure it, so what it measures there
-    says too little of others. It is measured again on the prompts of the check; where their mean
-    fails the limit, the next cheapest is tried. The more were rejected, the more the check is part
-    of the choice: how many is told with what it measured.
+    The cheapest of many is chosen by the prompts that measure it, so its KL there is optimistic.
+    It is measured again on the prompts of the check; if their mean exceeds the limit, the next
+    cheapest is tried. The more were rejected, the more the check is part of the choice, so their
+    number is reported with what it measured.
 
     Args:
         candidates: settings, in a fixed order.
@@ -28,6 +34,7 @@ class CheckedSearch:
         plan: the limit, and what is compared.
         answers: of the choice so far; added to.
         checks: of the check so far, by candidate; added to.
+        measure: compares configs with dense.
 
     Attributes:
         search: the choice.
@@ -43,9 +50,10 @@ class CheckedSearch:
         plan: CalibrationPlan,
         answers: Answers,
         checks: dict[int, Answers],
+        measure: Measure,
     ) -> None:
         self._source, self._parts, self._plan = source, parts, plan
-        self._checks = checks
+        self._checks, self._fidelity = checks, measure
         self.search = self._search(candidates, parts.fidelity, answers)
         self.chosen: int | None = None
         self.checked: Tally | None = None
@@ -58,7 +66,7 @@ class CheckedSearch:
             save: called after each prompt.
             tick: called for each prompt of both parts, measured now or before.
         """
-        # How many groups and checks there will be is not known: the last step is for the end.
+        # The number of groups and checks is not known in advance: the last tick is for the end.
         left = iter(range(len(self._parts.fidelity) + len(self._parts.check) - 1))
 
         def step(name: str) -> None:
@@ -85,7 +93,7 @@ class CheckedSearch:
     def _search(
         self, candidates: Sequence[Candidate], prompts: Sequence[int], answers: Answers
     ) -> FidelitySearch:
-        media = [self._source.media(index) for index in prompts]
+        media = [self._source.media[index] for index in prompts]
         search = FidelitySearch(candidates, media, self._plan.max_kl, full=self._plan.full)
         search.answers = answers
         return search
@@ -97,11 +105,12 @@ class CheckedSearch:
         model: Any,
         done: Callable[[str], None],
     ) -> None:
-        base: Mapping[str, Any] = {"method": self._plan.method, **self._plan.overrides}
         while (step := search.next_step()) is not None:
             number, indexes = step
             inputs = move_inputs(self._source.inputs(prompts[number]), model)
-            search.try_on(indexes, model, inputs, base, self._plan.tokens)
+            configs = [self._plan.config(**search.candidates[i].fields()) for i in indexes]
+            found = self._fidelity(model, inputs, configs, self._plan.tokens)
+            search.answers.append(dict(zip(indexes, found, strict=True)))
             done(f"{len(indexes)} of {len(self.search.candidates)} settings")
 
     def _check(self, index: int, model: Any, done: Callable[[str], None]) -> bool:

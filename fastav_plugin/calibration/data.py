@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample import ENDINGS, Sample, read_samples
@@ -21,32 +18,25 @@ from fastav_plugin.evaluation.sample_inputs import SampleInputs
 QUESTION_FILES = ("questions.jsonl", "questions.json", "questions.txt")
 
 
-class PromptSource(ABC):
-    """Questions about media, by number."""
+@dataclass
+class PromptSource:
+    """Questions about media, by number.
 
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many there are."""
+    Attributes:
+        media: of each question, equal for questions about the same media.
+        inputs: makes the inputs of generate() for one question, batch size 1, on the CPU;
+            ConfigError for a file that cannot be read.
+        digest: identifies the questions and their files.
+    """
 
-    @abstractmethod
-    def media(self, index: int) -> Hashable:
-        """Equal for questions about the same media."""
-
-    @abstractmethod
-    def inputs(self, index: int) -> dict[str, Any]:
-        """The inputs of generate() for one of them, batch size 1, on the CPU.
-
-        Raises:
-            ConfigError: a file that cannot be read.
-        """
-
-    @property
-    @abstractmethod
-    def digest(self) -> str:
-        """A name for the questions and their files."""
+    media: Sequence[Hashable]
+    inputs: Callable[[int], dict[str, Any]]
+    digest: str
 
 
-class FileSource(PromptSource):
+def file_source(
+    samples: Sequence[Sample], prepare: SampleInputs, reading: Mapping[str, Any]
+) -> PromptSource:
     """Questions about files.
 
     Args:
@@ -54,30 +44,12 @@ class FileSource(PromptSource):
         prepare: makes the inputs of one.
         reading: what `prepare` was made with, plain JSON data.
     """
-
-    def __init__(
-        self, samples: Sequence[Sample], prepare: SampleInputs, reading: Mapping[str, Any]
-    ) -> None:
-        self.samples = list(samples)
-        self._prepare = prepare
-        self._reading = dict(reading)
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    @override
-    def media(self, index: int) -> Hashable:
-        return *self.samples[index].files, self.samples[index].sound
-
-    @override
-    def inputs(self, index: int) -> dict[str, Any]:
-        return self._prepare(self.samples[index])
-
-    @property
-    @override
-    def digest(self) -> str:
-        told = [[s.question, s.sound, *(_size(file) for file in s.files)] for s in self.samples]
-        return digest_of([told, self._reading])
+    facts = [[s.question, s.sound, *(_size(file) for file in s.files)] for s in samples]
+    return PromptSource(
+        [(*sample.files, sample.sound) for sample in samples],
+        lambda index: prepare(samples[index]),
+        digest_of([facts, dict(reading)]),
+    )
 
 
 def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[str]]:
@@ -90,10 +62,10 @@ def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], lis
         media: folders that relative names are looked for in; without any, the file's own.
 
     Returns:
-        The samples, and what was wrong with rows that are none.
+        The samples, and what is wrong with the rows that cannot be used.
 
     Raises:
-        ConfigError: no such file, or no sample in it.
+        ConfigError: no such file, or no usable sample in it.
     """
     if path.is_dir():
         found = next((path / name for name in QUESTION_FILES if (path / name).is_file()), None)
@@ -109,7 +81,7 @@ def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], lis
         samples, wrong = read_samples(path, media)
         faults = [str(fault) for fault in wrong]
     if not samples:
-        first = f" The first fault: {faults[0]}" if faults else ""
+        first = f" The first problem: {faults[0]}" if faults else ""
         raise ConfigError(f"'{path}' holds no question about media.{first}")
     return samples, faults
 
@@ -122,7 +94,7 @@ class Split:
         rules: for the rollout that makes rules.
         fidelity: for the choice among settings.
         check: for measuring what was chosen.
-        disjoint: whether the first two are; the check is always apart from both.
+        disjoint: whether the first two are; the check always differs from both.
     """
 
     rules: list[int]
@@ -132,20 +104,22 @@ class Split:
 
 
 def draw(source: PromptSource, count: int, seed: int) -> Split:
-    """Draw samples, and split them in three: rules, choice and check.
+    """Draw samples and split them in three: rules, choice and check.
 
-    Samples about the same media stay together. Two media leave nothing for the check; one is all
-    there is for the rules and for the choice.
+    Samples about the same media stay together. Two media leave none for the check; a single one
+    serves both the rules and the choice.
 
     Args:
-        source: where from.
+        source: what to draw from.
         count: how many, at most.
         seed: of the draw.
     """
-    chosen = sorted(random.Random(seed).sample(range(len(source)), min(count, len(source))))
+    chosen = sorted(
+        random.Random(seed).sample(range(len(source.media)), min(count, len(source.media)))
+    )
     groups: dict[Hashable, list[int]] = {}
     for index in chosen:
-        groups.setdefault(source.media(index), []).append(index)
+        groups.setdefault(source.media[index], []).append(index)
     if len(groups) < 2:
         return Split(chosen, chosen, disjoint=False)
     order = list(groups.values())
@@ -153,7 +127,7 @@ def draw(source: PromptSource, count: int, seed: int) -> Split:
     number = min(3, len(order))
     parts: list[list[int]] = []
     for left in range(number, 0, -1):
-        # What is left, shared evenly, and a medium at least for each part that follows.
+        # An even share of what is left; each later part needs at least one of the media.
         share = sum(map(len, order)) / left
         part = order.pop()
         while len(order) >= left and (left == 1 or len(part) + len(order[-1]) / 2 <= share):
@@ -175,6 +149,6 @@ def _size(file: Path | None) -> tuple[str, int] | None:
     return None if file is None else (file.name, file.stat().st_size)
 
 
-def digest_of(told: Any) -> str:
-    """A name of 64 hexadecimal digits for plain JSON data."""
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+def digest_of(facts: Any) -> str:
+    """SHA-256 of plain JSON data."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

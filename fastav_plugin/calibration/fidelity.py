@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,9 +13,57 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import divergence
 from fastav_plugin.evaluation.bootstrap import Interval, bootstrap_mean
 
-#: What is known of one setting on one prompt: KL, agreement, share of FLOPs, mean tokens per
-#: layer, and whether anything was cut.
-Answer = tuple[float, float, float, float, bool]
+
+class Fidelity(NamedTuple):
+    """How one setting compares with dense on one prompt.
+
+    Attributes:
+        kl: mean KL(dense || pruned) over the compared tokens, in nats.
+        agreement: share of these tokens that are the most likely ones of both.
+        flops_ratio: prefill FLOPs as a share of dense.
+        tokens: mean tokens per layer.
+        cut: whether anything was cut.
+    """
+
+    kl: float
+    agreement: float
+    flops_ratio: float
+    tokens: float
+    cut: bool
+
+
+#: Measures some configs on the inputs of one prompt, over so many tokens of the dense answer.
+Measure = Callable[[Any, Mapping[str, Any], Sequence[FastAVConfig], int], list[Fidelity]]
+
+
+def measure_fidelity(
+    model: Any, inputs: Mapping[str, Any], configs: Sequence[FastAVConfig], tokens: int
+) -> list[Fidelity]:
+    """Compare configs with dense on one prompt, all fed the tokens of the dense answer.
+
+    Args:
+        model: in evaluation mode.
+        inputs: of generate(), batch size 1.
+        configs: what to compare.
+        tokens: how many tokens of the dense answer to compare.
+    """
+    run = run_once(model, inputs, max_new_tokens=tokens)
+    dense = torch.cat(run.logits).cpu()
+    found = []
+    for config in configs:
+        forced = run_once(model, inputs, config, forced=run.new_ids[0])
+        pruned, report = torch.cat(forced.logits).cpu(), forced.report(model, inputs)
+        counts = report.tokens_per_layer
+        found.append(
+            Fidelity(
+                divergence(dense, pruned) / len(dense),
+                float((dense.argmax(dim=1) == pruned.argmax(dim=1)).double().mean()),
+                report.flops_ratio,
+                sum(counts) / len(counts),
+                report.reason is None,
+            )
+        )
+    return found
 
 
 @dataclass(frozen=True)
@@ -52,10 +100,10 @@ class Tally:
         kl: mean KL(dense || pruned) in nats.
         kl_low: lower end of its bootstrap interval.
         kl_high: upper end.
-        agreement: share of tokens on which both are of one mind.
+        agreement: mean share of tokens that are the most likely ones of both.
         flops_ratio: mean prefill FLOPs as a share of dense.
         tokens: mean tokens per layer.
-        uncut: prompts of which nothing was cut.
+        uncut: prompts in which nothing was cut.
     """
 
     prompts: int
@@ -69,29 +117,30 @@ class Tally:
 
 
 class FidelitySearch:
-    """Tries candidates on prompt after prompt, until the cheapest within a limit is found.
+    """Decides what to measure next, until the cheapest candidate within a limit is found.
 
     KL is heavy-tailed: a few prompts decide the mean. So it is the upper end of the mean's
     bootstrap interval over whole groups that must stay within the limit.
 
     First every candidate is tried on a few prompts. Then groups of candidates, those of the fewest
     FLOPs on these first, are tried on all the others, until a group holds one that stays within
-    the limit. Where the few are not like the others, one of a later group may be cheaper.
-    KL is never negative, so a candidate whose sum has passed `max_kl` times all prompts has a mean
-    that can only fail, and is tried no more.
+    the limit. If the few prompts are not representative, a later group may hold a cheaper one.
+    KL is never negative, so a candidate whose sum exceeds `max_kl` times the number of prompts
+    must fail, and is not tried again.
 
     Args:
         candidates: settings, in a fixed order.
         groups: of each prompt; those of one group, the same media, are resampled together.
         max_kl: highest mean KL allowed, in nats, and upper end of its interval.
-        full: tries every candidate on every prompt.
+        full: whether to try every candidate on every prompt.
 
     Attributes:
-        answers: what was found in each step so far; give it those of an earlier run to go on.
-        rejected: candidates that are not to be chosen, whatever was found.
+        answers: by step, what was measured of each candidate tried; set it to those of an earlier
+            run to resume.
+        rejected: candidates that must not be chosen, whatever was measured.
     """
 
-    #: Prompts that every candidate is tried on, and how many candidates are tried on together.
+    #: Prompts that every candidate is tried on, and candidates in a group.
     SCREENING, GROUP = 8, 16
 
     def __init__(
@@ -103,7 +152,7 @@ class FidelitySearch:
         full: bool = False,
     ) -> None:
         self.candidates = list(candidates)
-        self.answers: list[dict[int, Answer]] = []
+        self.answers: list[dict[int, Fidelity]] = []
         self.rejected: set[int] = set()
         self.max_kl = max_kl
         self._groups = list(groups)
@@ -135,7 +184,7 @@ class FidelitySearch:
                 return None
         return None
 
-    def _own(self, index: int, stop: int | None = None) -> list[Answer]:
+    def _own(self, index: int, stop: int | None = None) -> list[Fidelity]:
         return [answers[index] for answers in self.answers[:stop] if index in answers]
 
     def _stands(self, index: int, stop: int | None = None) -> bool:
@@ -143,7 +192,7 @@ class FidelitySearch:
         return self._full or self._within(index, stop)
 
     def _within(self, index: int, stop: int | None = None) -> bool:
-        total = sum(answer[0] for answer in self._own(index, stop))
+        total = sum(answer.kl for answer in self._own(index, stop))
         return total <= self.max_kl * self._prompts
 
     def _passes(self, index: int) -> bool:
@@ -152,49 +201,15 @@ class FidelitySearch:
         return whole and self._within(index) and self._interval(index).high <= self.max_kl
 
     def _interval(self, index: int) -> Interval:
-        values = [answer[0] for answer in self._own(index)]
+        values = [answer.kl for answer in self._own(index)]
         return bootstrap_mean(values, self._groups[: len(values)])
 
     def _screened_flops(self, index: int) -> float:
         own = self._own(index, self._screening)
-        return sum(answer[2] for answer in own) / len(own)
-
-    def try_on(
-        self,
-        indexes: Sequence[int],
-        model: Any,
-        inputs: Mapping[str, Any],
-        base: Mapping[str, Any],
-        tokens: int,
-    ) -> None:
-        """Measure some candidates on one prompt.
-
-        Args:
-            indexes: of the candidates.
-            model: in evaluation mode.
-            inputs: of generate(), batch size 1.
-            base: other fields of FastAVConfig.
-            tokens: how many tokens of the dense answer to compare.
-        """
-        run = run_once(model, inputs, max_new_tokens=tokens)
-        dense, ids = torch.cat(run.logits).cpu(), run.new_ids[0]
-        found: dict[int, Answer] = {}
-        for index in indexes:
-            config = FastAVConfig(**{**base, **self.candidates[index].fields()})
-            run = run_once(model, inputs, config, forced=ids)
-            pruned, report = torch.cat(run.logits).cpu(), run.report(model, inputs)
-            counts = report.tokens_per_layer
-            found[index] = (
-                divergence(dense, pruned) / len(dense),
-                float((dense.argmax(dim=1) == pruned.argmax(dim=1)).double().mean()),
-                report.flops_ratio,
-                sum(counts) / len(counts),
-                report.reason is None,
-            )
-        self.answers.append(found)
+        return sum(answer.flops_ratio for answer in own) / len(own)
 
     def tally(self, index: int) -> Tally:
-        """What is known of one candidate."""
+        """Means of one candidate over the prompts it was tried on."""
         own = self._own(index)
         _, agreement, flops, tokens, cut = (sum(column) for column in zip(*own, strict=True))
         count, kl = len(own), self._interval(index)

@@ -11,9 +11,9 @@ from fastav_plugin import __version__
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.binding.model_identity import WeightSample, decoder_digest, decoder_sizes
-from fastav_plugin.calibration.checked_search import CheckedSearch
+from fastav_plugin.calibration.checked_search import Answers, CheckedSearch
 from fastav_plugin.calibration.data import PromptSource, draw
-from fastav_plugin.calibration.fidelity import Candidate
+from fastav_plugin.calibration.fidelity import Candidate, Fidelity, Measure, measure_fidelity
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import (
     RolloutObserver,
@@ -35,7 +35,7 @@ Tick = Callable[[str], None]
 
 
 def steps(plan: CalibrationPlan, source: PromptSource) -> int:
-    """Pieces of work that `calibrate` reports."""
+    """How often `calibrate` calls its `tick`."""
     parts = draw(source, plan.samples, plan.seed)
     return len(parts.rules) + len(parts.fidelity) + len(parts.check)
 
@@ -46,18 +46,20 @@ def calibrate(
     plan: CalibrationPlan,
     output: Path,
     tick: Tick = lambda name: None,
+    measure: Measure = measure_fidelity,
 ) -> Calibration:
     """Measure rollout and fidelity, and write the calibration file.
 
-    After every prompt all that was found so far is in `<output>.partial`, from which a run that was
-    killed goes on; the file is the same, byte for byte.
+    After every prompt the results so far are written to `<output>.partial`, from which a killed run
+    resumes; the final file is the same, byte for byte.
 
     Args:
         model: in evaluation mode.
         source: questions about media, not those the model is tested with.
         plan: what to do.
         output: the file to write.
-        tick: called after each prompt, now or in an earlier run.
+        tick: called after each prompt, measured now or in an earlier run.
+        measure: compares configs with dense on one prompt.
 
     Returns:
         The calibration that was written.
@@ -70,12 +72,12 @@ def calibrate(
     detach(model)
     run = _Run(model, source, plan, output)
     run.observe(tick)
-    run.search(tick)
+    run.search(tick, measure)
     return run.finish()
 
 
 class _Run:
-    """One calibration on its way."""
+    """One calibration in progress."""
 
     def __init__(
         self, model: Any, source: PromptSource, plan: CalibrationPlan, output: Path
@@ -91,10 +93,10 @@ class _Run:
         self._first_place = max(1, override.deepstack_layers(model.config))
         weights = WeightSample.of(layers)
         self._weights = weights.values
-        told = {"digest": decoder_digest(sizes, weights), "weights": weights.to_facts()}
+        identity = {"digest": decoder_digest(sizes, weights), "weights": weights.to_facts()}
         self._facts: dict[str, Any] = {
             "plugin_version": __version__,
-            "model": {**sizes, **told},
+            "model": {**sizes, **identity},
             **plan.observed(),
             "samples": {
                 "rule": len(parts.rules),
@@ -105,8 +107,8 @@ class _Run:
             },
         }
         self._profile = RolloutProfile()
-        self._answers: list[dict[int, Any]] = []
-        self._checks: dict[int, list[dict[int, Any]]] = {}
+        self._answers: Answers = []
+        self._checks: dict[int, Answers] = {}
         if self._partial.exists():
             self._continue()
 
@@ -121,7 +123,7 @@ class _Run:
         tensors = read_tensors(self._partial)
         sums = {name: tensor for name, tensor in tensors.items() if name != "model.weights"}
         self._profile = RolloutProfile(sums)
-        # The rollout serves any search; answers serve the same one only.
+        # The rollout serves any search, answers only the same one.
         if before["searched"] == _plain(self._plan.searched()):
             self._answers = _answers(before["answers"])
             self._checks = {int(i): _answers(found) for i, found in before["checks"].items()}
@@ -154,7 +156,7 @@ class _Run:
                 self._save()
             tick("rollout")
 
-    def search(self, tick: Tick) -> None:
+    def search(self, tick: Tick, measure: Measure) -> None:
         """Candidates on the prompts of the second part, the chosen one on the third."""
         self._layers = self._places()
         self._found = CheckedSearch(
@@ -164,6 +166,7 @@ class _Run:
             self._plan,
             self._answers,
             self._checks,
+            measure,
         )
         self._found.run(self._model, self._save, tick)
 
@@ -212,7 +215,7 @@ class _Run:
                 f"samples at {100 * best['flops_ratio']:.1f} % of the dense FLOPs; {rejected} that "
                 "stayed within it did not on the samples of the check. Allow more with "
                 "`--max-kl`, take more `--samples`, or try other layers (`--layer`), thresholds "
-                "or drop ratios; the rollout of the same samples need not be measured again."
+                "or drop ratios; the rollout of the same samples is not measured again."
             )
         middle = min(self._layers, key=lambda layer: (abs(layer - self._num_layers // 2), layer))
         facts = {
@@ -254,11 +257,11 @@ class _Run:
         }
 
 
-def _answers(found: list[dict[str, Any]]) -> list[dict[int, Any]]:
-    """As they were before they went through JSON."""
-    return [{int(index): tuple(values) for index, values in step.items()} for step in found]
+def _answers(found: list[dict[str, Any]]) -> Answers:
+    """As they were before they were written as JSON."""
+    return [{int(index): Fidelity(*values) for index, values in step.items()} for step in found]
 
 
 def _plain(value: Any) -> Any:
-    """As it would come back out of JSON."""
+    """As it is read back from JSON."""
     return json.loads(json.dumps(value))

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from fastav_plugin.calibration.data import FileSource, PromptSource, read_data
+from fastav_plugin.calibration.data import file_source, read_data
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import READ
 from fastav_plugin.calibration.run import calibrate, steps
@@ -18,7 +18,7 @@ from fastav_plugin.cli.options import JsonFlag, Ratios, Threads
 from fastav_plugin.cli.tables.calibration import print_calibration
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample_inputs import SampleInputs
-from fastav_plugin.lab.testbed.calibration_source import GeneratedSource
+from fastav_plugin.lab.testbed.calibration_source import generated_source
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.media.inputs import SOUND
 from fastav_plugin.model_overrides.own_models.registry import own_model
@@ -165,10 +165,10 @@ def run(
     loaded, processor = load(model or MODEL_PATH, dtype, device)
     reading: dict[str, Any] = {"fps": fps, "frames": frames, "sound": sound}
     prepare = SampleInputs(processor, own=own_model(loaded.config) is not None, **reading)
-    source: PromptSource = (
-        GeneratedSource(prepare, samples, seed)
+    source = (
+        generated_source(prepare, samples, seed)
         if data is None
-        else FileSource(found, prepare, reading)
+        else file_source(found, prepare, reading)
     )
     make_room(output)
     with progress("calibrate", steps(plan, source)) as tick:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
-from typing_extensions import override
 
 from fastav_plugin.calibration.data import PromptSource
 from fastav_plugin.calibration.plan import CalibrationPlan
@@ -25,28 +23,16 @@ class NoisySource(PromptSource):
 
     def __init__(self, processor: Any, count: int = 4) -> None:
         self._processor = processor
-        self._count = count
         self.asked: list[int] = []
+        media = [index // 2 for index in range(count)]
+        super().__init__(media, self._inputs, f"noise {count}")
 
-    def __len__(self) -> int:
-        return self._count
-
-    @override
-    def media(self, index: int) -> Hashable:
-        return index // 2
-
-    @override
-    def inputs(self, index: int) -> dict[str, Any]:
+    def _inputs(self, index: int) -> dict[str, Any]:
         self.asked.append(index)
         rng = np.random.default_rng(index // 2)
         frames = rng.integers(0, 255, (2 + 2 * (index // 2 % 3), 56, 112, 3), dtype=np.uint8)
         sound = rng.standard_normal(16_000, dtype=np.float32) / np.float32(8)
         return dict(prepare_inputs(self._processor, frames, sound, QUESTIONS[index % 2]))
-
-    @property
-    @override
-    def digest(self) -> str:
-        return f"noise {self._count}"
 
 
 def small_plan(**changes: Any) -> CalibrationPlan:

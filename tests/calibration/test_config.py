@@ -234,6 +234,7 @@ def test_weights_that_are_not_there_cannot_be_compared(calibration: Calibration)
     with torch.device("meta"):
         empty: Any = type(build_model())(build_config())
     attach(empty.eval(), FastAVConfig(calibration=calibration.path))
+    assert any(module._forward_pre_hooks for module in empty.modules()), "it is bound"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastav_plugin.calibration.fidelity import Candidate, FidelitySearch
+from fastav_plugin.calibration.fidelity import Candidate, Fidelity, FidelitySearch
 from fastav_plugin.evaluation.bootstrap import bootstrap_mean
 
 PROMPTS = 12
@@ -30,7 +30,7 @@ class Known(FidelitySearch):
                 break
             prompt, indexes = step
             assert all(len(self._own(index)) == prompt for index in indexes)
-            found = {i: (rows[i][1][prompt], 1.0, rows[i][0], 5.0, True) for i in indexes}
+            found = {i: Fidelity(rows[i][1][prompt], 1.0, rows[i][0], 5.0, True) for i in indexes}
             self.answers.append(found)
             tried += len(indexes)
         return tried

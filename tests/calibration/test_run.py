@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import torch
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig
 from fastav_plugin.calibration.data import draw
-from fastav_plugin.calibration.fidelity import FidelitySearch
+from fastav_plugin.calibration.fidelity import Fidelity, measure_fidelity
 from fastav_plugin.calibration.run import calibrate, steps
 from fastav_plugin.calibration_file import Calibration, read_calibration, read_tensors
 from fastav_plugin.evaluation.answers import divergence
 from tests.calibration.prompts import NoisySource, small_plan
 from tests.support.cache_names import passing
+
+#: What a calibration finds.
+FIELDS = ("global_layer", "global_rule", "fine_drop_ratio")
 
 
 def first_token(model: Any, inputs: Any, config: FastAVConfig | None) -> tuple[Any, Any]:
@@ -56,7 +60,7 @@ def test_every_candidate_is_what_generate_gives(
     rows = calibration.facts["candidates"]
     assert {row["global_layer"] for row in rows} == {3, 5}
     for row in rows[:: len(rows) // 4]:
-        fields = {k: row[k] for k in ("global_layer", "global_rule", "fine_drop_ratio")}
+        fields = {k: row[k] for k in FIELDS}
         found = []
         for index in fidelity:
             inputs = source.inputs(index)
@@ -84,7 +88,7 @@ def test_the_cheapest_within_the_limit_is_chosen(
     assert found.settings == {
         "method": "fastav",
         "min_media_tokens": 1,
-        **{name: best[name] for name in ("global_layer", "global_rule", "fine_drop_ratio")},
+        **{name: best[name] for name in FIELDS},
     }
     given_up = [row for row in found.facts["candidates"] if not row["complete"]]
     assert given_up
@@ -212,7 +216,7 @@ def test_samples_about_one_clip_stay_together(processor: Any) -> None:
             assert parts == [list(range(count)), list(range(count)), []]
             continue
         assert sorted(sum(parts, [])) == list(range(count))
-        media = [{source.media(index) for index in part} for part in parts]
+        media = [{source.media[index] for index in part} for part in parts]
         assert sum(map(len, media)) == len(set().union(*media))
         sizes = [len(part) for part in parts if part]
         assert max(sizes) - min(sizes) <= 2
@@ -252,59 +256,60 @@ def test_what_is_chosen_is_measured_on_samples_of_no_part(
 
 
 @pytest.mark.parametrize("after", [3, 5])
-def test_what_fails_the_check_gives_way_to_the_next(
-    monkeypatch: pytest.MonkeyPatch, model: Any, processor: Any, tmp_path: Path, after: int
+def test_if_a_setting_fails_the_check_the_next_one_is_tried(
+    model: Any, processor: Any, tmp_path: Path, after: int
 ) -> None:
     """The two cheapest settings are near dense on the samples of the choice alone."""
     source = NoisySource(processor, 8)
-    parts, measure = draw(source, 8, 0), FidelitySearch.try_on
-    spoiled: list[dict[str, Any]] = []
+    check = draw(source, 8, 0).check
+    failed: list[dict[str, Any]] = []
     measured, killed_after = 0, after
 
-    def try_on(self: FidelitySearch, indexes: Any, *arguments: Any) -> None:
+    def measure(
+        model: Any, inputs: Any, configs: Sequence[FastAVConfig], tokens: int
+    ) -> list[Fidelity]:
         nonlocal measured
         if measured == killed_after:
             raise Killed
         measured += 1
-        measure(self, indexes, *arguments)
-        if source.asked[-1] in parts.check:
-            (candidate,) = self.candidates
-            if candidate.fields() not in spoiled and len(spoiled) < 2:
-                spoiled.append(candidate.fields())
-            if candidate.fields() in spoiled:
-                self.answers[-1] = {0: (99.0, *self.answers[-1][0][1:])}
+        found = measure_fidelity(model, inputs, configs, tokens)
+        if source.asked[-1] in check:
+            (config,) = configs
+            fields = {name: config.to_dict()[name] for name in FIELDS}
+            if fields not in failed and len(failed) < 2:
+                failed.append(fields)
+            if fields in failed:
+                return [found[0]._replace(kl=99.0)]
+        return found
 
-    monkeypatch.setattr(FidelitySearch, "try_on", try_on)
     plan, path = small_plan(samples=8), tmp_path / "next.safetensors"
     with pytest.raises(Killed):
-        calibrate(model, source, plan, path)
+        calibrate(model, source, plan, path, measure=measure)
     killed_after = 10_000
     ticks: list[str] = []
-    found = calibrate(model, source, plan, path, ticks.append)
+    found = calibrate(model, source, plan, path, ticks.append, measure)
     assert len(ticks) == 8
     rows = sorted(found.facts["candidates"], key=lambda row: (row["flops_ratio"], row["kl"]))
-    cheapest = [{name: row[name] for name in spoiled[0]} for row in rows[:3]]
-    assert spoiled == cheapest[:2]
-    assert {name: found.settings[name] for name in spoiled[0]} == cheapest[2]
+    cheapest = [{name: row[name] for name in FIELDS} for row in rows[:3]]
+    assert failed == cheapest[:2]
+    assert {name: found.settings[name] for name in FIELDS} == cheapest[2]
     assert found.facts["check"]["rejected"] == 2
     assert found.facts["check"]["kl"] < 10
     assert "2 cheaper settings had failed there" in found.describe(found.settings)
-    whole = calibrate(model, source, plan, tmp_path / "whole.safetensors")
+    whole = calibrate(model, source, plan, tmp_path / "whole.safetensors", measure=measure)
     assert path.read_bytes() == Path(whole.path).read_bytes()
 
 
-def test_where_nothing_passes_the_check(
-    monkeypatch: pytest.MonkeyPatch, model: Any, processor: Any, tmp_path: Path
-) -> None:
+def test_if_nothing_passes_the_check(model: Any, processor: Any, tmp_path: Path) -> None:
     source = NoisySource(processor, 6)
-    check, measure = draw(source, 6, 0).check, FidelitySearch.try_on
+    check = draw(source, 6, 0).check
 
-    def try_on(self: FidelitySearch, indexes: Any, *arguments: Any) -> None:
-        measure(self, indexes, *arguments)
-        if source.asked[-1] in check:
-            self.answers[-1] = {0: (99.0, *self.answers[-1][0][1:])}
+    def measure(
+        model: Any, inputs: Any, configs: Sequence[FastAVConfig], tokens: int
+    ) -> list[Fidelity]:
+        found = measure_fidelity(model, inputs, configs, tokens)
+        return [one._replace(kl=99.0) for one in found] if source.asked[-1] in check else found
 
-    monkeypatch.setattr(FidelitySearch, "try_on", try_on)
-    plan = small_plan(samples=6, layers=(4,))
+    plan, path = small_plan(samples=6, layers=(4,)), tmp_path / "none.safetensors"
     with pytest.raises(ConfigError, match=r"did not on the samples of the check\."):
-        calibrate(model, source, plan, tmp_path / "none.safetensors")
+        calibrate(model, source, plan, path, measure=measure)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from typing_extensions import override
 
 from fastav_plugin.calibration.data import PromptSource, digest_of
 from fastav_plugin.errors import ConfigError, UnsupportedError
@@ -23,35 +21,25 @@ from fastav_plugin.lab.testbed.world import FIRST_TRAINING_SEED, sample_clip
 _SEEDS = 100_000
 
 
-class GeneratedSource(PromptSource):
+def generated_source(prepare: SampleInputs, count: int, seed: int = 0) -> PromptSource:
     """Questions about clips of the testbed's world, of the kind that its model was trained on.
 
-    Every clip is written as an mp4 file and read back. None is among those that `fastav eval`
-    asks about.
+    Every clip is written as an mp4 file and read back. `fastav eval` asks about none of them.
 
     Args:
         prepare: makes the inputs of a sample.
         count: how many clips, with one question each.
         seed: which ones.
+
+    Raises:
+        ConfigError: a count that is out of range.
     """
+    if not 0 < count <= _SEEDS:
+        raise ConfigError(f"The number of clips must lie in [1, {_SEEDS}], got {count}.")
+    first = FIRST_TRAINING_SEED + seed * _SEEDS
 
-    def __init__(self, prepare: SampleInputs, count: int, seed: int = 0) -> None:
-        if not 0 < count <= _SEEDS:
-            raise ConfigError(f"The number of clips must lie in [1, {_SEEDS}], got {count}.")
-        self._prepare = prepare
-        self._count = count
-        self._first = FIRST_TRAINING_SEED + seed * _SEEDS
-
-    def __len__(self) -> int:
-        return self._count
-
-    @override
-    def media(self, index: int) -> Hashable:
-        return index
-
-    @override
-    def inputs(self, index: int) -> dict[str, Any]:
-        clip = sample_clip(self._first + index)
+    def inputs(index: int) -> dict[str, Any]:
+        clip = sample_clip(first + index)
         (asked,) = training_questions(clip, np.random.default_rng((clip.seed, 7)), 1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.mp4"
@@ -61,9 +49,6 @@ class GeneratedSource(PromptSource):
                 raise UnsupportedError(
                     f"Making clips needs PyAV. {install_hint('media')}"
                 ) from error
-            return self._prepare(Sample(asked.text, video=path))
+            return prepare(Sample(asked.text, video=path))
 
-    @property
-    @override
-    def digest(self) -> str:
-        return digest_of(["generated", self._first, self._count])
+    return PromptSource(range(count), inputs, digest_of(["generated", first, count]))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fastav_plugin import FastAVCache, FastAVConfig
-from fastav_plugin.calibration.data import FileSource
+from fastav_plugin.calibration.data import file_source
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.run import calibrate
 from fastav_plugin.evaluation.sample import Sample
@@ -20,7 +20,7 @@ from tests.support.cache_names import passing
 def test_calibrate_and_generate(name: str, clips: dict[str, Path], tmp_path: Path) -> None:
     model = tiny.build(name)
     samples = [Sample("Why?", video=clips["three"]), Sample("Why?", video=clips["short"])]
-    source = FileSource(samples, SampleInputs(tiny.processor(name), own=True), {})
+    source = file_source(samples, SampleInputs(tiny.processor(name), own=True), {})
     plan = CalibrationPlan(
         samples=2,
         thresholds=(0.5,),
