@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.canary.checks import Check, Place, say
-from tests.support.command_line import Parser
+from tests.support.programs import Parser
 
 PROGRAM = "python -m tests.canary"
 DESCRIPTION = """\

@@ -19,7 +19,7 @@ from fastav_plugin.lab.bench.plan import BenchPlan, scale
 from fastav_plugin.lab.bench.shapes import SHAPES, draw_ids, find_shape, make_model
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.planning.dry_run import PromptSize
-from tests.support.python_path import with_checkout
+from tests.support.programs import with_checkout
 
 SMALL = ("bench", "--shape", "tiny", "--text", 20, "--video", 80, "--audio", 120, "--repeats", 2)
 

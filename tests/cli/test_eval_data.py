@@ -21,7 +21,7 @@ from fastav_plugin.evaluation.cider import cider_d
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from tests.evaluation.formats.media import FILES, write_media
 from tests.support.checkpoints import save_llava
-from tests.support.python_path import with_checkout
+from tests.support.programs import with_checkout
 
 pytestmark = pytest.mark.skipif(
     not (MODEL_PATH / "config.json").exists(), reason="no trained model here"

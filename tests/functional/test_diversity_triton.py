@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fastav_plugin.functional.diversity import _kernel, max_min_diversity
-from tests.support.python_path import with_checkout
+from tests.support.programs import with_checkout
 
 pytest.importorskip("triton")
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, FastAVConfig, FastAVError, LayerHook, LayerView, detach
+from tests.support.attentions import flash_model, flash_registered
 from tests.support.cache_names import passing
 from tests.support.cases import (
     METHODS,
@@ -22,7 +23,6 @@ from tests.support.cases import (
     rows_of,
 )
 from tests.support.families import FAMILIES
-from tests.support.flash_stand_in import flash_model, flash_registered
 from tests.support.model_types import require_repeated_prompts
 from tests.support.oracle import Run, dense_scores, held_rows, hidden, masked_dense, run
 from tests.support.prompts import Row, special

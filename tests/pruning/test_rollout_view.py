@@ -21,11 +21,10 @@ from fastav_plugin import (
 from fastav_plugin.hooks import ENTRANCE
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.pruning.rollout_view import Rollout
+from tests.support.attentions import flash_model, flash_registered, uncompiled_flex
 from tests.support.cases import assert_close, config_of, rows_of
 from tests.support.families import FAMILIES
 from tests.support.family_configs import LAYERS, hub, spread, text_config
-from tests.support.flash_stand_in import flash_model, flash_registered
-from tests.support.flex import uncompiled_flex
 from tests.support.oracle import STEPS, decoder_layers, dense_attention, held_rows, hidden, run
 from tests.support.prompts import PAD, Row
 from tests.support.turns import conversation, talk, turns_of

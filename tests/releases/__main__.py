@@ -15,7 +15,7 @@ from tests.releases.groups import GROUPS
 from tests.releases.run import Plan, run
 from tests.releases.table import as_json, lines
 from tests.releases.window import ROOT, window
-from tests.support.command_line import Parser
+from tests.support.programs import Parser
 
 PROGRAM = "python -m tests.releases"
 DESCRIPTION = """\

@@ -17,7 +17,7 @@ import pytest
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from tests.serving import ffmpeg
 from tests.serving.messages import Parts
-from tests.support.python_path import with_checkout
+from tests.support.programs import with_checkout
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from fastav_plugin.cli import main; main()", "serve")

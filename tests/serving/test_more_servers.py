@@ -22,7 +22,7 @@ from tests.serving.conftest import ROOT, Server
 from tests.serving.messages import Parts, ask, user
 from tests.serving.test_server import COLOUR, SOUND, expect, generate, local
 from tests.support.checkpoints import save_llava, save_t5
-from tests.support.python_path import with_checkout
+from tests.support.programs import with_checkout
 
 pytestmark = pytest.mark.slow
 Serve = Callable[..., Server]

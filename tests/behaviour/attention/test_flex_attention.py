@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, UnsupportedError, detach
+from tests.support.attentions import FLEX, FLEXIBLE, uncompiled_flex
 from tests.support.cache_names import passing
 from tests.support.cases import (
     METHODS,
@@ -22,7 +23,6 @@ from tests.support.cases import (
     rows_of,
 )
 from tests.support.families import FAMILIES, build
-from tests.support.flex import FLEX, FLEXIBLE, uncompiled_flex
 from tests.support.oracle import hidden, run
 from tests.support.prompts import Row, special
 

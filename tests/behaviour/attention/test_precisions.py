@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, detach
+from tests.support.attentions import FLEX, FLEXIBLE, uncompiled_flex
 from tests.support.cases import GLOBAL, config_of, keep_all_config, media_in, rows_of
 from tests.support.families import FAMILIES, build
 from tests.support.family_configs import LAYERS
-from tests.support.flex import FLEX, FLEXIBLE, uncompiled_flex
 from tests.support.oracle import Run, dense_scores, held_rows, masked_dense, run
 
 #: Mean error against float32 may exceed that of masked dense by this much; 0.92 to 1.11 was seen.

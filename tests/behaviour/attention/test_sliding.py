@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import FastAVCache, FastAVConfig, FastAVError, TokenMap, detach
+from tests.support.attentions import FLASH, FLEX, flash_registered, uncompiled_flex
 from tests.support.cases import assert_close
 from tests.support.families import map_of
 from tests.support.family_configs import hub, spread, text_config
 from tests.support.family_prompts import plain_text
-from tests.support.flash_stand_in import FLASH, flash_registered
-from tests.support.flex import FLEX, uncompiled_flex
 from tests.support.oracle import Run, held_rows, hidden, masked_dense, run
 from tests.support.prompts import PAD, Row, collate, lengthen, row, words
 

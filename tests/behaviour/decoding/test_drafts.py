@@ -20,10 +20,10 @@ from tests.support.cases import (
     prune,
     rows_of,
 )
+from tests.support.checkpoints import word_tokenizer
 from tests.support.families import FAMILIES, build
 from tests.support.oracle import hidden, run
 from tests.support.prompts import Row, special
-from tests.support.word_tokenizer import word_tokenizer
 
 each_family = pytest.mark.parametrize("name", FAMILIES)
 each_method = pytest.mark.parametrize("method", METHODS)

@@ -12,10 +12,10 @@ from transformers import TextIteratorStreamer, TextStreamer
 from fastav_plugin import FastAVCache, attach, detach
 from fastav_plugin.upstream.arguments import cache_in
 from tests.support.cases import config_of, pruned, rows_of
+from tests.support.checkpoints import word, word_tokenizer
 from tests.support.families import FAMILIES
 from tests.support.oracle import STEPS, run
 from tests.support.prompts import SUPPRESSED
-from tests.support.word_tokenizer import word, word_tokenizer
 
 each_name = pytest.mark.parametrize("name", ["llava", "qwen2_5_vl", "omni_interleaved", "gemma3"])
 METHOD = "fastav+divprune"

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, detach
+from tests.support.attentions import FLEX, flash_model, flash_registered, uncompiled_flex
 from tests.support.cases import METHODS, assert_close, config_of, keep_all_config
 from tests.support.families import FAMILIES
-from tests.support.flash_stand_in import flash_model, flash_registered
-from tests.support.flex import FLEX, uncompiled_flex
 from tests.support.oracle import STEPS, held_rows
 from tests.support.prompts import Row, row, words
 from tests.support.turns import conversation, masked_talk, talk, turns_of

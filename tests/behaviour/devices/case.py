@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tests.support.families import build
-from tests.support.python_path import with_checkout
+from tests.support.programs import with_checkout
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.behaviour.families.text_models import OTHERS
 from tests.support.cases import (
     assert_close,
     check_fine_cut,
@@ -17,7 +18,6 @@ from tests.support.cases import (
     rows_of,
     stock,
 )
-from tests.support.other_families import OTHERS
 
 #: Without torch's own attention for them.
 EAGER_ONLY = {"gemma2_text"}

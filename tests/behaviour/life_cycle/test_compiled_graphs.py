@@ -8,8 +8,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from fastav_plugin import FastAVCache, TokenMap, attach, detach
+from tests.behaviour.life_cycle.graphs import Graphs, breaks
 from tests.support.cache_names import passing
-from tests.support.graphs import Graphs, breaks
 from tests.support.small_models import config, generate, prompt, qwen2, tokens
 
 #: Dynamo may make GRAPHS graphs of one function here; prefill and a decoded token run twice as

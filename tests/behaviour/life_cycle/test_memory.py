@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.support.peak_memory import KV, LAYERS, OBSERVE, TOKENS
+from tests.behaviour.life_cycle.peak_memory import KV, LAYERS, OBSERVE, TOKENS
 
 needs_procfs = pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="reads Linux's high-water mark"
@@ -25,7 +25,7 @@ def peak(method: str, tokens: int = TOKENS) -> int:
         "-W",
         "ignore",
         "-m",
-        "tests.support.peak_memory",
+        "tests.behaviour.life_cycle.peak_memory",
         method,
         str(tokens),
     ]

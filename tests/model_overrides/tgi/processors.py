@@ -7,8 +7,8 @@ from typing import Any
 
 import transformers
 
+from tests.support.checkpoints import word, word_tokenizer
 from tests.support.prompts import AUDIO, IMAGE, VIDEO, VISION_END, VISION_START
-from tests.support.word_tokenizer import word, word_tokenizer
 
 hub: Any = transformers
 

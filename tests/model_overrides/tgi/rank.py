@@ -19,7 +19,7 @@ from fastav_plugin import FastAVError
 from fastav_plugin.model_overrides.tgi.models import get_model
 from tests.model_overrides.tgi import double
 from tests.model_overrides.tgi.served import Served, Shard, ask, picture
-from tests.support.word_tokenizer import word
+from tests.support.checkpoints import word
 
 WORDS = " ".join(word(token) for token in range(10, 19)) + " "
 

@@ -21,9 +21,9 @@ from tests.model_overrides.tgi.processors import PROCESSORS
 from tests.model_overrides.tgi.served import ask, picture
 from tests.support.cache_names import passing
 from tests.support.cases import config_of
+from tests.support.checkpoints import word
 from tests.support.families import KNOWN
 from tests.support.prompts import SUPPRESSED
-from tests.support.word_tokenizer import word
 
 # PaliGemma's processor makes numpy arrays of tensors in an old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

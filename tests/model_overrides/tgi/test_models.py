@@ -18,8 +18,8 @@ from fastav_plugin.model_overrides.tgi.launcher import Command
 from fastav_plugin.model_overrides.tgi.loading import Rank
 from tests.model_overrides.tgi.processors import PROCESSORS, tokenizer
 from tests.model_overrides.tgi.served import Served, Shard, ask
+from tests.support.checkpoints import word
 from tests.support.families import KNOWN
-from tests.support.word_tokenizer import word
 
 pytestmark = [pytest.mark.double, pytest.mark.usefixtures("tgi_double")]
 

@@ -21,7 +21,7 @@ from fastav_plugin.model_overrides.tgi import log as log_module
 from fastav_plugin.model_overrides.tgi import startup
 from fastav_plugin.model_overrides.tgi.startup import AfterImport, replace_get_model
 from tests.model_overrides.tgi.small_server import write_server
-from tests.support.python_path import with_checkout
+from tests.support.programs import with_checkout
 
 ROOT = Path(__file__).parents[3]
 

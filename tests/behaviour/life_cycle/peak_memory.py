@@ -1,4 +1,6 @@
-"""Peak memory of one prefill: `python -m tests.support.peak_memory METHOD [TOKENS]`, in bytes.
+"""Peak memory of one prefill, in bytes.
+
+`python -m tests.behaviour.life_cycle.peak_memory METHOD [TOKENS]`
 
 A process of its own each time: what is measured is the high-water mark of resident memory above
 what the model and the libraries take.

@@ -1,7 +1,8 @@
-"""A CPU stand-in for flash attention: its contract, with the mathematics of sdpa."""
+"""Flash and flex attention on a CPU: a stand-in for the one, torch's own reference of the other."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,6 +14,18 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from tests.support.families import FAMILIES, build
 
 FLASH = "flash_attention_2"
+FLEX = "flex_attention"
+
+#: Families whose classes in transformers take flex attention.
+FLEXIBLE = (
+    "llava",
+    "llava_next",
+    "llava_onevision",
+    "llava_next_video",
+    "gemma3",
+    "qwen2_text",
+    "llama_text",
+)
 
 
 def flash_stand_in(
@@ -26,7 +39,7 @@ def flash_stand_in(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Causal from the bottom right, over the keys that a 2-D mask leaves.
+    """Flash attention by its contract: causal from the bottom right, over what a 2-D mask leaves.
 
     The kernel is found by the config's name, and gaps in `position_ids` would split one sequence
     into several, so both are checked here.
@@ -73,3 +86,17 @@ def flash_model(name: str) -> Any:
     text = model.config.get_text_config(decoder=True)
     text._attn_implementation_internal = FLASH
     return model
+
+
+@contextmanager
+def uncompiled_flex() -> Iterator[None]:
+    """While inside, flex attention evaluates every mask rule as written.
+
+    Compiling it takes half a minute for each model on a CPU. The rules and the BlockMasks are
+    the same.
+    """
+    with warnings.catch_warnings(), torch.compiler.set_stance("force_eager"):
+        # Torch says that this is slow; transformers' way of compiling masks is deprecated.
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        warnings.filterwarnings("ignore", message="_compile flag on create_block_mask")
+        yield

@@ -1,9 +1,13 @@
-"""Options of the test programs; without torch, as some start before it is installed."""
+"""What test programs share; without torch, as some start before it is installed."""
 
 from __future__ import annotations
 
 import argparse
+import os
+from pathlib import Path
 from typing import NoReturn
+
+ROOT = Path(__file__).parents[2]
 
 
 class Parser(argparse.ArgumentParser):
@@ -19,3 +23,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def with_checkout() -> str:
+    """A PYTHONPATH: the checkout, then what it holds: the release under test may be there."""
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
