@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import typer
 from fastav_plugin.cli import app
 from fastav_plugin.evaluation.formats.registry import FORMATS
 from fastav_plugin.hooks import METHODS
-from tests.pages.markdown import PAGES, README
+from tests.pages.markdown import PAGES, README, ROOT
 
 LONGEST = 180
 
@@ -33,6 +34,16 @@ def test_the_methods_page_names_every_method() -> None:
 
 def test_the_evaluation_page_names_every_format() -> None:
     assert first_column("fastav_plugin/evaluation/README.md") == {"--format", *FORMATS}
+
+
+def test_the_tests_page_names_every_marker() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    lines = setup["tool:pytest"]["markers"].split("\n")
+    markers = {line.partition(":")[0] for line in lines if line}
+    shown = re.search(r"\| Marker \|.*?\n\n", PAGES["tests/README.md"].text, re.DOTALL)
+    assert shown is not None
+    assert set(re.findall(r"^\| `(\w+)` \|", shown[0], re.MULTILINE)) == markers
 
 
 def test_the_command_line_page_names_every_command() -> None:
