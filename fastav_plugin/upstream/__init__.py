@@ -1,4 +1,4 @@
-"""The border: the only place that names private or moving things of transformers and torch.
+"""The border: the only place that names private or changing names of transformers and torch.
 
 One function for each name that is no documented API: argument names of forwards, variables of
 generate(), attributes that begin with an underscore. A lookup that does not find what it expects

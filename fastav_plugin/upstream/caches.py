@@ -1,4 +1,4 @@
-"""The caches that generate() makes, and how they are told from those of a caller."""
+"""The caches that generate() makes, and what tells them from a caller's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How hooks and models meet torch.compile."""
+"""What torch.compile makes of hooks, and whether a model was compiled."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ _wrappers: set[CodeType] = set()
 
 
 def inlined_only(function: _Hook) -> _Hook:
-    """Let dynamo trace a hook together with the module around it, but not by itself.
+    """Let dynamo trace a hook with the module around it, but not as a frame of its own.
 
     Where only decoder layers are compiled, their hooks run before the compiled frames. Compiled as
     a frame of its own, a hook would be compiled again for every layer, up to dynamo's limit.
     `skip_wrappers` makes it so, before the first model is bound.
     """
-    by_itself: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    alone: Callable[..., Any] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
 
     def hook(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return function(*args, **kwargs)
-        return by_itself(*args, **kwargs)
+        return alone(*args, **kwargs)
 
     _wrappers.add(hook.__code__)
     return functools.update_wrapper(hook, function)  # type: ignore[return-value]
 
 
 def skip_wrappers() -> None:
-    """Tell dynamo not to compile by themselves our hooks, nor the wrapper of all forwards.
+    """Have dynamo compile neither our hooks nor the wrapper of all forwards as frames of their own.
 
     From transformers 5.24 on nearly every forward is wrapped by one function, for the cache's old
     name. Dynamo counts graphs by code: those of the head and of each kind of layer of a pruned
     prefill would add up to its limit at the second prompt, and decoding would go on uncompiled.
 
     Raises:
-        UnsupportedError: this torch cannot be told.
+        UnsupportedError: this torch has no such setting.
     """
     skip = getattr(_eval_frame(), "skip_code", None)
     if skip is None:

@@ -1,6 +1,6 @@
 """What the generate() call around a prefill knows: the only file that looks at its variables.
 
-transformers tells a model neither that its prompt comes in chunks nor, where the model has no
+A model does not see that its prompt comes in chunks nor, where the model has no
 `logits_to_keep`, how many drafted tokens follow the prompt. Both decide which tokens may be cut,
 so they are read from generate's own frames, once per prefill.
 """

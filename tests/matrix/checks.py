@@ -47,7 +47,7 @@ class Outcome:
     Attributes:
         methods: "all", "without scores", or "" if refused.
         reason: why it, or its scores, are refused.
-        error: largest difference to masked dense and to rows alone.
+        error: largest difference to masked dense and to batch rows alone.
         media: kinds of media that were in its prompts.
         layers: kinds of its decoder layers.
     """
@@ -144,7 +144,7 @@ def _text_only(name: str) -> None:
 
 
 def _masked_dense(name: str, shape: str, method: str, stock: Any) -> float:
-    """Largest difference to hiding the same rows, and to each row on its own."""
+    """Largest difference to hiding the same tokens, and to each batch row alone."""
     family = KNOWN[name]
     rows = getattr(family, shape)()
     result = prune(name, "sdpa", rows, config_of(name, method))
@@ -171,7 +171,7 @@ def _media_found(rows: Any, result: Any) -> None:
 
 
 def _alone(name: str, method: str, rows: Any, together: Any) -> float:
-    """Largest difference of a row to itself in a batch, where the stock model makes none."""
+    """Largest difference of a prompt alone to itself in a batch, where stock makes none."""
     family = KNOWN[name]
     model = family.model("sdpa")
     batch = run(model, family.batch(rows), forced=together.run.tokens)
@@ -180,7 +180,7 @@ def _alone(name: str, method: str, rows: Any, together: Any) -> float:
         forced = together.run.tokens[index : index + 1]
         single = run(model, family.batch([row]), forced=forced)
         if float((batch.logits[:, index : index + 1] - single.logits).abs().max()) > TOLERANCE:
-            continue  # HunYuan-VL numbers images over the batch, and turns their rows by it
+            continue  # HunYuan-VL numbers images over the batch, and rotates their tokens by it
         alone = prune(name, "sdpa", [row], config_of(name, method), forced=forced)
         off = (together.run.logits[:, index : index + 1] - alone.run.logits).abs().max()
         worst = max(worst, float(off))
@@ -190,7 +190,7 @@ def _alone(name: str, method: str, rows: Any, together: Any) -> float:
 
 
 def _eager(name: str, method: str) -> float:
-    """Largest difference to masked dense with eager attention, in rows of one length."""
+    """Largest difference to masked dense with eager attention, in prompts of one length."""
     rows = KNOWN[name].level()
     result = prune(name, "eager", rows, config_of(name, method))
     worst = float((result.run.logits - reference(name, "eager", rows, result).logits).abs().max())
@@ -202,7 +202,7 @@ def _eager(name: str, method: str) -> float:
 
 
 def _attached(name: str) -> None:
-    """An attached model prunes by itself, as with a FastAVCache."""
+    """An attached model prunes as with a FastAVCache."""
     family = KNOWN[name]
     model, rows = family.model("sdpa"), family.single()
     expected = prune(name, "sdpa", rows, config_of(name, "divprune"))

@@ -31,7 +31,7 @@ WRITTEN = {
     "qwen3_vl": "qwen3_vl",
 }
 
-#: The full models are served through their thinkers, for text.
+#: The full models run through their thinkers, for text.
 THINKERS = {
     "qwen2_5_omni": "qwen2_5_omni_thinker",
     "qwen3_omni_moe": "qwen3_omni_moe_thinker",

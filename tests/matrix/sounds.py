@@ -1,4 +1,4 @@
-"""Families that hear."""
+"""Families with audio."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs the matrix: one outcome for each model_type, or the failure that has to be mended."""
+"""Runs the matrix: one outcome for each model_type, or its failure."""
 
 from __future__ import annotations
 

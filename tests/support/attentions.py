@@ -61,7 +61,7 @@ def flash_stand_in(
         assert attention_mask.shape == (query.shape[0], keys), "flash takes 2-D masks"
         visible = visible & (attention_mask[:, None, None, :] != 0)
     groups = query.shape[1] // key.shape[1]
-    # A row that sees nothing gives zeros, as unpadding and padding again does.
+    # A query that sees nothing gives zeros, as unpadding and padding again does.
     weights = query @ key.repeat_interleave(groups, dim=1).transpose(2, 3)
     weights = weights * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     weights = weights.masked_fill(~visible, float("-inf")).softmax(dim=-1).nan_to_num(0.0)

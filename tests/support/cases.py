@@ -80,9 +80,9 @@ class Pruned:
 
     Attributes:
         run: logits and tokens.
-        held: bool [B, T] per layer, prompt rows held.
-        lengths: KV rows of each layer.
-        report: of all rows.
+        held: bool [B, T] per layer, prompt tokens held.
+        lengths: KV entries of each layer.
+        report: of all batch rows.
     """
 
     run: Run
@@ -110,7 +110,7 @@ def prune(
 
 
 def kv_lengths(cache: Any) -> list[int]:
-    """KV rows that each layer really holds."""
+    """KV entries that each layer really holds."""
     return [layer.keys.shape[2] for layer in cache.layers]
 
 
@@ -160,7 +160,7 @@ def assert_close(actual: Tensor, expected: Tensor) -> None:
 
 
 def held_of(result: Pruned, index: int, item: Row) -> list[list[int]]:
-    """Per layer the rows held of one prompt, counted from its first token."""
+    """Per layer the tokens held of one prompt, counted from its first token."""
     found = []
     for layer in result.held:
         assert not layer[index, : layer.shape[1] - len(item)].any()
@@ -173,7 +173,7 @@ def media_in(item: Row, rows: list[int]) -> list[int]:
 
 
 def check_fine_cut(name: str, items: list[Row], result: Pruned) -> None:
-    """Every fine cut of the matrix keeps the rows that eager attention scores best."""
+    """Every fine cut of the matrix keeps the tokens that eager attention scores best."""
     family = KNOWN[name]
     model = family.model("eager")
     detach(model)

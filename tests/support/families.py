@@ -68,21 +68,21 @@ class Family:
         return [self.rows()[0]]
 
     def ragged(self) -> list[Row]:
-        """Different media lengths, and one row without media."""
+        """Different media lengths, and one prompt without media."""
         return list(self.rows())
 
     def level(self) -> list[Row]:
-        """Rows of one length, so without padding, that hold different media."""
+        """Prompts of one length, so without padding, that hold different media."""
         long, short, _ = self.rows()
         return [long, lengthen(short, len(long))]
 
     def lopsided(self) -> list[Row]:
-        """A row with media and a longer one without: a cut leaves the batch as wide as it was."""
+        """A prompt with media and a longer one without: a cut leaves the batch width."""
         _, short, none = self.rows()
         return [short, lengthen(none, len(short) + 6)]
 
     def token_map(self, rows: list[Row]) -> TokenMap | None:
-        """The map a caller would pass; None where the override finds media by itself."""
+        """The map a caller would pass; None where the override finds the media."""
         return map_of(rows) if self.given_map else None
 
 

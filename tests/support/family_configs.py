@@ -32,7 +32,7 @@ hub: Any = transformers
 
 @torch.no_grad()
 def spread(model: nn.Module) -> None:
-    """Weights large enough that attention is peaked and every dropped row is missed."""
+    """Weights large enough that attention is peaked and every dropped token is missed."""
     for name, weight in sorted(model.named_parameters()):
         if "norm" in name and weight.dim() == 1:
             continue

@@ -25,7 +25,7 @@ def make_view(
     layer: int = 2,
     num_layers: int = 4,
 ) -> LayerView:
-    """A view in which every row that is not padding is alive."""
+    """A view in which every token that is not padding survives."""
     alive = modality != PAD
     if positions is None:
         positions = torch.arange(modality.shape[1]).expand_as(modality).masked_fill(~alive, -1)

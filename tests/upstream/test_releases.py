@@ -57,7 +57,7 @@ def test_the_readme_states_the_window() -> None:
 
 @pytest.fixture
 def unwarned(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """As in a process that was told of no release."""
+    """As in a process that has warned of no release."""
     monkeypatch.setattr(releases, "_warned", set())
     return monkeypatch
 

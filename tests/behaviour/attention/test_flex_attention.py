@@ -72,7 +72,7 @@ def test_flex_keep_all_is_bit_identical(name: str, how: str) -> None:
 @pytest.mark.usefixtures("_uncompiled")
 @pytest.mark.parametrize("name", ["qwen2_text", pytest.param("gemma3", marks=pytest.mark.slow)])
 def test_flex_beams_and_later_turns(name: str) -> None:
-    """Rows moved between beams, and several rows appended at once."""
+    """Batch rows moved between beams, and several tokens decoded at once."""
     items = rows_of(name, "ragged")
     inputs = FAMILIES[name].batch(items)
     config = config_of(name, "fastav+divprune")
@@ -106,7 +106,7 @@ def test_flex_beams_and_later_turns(name: str) -> None:
 
 @pytest.mark.usefixtures("_uncompiled")
 def test_flex_drafts() -> None:
-    """Scores are those of the prompt's last query, though drafted rows follow it."""
+    """Scores are those of the prompt's last query, though drafted tokens follow it."""
     config = config_of("qwen2_text", "fastav")
     # A prompt with a phrase twice, so that the lookup finds drafts.
     phrase = special(*range(21, 28))

@@ -92,7 +92,7 @@ def test_pruned_is_as_exact_as_masked_dense(name: str, attention: str, dtype: to
 
 @each_case
 def test_fine_cut_keeps_the_best_scores(name: str, attention: str, dtype: torch.dtype) -> None:
-    """A row dropped scored no more than one kept, but for what the dtype does to scores."""
+    """A token dropped scored no more than one kept, but for what the dtype does to scores."""
     items = rows_of(name, "ragged")
     inputs = FAMILIES[name].batch(items)
     with uncompiled_flex():

@@ -1,4 +1,4 @@
-"""DivPrune as published: survivors are numbered anew, as if the dropped rows had never been."""
+"""DivPrune as published: survivors are numbered anew, as if the dropped tokens had never been."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_renumbered_is_the_stock_model_on_the_survivors(name: str, shape: str, m
 @each_shape
 @each_name
 def test_renumbering_changes_only_positions(name: str, shape: str) -> None:
-    """The same rows survive, layer 0 sees them, and the answer differs from the original's."""
+    """The same tokens survive, layer 0 sees them, and the answer differs from the original's."""
     items = rows_of(name, shape)
     first = prune(name, "sdpa", items, config_of(name, "divprune"))
     second = prune(name, "sdpa", items, config_of(name, "divprune", positions="renumbered"))
@@ -105,7 +105,7 @@ def test_renumbering_changes_only_positions(name: str, shape: str) -> None:
 
 @pytest.mark.parametrize("name", PLAIN_ROTARY)
 def test_renumbered_later_turns_and_beams(name: str) -> None:
-    """Rows after the prompt go on where the survivors end, one by one or several at once."""
+    """Tokens after the prompt go on where the survivors end, one by one or several at once."""
     require_repeated_prompts(name)
     items = rows_of(name, "ragged")
     config = config_of(name, "divprune", positions="renumbered")

@@ -136,7 +136,7 @@ def test_flex_windows_see_original_positions(
 @pytest.mark.parametrize("window", [9, 72])
 @each_kind
 def test_keeping_all_of_a_sliding_model(kind: str, window: int, attention: str, shape: str) -> None:
-    """Bit-identical before the window moves; sliding layers keep their rows, so 1e-6 after."""
+    """Bit-identical before the window moves; sliding layers keep their tokens, so 1e-6 after."""
     model = _model(kind, window, attention)
     items = _rows(shape)
     expected = run(model, collate(items), steps=STEPS)
@@ -151,7 +151,7 @@ def test_keeping_all_of_a_sliding_model(kind: str, window: int, attention: str, 
 @each_config
 @each_kind
 def test_later_turns_slide_on(kind: str, method: str, window: int, turn: str) -> None:
-    """Several rows brought at once, each with a window of its own; media among them are cut."""
+    """Several input tokens at once, each with a window of its own; media among them are cut."""
     model = _model(kind, window)
     items = _rows("ragged")
     inputs = collate(items)
@@ -172,7 +172,7 @@ def test_later_turns_slide_on(kind: str, method: str, window: int, turn: str) ->
     finally:
         detach(model)
     held = held_rows(cache, cache.tokens.length)
-    # A dense cache of full-length layers: a sliding one would have forgotten rows in between.
+    # A dense cache of full-length layers: a sliding one would have forgotten tokens in between.
     with hidden(model, held):
         ids = later(first.output.sequences)
         dense = hub.DynamicCache(config=model.config)

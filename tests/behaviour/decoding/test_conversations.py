@@ -1,4 +1,4 @@
-"""Conversations served in turn, each with a cache of its own: none hears the others."""
+"""Conversations in turn, each with a cache of its own: none changes the others."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_direct_calls_of_two_prompts_in_turn(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "omni_interleaved"])
 def test_a_second_turn_with_beams(name: str) -> None:
-    """The cache then has a row per beam, and the prompts of the second turn a row per prompt."""
+    """The cache then has a batch row per beam, the prompts of the second turn one per prompt."""
     model = FAMILIES[name].model("sdpa")
     inputs = FAMILIES[name].batch(rows_of(name, "ragged"))
     other = FAMILIES[name].batch(rows_of(name, "single"))

@@ -52,7 +52,7 @@ def _widths(result: Pruned) -> list[int]:
 
 
 class _Forwards:
-    """Counts the rows of each forward of a model."""
+    """Counts the input tokens of each forward of a model."""
 
     def __init__(self, model: Any) -> None:
         self.rows: list[int] = []
@@ -222,7 +222,7 @@ def test_an_assistant_with_another_tokenizer() -> None:
 
 
 def test_sampling_with_an_assistant_with_another_tokenizer() -> None:
-    """transformers itself says other words each time here, so only the rows held are compared."""
+    """transformers itself says other words each time here, so only the tokens held are compared."""
     plain = _plain("llama_text", "sdpa", "fastav")
     settings = config_of("llama_text", "fastav")
     options: dict[str, Any] = {"do_sample": True, "steps": STEPS}

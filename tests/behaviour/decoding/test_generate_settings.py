@@ -57,7 +57,7 @@ def _own_loop(model: Any, input_ids: Tensor, logits_processor: Any, **rest: Any)
     return GenerateDecoderOnlyOutput(**made, **{output_name(): cache_in(output)})
 
 
-#: Settings by name, from the prompt's length; "expansion" says how many rows each prompt becomes.
+#: Settings by name, from the prompt's length; "expansion" says how many rows a prompt becomes.
 SETTINGS: dict[str, Callable[[int], dict[str, Any]]] = {
     "sampling": lambda length: {"do_sample": True, "temperature": 1.5, "top_k": 20},
     "sampling_by_mass": lambda length: {"do_sample": True, "top_p": 0.9, "min_p": 0.01},
@@ -178,7 +178,7 @@ def test_every_setting_in_full(name: str, shape: str, method: str, setting: str)
 @pytest.mark.parametrize("kept", [0, 1, 4])
 @pytest.mark.parametrize("name", ["llava", "gemma3"])
 def test_logits_to_keep(name: str, kept: int) -> None:
-    """More logits than one protect as many rows, and change nothing where none of them is media."""
+    """Logits protect as many tokens, and change nothing where none of these is media."""
     family = FAMILIES[name]
     model = family.model("sdpa")
     inputs = family.batch(rows_of(name, "ragged"))

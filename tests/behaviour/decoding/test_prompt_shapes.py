@@ -75,7 +75,7 @@ def test_without_an_attention_mask(name: str) -> None:
 
 @each_family
 def test_a_row_that_stops_early(name: str) -> None:
-    """Its padding is generated along with the other rows' answers."""
+    """Its padding is generated along with the answers of the other batch rows."""
     family = FAMILIES[name]
     model = family.model("sdpa")
     items = rows_of(name, "ragged")

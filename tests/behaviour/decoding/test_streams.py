@@ -62,7 +62,7 @@ def test_a_text_streamer(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("attached", [False, True])
 @each_name
 def test_a_stop_string(name: str, attached: bool) -> None:
-    """The first row's second word ends that row; the others go on."""
+    """The second word of the first batch row ends that row; the others go on."""
     family = FAMILIES[name]
     model = family.model("sdpa")
     inputs = family.batch(rows_of(name, "ragged"))
@@ -70,7 +70,7 @@ def test_a_stop_string(name: str, attached: bool) -> None:
     options: dict[str, Any] = {
         "stop_strings": [word(int(expected[0, 1]))],
         "tokenizer": word_tokenizer(),
-        "eos_token_id": SUPPRESSED[-1],  # never said, but without one no row is padded
+        "eos_token_id": SUPPRESSED[-1],  # never said, but without one no batch row is padded
     }
     config = config_of(name, METHOD)
     try:

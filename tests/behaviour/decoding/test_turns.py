@@ -123,7 +123,7 @@ def test_padding_amid_the_conversation(name: str, ended: str, attention: str, me
     ],
 )
 def test_under_flex_attention(name: str, shape: str, method: str) -> None:
-    """A BlockMask from the rows of a turn to what each layer holds of the earlier ones."""
+    """A BlockMask from the tokens of a turn to what each layer holds of the earlier ones."""
     turns = turns_of(name, shape)
     cache = FastAVCache(config_of(name, method))
     with uncompiled_flex():
@@ -177,7 +177,7 @@ def test_media_after_a_prefix_of_words(name: str, method: str) -> None:
 
 @each_case
 def test_a_question_about_earlier_media(name: str, method: str) -> None:
-    """Words alone: nothing is cut, and each layer answers from what it holds."""
+    """A text-only turn: nothing is cut, and each layer answers from what it holds."""
     long, _, _ = FAMILIES[name].rows()
     cache = FastAVCache(config_of(name, method))
     model = FAMILIES[name].model()

@@ -103,7 +103,7 @@ def test_a_map_that_does_not_fit_the_conversation_is_refused() -> None:
 
 
 def test_taking_a_turn_back() -> None:
-    """Decoded rows go; pruned rows cannot, and then nothing has changed."""
+    """Decoded tokens go; pruned ones cannot, and then nothing has changed."""
     turns = turns_of("llava", "single")
     model = FAMILIES["llava"].model()
     cache = FastAVCache(config_of("llava", "fastav"))

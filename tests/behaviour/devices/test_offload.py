@@ -1,4 +1,4 @@
-"""Weights that accelerate keeps elsewhere and brings in for each call: nothing may notice."""
+"""Weights that accelerate keeps elsewhere and loads for each call change no token."""
 
 import importlib.util
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Heads spread over two processes: the same rows on every rank, the tokens of one process."""
+"""Heads spread over two processes: the same cuts on every rank, the answer of one process."""
 
 from pathlib import Path
 from typing import Any

@@ -28,7 +28,7 @@ Models = dict[tuple[str, str], Any]
 
 
 class Dice(LayerHook):
-    """Keeps rows at random, on every rank other ones."""
+    """Keeps tokens at random, on every rank other ones."""
 
     name = "test_dice"
 

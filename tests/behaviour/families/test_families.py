@@ -54,7 +54,7 @@ def test_pruned_equals_masked_dense(name: str, attention: str, shape: str, metho
 @each_method
 @each_family
 def test_the_matrix_would_notice_dense(name: str, method: str) -> None:
-    """The first row of each case loses so much that a dense answer is far off."""
+    """The first batch row of each case loses so much that a dense answer is far off."""
     first = pruned(name, "sdpa", "ragged", method).run.logits[0, 0]
     dense = stock(name, "sdpa", "ragged").logits[0, 0]
     assert (first - dense).abs().max() > 0.05

@@ -1,4 +1,4 @@
-"""Hooks of the user's own, at every place where a cut can be made."""
+"""Hooks of the user's own, at every layer where a cut can be made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENTRANCE = -1
 
 
 class DropEvery(LayerHook):
-    """Drops the media rows whose position leaves a remainder; wants to drop text as well."""
+    """Drops the media tokens whose position leaves a remainder; wants to drop text as well."""
 
     name = "test_drop_every"
 
@@ -33,7 +33,7 @@ class DropEvery(LayerHook):
 
 
 class DropAll(DropEvery):
-    """Wants to drop every row."""
+    """Wants to drop every token."""
 
     name = "test_drop_all"
 

@@ -10,7 +10,7 @@ from tests.matrix.classes import CLASSES
 from tests.matrix.sweep import find_outcome, refused_configuration, sweep
 from tests.matrix.table import README, classes_in, reason, section, summary, table, work_row
 
-#: Families that no other test knows, one of each override: image words, rows with kinds, wide and
+#: Families that no other test knows, one of each override: image words, tokens with types, wide and
 #: narrow heads, videos as images, latent attention, pooled patches, towers called by the text
 #: model, sound alone, deepstack with sound.
 QUICK = (

@@ -1,4 +1,4 @@
-"""Text models without an override of their own: served by the generic one, after its probe."""
+"""Text models without an override of their own: they take the generic one, after its probe."""
 
 from __future__ import annotations
 

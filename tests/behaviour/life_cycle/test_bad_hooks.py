@@ -14,7 +14,7 @@ IDS = prompt()
 
 
 class Custom(LayerHook):
-    """Answers whatever it is told to."""
+    """Returns whatever it was made with."""
 
     name: ClassVar[str] = "custom"
 

@@ -23,7 +23,7 @@ IDS = prompt()
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
     _reset()
-    # Past its limit dynamo runs a function uncompiled, which no graph break tells.
+    # Past its limit dynamo runs a function uncompiled, which no graph break shows.
     with torch._dynamo.config.patch(recompile_limit=GRAPHS, fail_on_recompile_limit_hit=True):
         yield
     _reset()
@@ -74,7 +74,7 @@ def assert_same(one: Any, two: Any) -> None:
     ("way", "dynamic"), [(whole, None), slow(whole, True), slow(forward, None)]
 )
 def test_a_decoded_token_is_one_graph(way: Any, dynamic: bool | None) -> None:
-    """As of the stock model: no break at a hook, at an append, or between layers."""
+    """As of the stock model: no break at a hook, at a cache update, or between layers."""
     stock, pruned = Graphs(), Graphs()
     model = qwen2()
     way(model, stock, dynamic=dynamic)

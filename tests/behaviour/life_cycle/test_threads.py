@@ -48,7 +48,7 @@ def together(*jobs: Callable[[], Any]) -> list[Any]:
 
 
 def request(model: Any, number: int) -> Any:
-    """One request of its own kind: its prompt, and its place of the global cut."""
+    """One request unlike the others: its prompt, and the layer of its global cut."""
     return generate(model, PROMPTS[number], FastAVCache(kind(number), tokens()))
 
 
