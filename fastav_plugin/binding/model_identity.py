@@ -1,10 +1,9 @@
-"""What tells one model from another: the sizes of its decoder and a sample of its weights.
+"""The identity of a model: the sizes of its decoder and a sample of its weights.
 
-The same weights are the same model in any precision and on any device; quantized matrices cannot
-be compared, the norms between them can. Other weights are another model, a fine-tune and an
-adapter included: what was measured on the one was not measured on the other. Only the decoder
-layers are looked at: other towers, projectors, embeddings or heads before and after the same
-layers go unnoticed.
+The same weights are the same model in any precision and on any device; quantized matrices are not
+compared, the norms between them are. Other weights are another model, also after fine-tuning or
+with a LoRA adapter: a calibration of one says nothing about the other. Only the decoder layers are
+compared: other encoders, projectors, embeddings or LM heads go unnoticed.
 """
 
 from __future__ import annotations
@@ -42,6 +41,9 @@ def decoder_sizes(text_config: Any) -> dict[str, Any]:
 class WeightSample:
     """A few values of every floating-point parameter of the decoder layers.
 
+    A sample and no hash: hashing 7B parameters at each attach takes too long, and a cast to another
+    precision must still be the same model.
+
     Attributes:
         names: of the parameters, each with the number of its layer.
         shapes: of the parameters.
@@ -56,7 +58,7 @@ class WeightSample:
 
     @classmethod
     def of(cls, layers: Sequence[nn.Module]) -> WeightSample:
-        """Take the sample of a model's decoder layers; weights that are not there are left out."""
+        """Take the sample of a model's decoder layers; weights on the meta device are left out."""
         names, shapes, dtypes, taken = [], [], [], []
         for index, layer in enumerate(layers):
             for name, parameter in layer.named_parameters():
@@ -79,7 +81,7 @@ class WeightSample:
 
     @property
     def adapted(self) -> bool:
-        """Whether an adapter lies on some layer."""
+        """Whether some layer has a LoRA adapter."""
         return any(_ADAPTED in name for name in self.names)
 
     def to_facts(self) -> dict[str, Any]:
@@ -92,7 +94,7 @@ class WeightSample:
         return cls(facts["names"], facts["shapes"], values, facts["dtypes"])
 
     def difference(self, other: WeightSample) -> str | None:
-        """Why another sample is of another model; None where nothing says so."""
+        """Why another sample is of another model; None if nothing differs."""
         if self.adapted != other.adapted:
             return "only one of the two models has a LoRA adapter"
         at = {name: index for index, name in enumerate(self.names)}
@@ -111,28 +113,27 @@ class WeightSample:
 
 
 def decoder_digest(sizes: Mapping[str, Any], weights: WeightSample) -> str:
-    """A name of 64 hexadecimal digits for a model in one precision."""
-    told = json.dumps([sizes, weights.to_facts(), weights.values.tolist()], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    """SHA-256 of a decoder's sizes and weight sample, in one precision."""
+    facts = json.dumps([sizes, weights.to_facts(), weights.values.tolist()], sort_keys=True)
+    return hashlib.sha256(facts.encode()).hexdigest()
 
 
-#: First decoder layers of models, and what they were found to be the same model as: digests, each
-#: with the parameters' versions at that time.
+#: By the first decoder layer of a model, the digests it was found to match, each with the
+#: versions that its parameters had then.
 _known: weakref.WeakKeyDictionary[nn.Module, dict[str, int]] = weakref.WeakKeyDictionary()
 
 
 def is_known(layers: Sequence[nn.Module], digest: str) -> bool:
-    """Whether `remember` was called for these layers: their weights need no second reading.
+    """Whether `remember` was called for these layers and no weight has changed since.
 
-    Not so if torch counted a change of a weight since then; one made through `.data` is not
-    counted.
+    torch does not count changes made through `.data`.
     """
     found = _known.get(layers[0], {}).get(digest)
     return found is not None and found == _versions(layers)
 
 
 def remember(layers: Sequence[nn.Module], digest: str) -> None:
-    """Take note that these layers are the model of a digest."""
+    """Note that these layers match a digest."""
     _known.setdefault(layers[0], {})[digest] = _versions(layers)
 
 

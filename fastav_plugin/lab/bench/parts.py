@@ -25,6 +25,7 @@ from fastav_plugin.functional.diversity import max_min_diversity, pick_in_groups
 from fastav_plugin.functional.rollout import rollout_row
 from fastav_plugin.functional.scores import query_scores
 from fastav_plugin.lab.bench.clock import forget_peak_memory, machine, peak_memory
+from fastav_plugin.lab.bench.peers import published_selection
 from fastav_plugin.lab.bench.shapes import DTYPES
 
 PARTS = ("selection", "rollout", "scoring")
@@ -119,24 +120,6 @@ def run_parts(sizes: Sizes, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     return dataclasses.asdict(sizes) | {"machine": machine(), "versions": found}
 
 
-def published_selection(features: Tensor, count: int) -> Tensor:
-    """Max-min diversity as DivPrune's paper states it: int64 [count] of float32 [M, d].
-
-    At each step the distances of all rows to every pick so far are gathered: O(count^2 M).
-    """
-    units = features / features.norm(dim=1, keepdim=True)
-    distances = 1 - units @ units.T
-    picks = torch.empty(count, dtype=torch.int64)
-    for step in range(count):
-        if step == 0:
-            # The nearest row of all is the row itself.
-            height = distances.topk(2, dim=0, largest=False).values[1]
-        else:
-            height = distances.index_select(0, picks[:step]).amin(dim=0)
-        picks[step] = height.argmax()
-    return picks
-
-
 def explicit_rollout(row: Tensor, queries: Sequence[Tensor], keys: Sequence[Tensor]) -> Tensor:
     """`row @ R` by the n x n attention of each layer: float32 [n] of [n], [H, n, D], [G, n, D]."""
     length = len(row)
@@ -187,7 +170,7 @@ def _selections(sizes: Sizes) -> list[Timing]:
     places = torch.arange(number * sizes.window).view(number, sizes.window)
     valid = places < sizes.rows
     groups = places.clamp(max=sizes.rows - 1)
-    # The windows share the picks so that the first n of them keep what one of their rows would.
+    # The picks are shared so that the first n windows keep their share of all picks.
     ends = [min(sizes.window * end, sizes.rows) for end in range(number + 1)]
     quotas = torch.tensor([round(sizes.keep * end / sizes.rows) for end in ends]).diff()
     most = int(quotas.max())

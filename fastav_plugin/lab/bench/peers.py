@@ -1,6 +1,6 @@
-"""Methods as their authors' programs run them, to time ours beside.
+"""Methods as their authors' programs run them, to compare their time with ours.
 
-Only the cost is theirs: the same rows are kept by ours, so the rest of the prefill is alike.
+Only the cost differs: the same tokens are kept, so the rest of the prefill is the same.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from transformers.cache_utils import DynamicCache
 from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.hooks.base import LayerHookList, LayerView, method_hooks
-from fastav_plugin.hooks.div_prune import DivPrune
+from fastav_plugin.functional.top_k import counts_of
+from fastav_plugin.hooks.base import LayerView
+from fastav_plugin.hooks.registry import LayerHookList, method_hooks
+from fastav_plugin.hooks.divprune import DivPrune
 from fastav_plugin.hooks.ratio_pruning import media_and_ratios
-from fastav_plugin.lab.bench.parts import published_selection
 from fastav_plugin.upstream.arguments import cache_argument
 from fastav_plugin.upstream.attention import rename
 
@@ -31,16 +32,34 @@ AS_PUBLISHED = "as published"
 _LAYER_TWICE = 1  # FastV reads the attention of layer K - 1 with K = 2
 
 
+def published_selection(features: Tensor, count: int) -> Tensor:
+    """Max-min diversity as DivPrune's paper states it: int64 [count] of float32 [M, d].
+
+    At each step the distances of all candidates to every pick so far are gathered: O(count^2 M).
+    """
+    units = features / features.norm(dim=1, keepdim=True)
+    distances = 1 - units @ units.T
+    picks = torch.empty(count, dtype=torch.int64)
+    for step in range(count):
+        if step == 0:
+            # The nearest candidate of all is the candidate itself.
+            height = distances.topk(2, dim=0, largest=False).values[1]
+        else:
+            height = distances.index_select(0, picks[:step]).amin(dim=0)
+        picks[step] = height.argmax()
+    return picks
+
+
 class PublishedDivPrune(DivPrune):
-    """DivPrune with its loop as published: step i gathers i rows of the matrix of distances."""
+    """DivPrune with its loop as published: step i gathers i rows of the distance matrix."""
 
     @override
     def __call__(self, view: LayerView) -> Tensor:
         keep = torch.ones_like(view.alive)
         for kind, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
-            for sample, rows in enumerate(kind):
-                candidates = rows.nonzero().squeeze(1)
-                count = max(1, round(ratio * len(candidates)))
+            for sample, mask in enumerate(kind):
+                candidates = mask.nonzero().squeeze(1)
+                count = int(counts_of(mask.sum(), ratio))
                 if count >= len(candidates):
                     continue
                 features = view.hidden_states[sample, candidates]
@@ -71,10 +90,10 @@ def run_layer_twice(model: nn.Module) -> RemovableHandle:
 
     def again(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden: Tensor = args[0] if args else kwargs["hidden_states"]
-        rows = hidden.shape[1]
-        if rows == 1:
+        tokens = hidden.shape[1]
+        if tokens == 1:
             return
-        mask = hidden.new_full((rows, rows), torch.finfo(hidden.dtype).min).triu(1)
+        mask = hidden.new_full((tokens, tokens), torch.finfo(hidden.dtype).min).triu(1)
         fused = module.self_attn.config
         module.self_attn.config = copy.copy(fused)
         rename(module.self_attn.config, "eager")

@@ -204,7 +204,8 @@ def test_avhbench_in_both_namings(media: Path) -> None:
             names.append(question.task)
             caption = question.task == "AV Captioning"
             assert question.rule == ("cider-d" if caption else "yes-no")
-            assert caption or question.right in {("yes",), ("no",)}
+            yes_or_no = question.right in {("yes",), ("no",)}
+            assert yes_or_no != caption, question.right
             sample = found.samples[question.key]
             assert (sample.video is None) == (question.task == SOUND_ALONE)
             assert (sample.audio is None) == (question.task != SOUND_ALONE)

@@ -18,10 +18,10 @@ from fastav_plugin.functional.scores import query_scores
 from fastav_plugin.lab.bench import parts as bench_parts
 from fastav_plugin.lab.bench.parts import (
     explicit_rollout,
-    published_selection,
     spread_of,
     upcast_scores,
 )
+from fastav_plugin.lab.bench.peers import published_selection
 from tests.hooks.test_divprune import GOLDEN, check_rule
 
 needs_procfs = pytest.mark.skipif(

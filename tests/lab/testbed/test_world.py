@@ -9,12 +9,12 @@ from fastav_plugin.lab.testbed.picture import cover, frame_times, render_frames
 from fastav_plugin.lab.testbed.sound import presence, render_waveform
 from fastav_plugin.lab.testbed.tasks import CHANCE, TASKS, ask, held_out_items, training_questions
 from fastav_plugin.lab.testbed.world import (
-    SAMPLE_RATE,
     SOUNDS,
     Difficulty,
     is_held_out,
     sample_clip,
 )
+from fastav_plugin.media.sound import SAMPLE_RATE
 
 
 def _has_held_out(seed: int, difficulty: Difficulty) -> bool:
