@@ -25,7 +25,7 @@ from fastav_plugin.binding.checks import (
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
 from fastav_plugin.planning.budget import Budget, fit_budget
 from fastav_plugin.report import PruningReport

@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 from fastav_plugin.binding.discovery import Pending
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
-from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.pruning.batching import join_states, keep_rows
 from fastav_plugin.pruning.request import State
 from fastav_plugin.report import PruningReport, make_report

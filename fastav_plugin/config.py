@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -18,12 +17,9 @@ from typing import Any, ClassVar
 
 from fastav_plugin.calibration_file import read_calibration
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.global_rule import rules_by_modality
 
 CONFIG_NAME = "fastav_config.json"
-MEDIA = ("image", "video", "audio")
-
-#: "all", "first 10 tokens", "first 4 frames", "below 750"
-_RULE = re.compile(r"all|first \d+ (?:tokens|frames)|below \d+")
 
 #: Set by the binding room: fills the defaults of one model into a config and checks its names.
 #: Its third argument is what a budget asks for: target, prompt, fields given; or None.
@@ -106,12 +102,11 @@ class FastAVConfig:
                     object.__setattr__(self, name, value)
         if not isinstance(self.method, str) or not self.method:
             raise ConfigError(f"`method` must be a name such as 'fastav', got {self.method!r}.")
-        _check_integer("global_layer", self.global_layer, minimum=1, optional=True)
-        _check_integer("min_media_tokens", self.min_media_tokens, minimum=0)
-        _check_ratio("fine_drop_ratio", self.fine_drop_ratio, "[0, 1)")
-        _check_ratio("visual_keep_ratio", self.visual_keep_ratio, "(0, 1]")
-        if self.audio_keep_ratio is not None:
-            _check_ratio("audio_keep_ratio", self.audio_keep_ratio, "(0, 1]")
+        check_integer("global_layer", self.global_layer, minimum=1, optional=True)
+        check_integer("min_media_tokens", self.min_media_tokens, minimum=0)
+        check_ratio("fine_drop_ratio", self.fine_drop_ratio, "[0, 1)")
+        check_ratio("visual_keep_ratio", self.visual_keep_ratio, "(0, 1]")
+        check_ratio("audio_keep_ratio", self.audio_keep_ratio, "(0, 1]", optional=True)
         if self.positions not in ("original", "renumbered"):
             raise ConfigError(
                 f"`positions` must be 'original' or 'renumbered', got {self.positions!r}."
@@ -122,27 +117,17 @@ class FastAVConfig:
             )
         if isinstance(self.global_rule, Mapping):
             object.__setattr__(self, "global_rule", dict(self.global_rule))
-        self._check_rule()
-
-    def _check_rule(self) -> None:
-        rules = self.rules() if self.global_rule is not None else {}
-        for modality, rule in rules.items():
-            if modality not in MEDIA:
-                raise ConfigError(f"`global_rule` knows {list(MEDIA)}, got {modality!r}.")
-            if not isinstance(rule, str) or not _RULE.fullmatch(rule):
-                raise ConfigError(
-                    f"`global_rule` for {modality} must be 'all', 'first N tokens', "
-                    f"'first N frames' or 'below N', got {rule!r}."
-                )
+        self.rules()
 
     def rules(self) -> dict[str, str]:
-        """The global cut's rule of each media modality."""
-        rule = self.global_rule
-        if rule is None:
+        """The global cut's rule of each media modality; empty for the model family's default.
+
+        Raises:
+            ConfigError: a modality or a rule that there is not.
+        """
+        if self.global_rule is None:
             return {}
-        if isinstance(rule, Mapping):
-            return {"image": "all", "video": "all", "audio": "all", **rule}
-        return dict.fromkeys(MEDIA, rule)
+        return {name: str(rule) for name, rule in rules_by_modality(self.global_rule).items()}
 
     @classmethod
     def for_model(
@@ -274,19 +259,33 @@ class FastAVConfig:
             raise ConfigError(f"'{path}' holds a value of a wrong type: {error}.") from error
 
 
-def _check_integer(name: str, value: int | None, *, minimum: int, optional: bool = False) -> None:
+def check_integer(name: str, value: Any, *, minimum: int, optional: bool = False) -> None:
+    """Refuse anything but an integer of at least `minimum`, and None unless it is `optional`.
+
+    Raises:
+        ConfigError: names the setting and the value.
+    """
     if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
         raise ConfigError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
 
 
-def _check_ratio(name: str, value: float, interval: str) -> None:
+def check_ratio(name: str, value: Any, interval: str, *, optional: bool = False) -> None:
+    """Refuse anything but a number in an interval such as "(0, 1]", and None unless `optional`.
+
+    Args:
+        name: of the setting.
+        value: to be checked.
+        interval: from 0 to 1; a round bracket leaves its end out.
+        optional: whether None is allowed.
+
+    Raises:
+        ConfigError: names the setting, the interval and the value.
+    """
+    if value is None and optional:
+        return
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    inside = number and 0 <= value <= 1
-    if inside and interval.startswith("("):
-        inside = value > 0
-    if inside and interval.endswith(")"):
-        inside = value < 1
-    if not inside:
+    low, high = interval[0] == "[", interval[-1] == "]"
+    if not number or not (0 < value < 1 or (low and value == 0) or (high and value == 1)):
         raise ConfigError(f"`{name}` must lie in {interval}, got {value!r}.")

@@ -1,46 +1,35 @@
-"""Pruning methods, one file each. A new method is one file here and one row below.
+"""Pruning methods, one file per paper. A new method is one file here and one import below.
 
-The paper's own: `fastav` (GlobalPruning, then FinePruning), and `divprune` (DivPrune). To compare
-with: `fastv`, `pyramid_drop`, `vtw`, `seats`, FastAV's ablation `low_attentive`, and as honest
-floors `random` and `uniform`. Ours: `rollout_guided` and `adaptive`, global cuts by the attention
-rollout of the prompt at hand, and `late_removal`. Any two may be joined by "+".
+FastAV's own: `fastav` (GlobalPruning, then FinePruning), and `divprune` (DivPrune). To compare
+with: `fastv`, `pyramid_drop`, `vtw`, `seats`, FastAV's ablation `low_attentive`, and the control
+baselines `random` and `uniform`. Ours: `rollout_guided` and `adaptive`, global cuts by the
+attention rollout of the prompt itself, and `late_removal`. Any two may be joined by "+".
 
-Every hook cuts by one mask over the rows alive, so what went wrong in published code cannot here:
-no layer runs twice, keys and values are appended once, each batch row decides for itself.
+Every hook cuts by one mask over the survivors, so some faults of published code are not possible
+here: no layer runs twice, keys and values are appended once, each batch row is cut on its own.
 
 PruMerge (arXiv 2403.15388) is not among them. It chooses by the attention of a vision tower's
-class token and merges by the tower's keys; a view shows neither, and most towers served here have
-no class token. Chosen by anything else it would be another method.
+class token and merges by the tower's keys; a LayerView shows neither, and most towers of the
+models supported here have no class token.
 """
 
-from fastav_plugin.hooks.adaptive import AdaptivePruning
-from fastav_plugin.hooks.base import (
-    ENTRANCE,
+from fastav_plugin.hooks.ablations import LateRemoval, LowAttentive
+from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView
+from fastav_plugin.hooks.controls import RandomPruning, UniformStride
+from fastav_plugin.hooks.divprune import DivPrune, DivPruneByFrame
+from fastav_plugin.hooks.fastav import FinePruning, GlobalPruning
+from fastav_plugin.hooks.fastv import FastV
+from fastav_plugin.hooks.pyramid_drop import PyramidDrop
+from fastav_plugin.hooks.registry import (
     METHODS,
-    LayerHook,
     LayerHookList,
-    LayerView,
     find_hook,
     method_hooks,
     register_hook,
 )
-from fastav_plugin.hooks.div_prune import DivPrune, DivPruneByFrame
-from fastav_plugin.hooks.fastv import FastV
-from fastav_plugin.hooks.fine_pruning import FinePruning
-from fastav_plugin.hooks.global_pruning import GlobalPruning
-from fastav_plugin.hooks.late_removal import LateRemoval
-from fastav_plugin.hooks.low_attentive import LowAttentive
-from fastav_plugin.hooks.pyramid_drop import PyramidDrop
-from fastav_plugin.hooks.random_pruning import RandomPruning
-from fastav_plugin.hooks.rollout_guided import RolloutGuided
+from fastav_plugin.hooks.rollout_guided import AdaptivePruning, RolloutGuided
 from fastav_plugin.hooks.seats import SeatsEntrance, SeatsStages
-from fastav_plugin.hooks.uniform import UniformStride
 from fastav_plugin.hooks.vtw import VTW
-
-METHODS["fastav"] = (GlobalPruning.name, FinePruning.name)
-METHODS["divprune"] = (DivPrune.name,)
-METHODS["divprune_by_frame"] = (DivPruneByFrame.name,)
-METHODS["seats"] = (SeatsEntrance.name, SeatsStages.name)
 
 __all__ = [
     "ENTRANCE",

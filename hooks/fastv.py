@@ -5,31 +5,29 @@ from __future__ import annotations
 from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.hooks.base import LayerView, register_hook
-from fastav_plugin.hooks.knobs import KEEP_KNOBS
-from fastav_plugin.hooks.ratio_pruning import Choice, RatioPruning, best_of
+from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, ScorePruning
+from fastav_plugin.hooks.registry import register_hook
 
 #: The layer K that the authors recommend.
 _K = 2
 
 
 @register_hook
-class FastV(RatioPruning):
-    """FastV: keep, on entering layer 2, the visual rows the last query attended to most in layer 1.
+class FastV(ScorePruning):
+    """Keep, on entering layer 2, the visual tokens with the highest scores in layer 1.
 
     `visual_keep_ratio` is 1 - R of the paper, `layer` its K, which the config's `global_layer`, a
-    setting of cuts in the middle, leaves alone. Audio, which the paper has none of, takes a ratio
-    of its own and is ranked by itself. Unlike the authors' code: no layer runs
-    twice, keys and values are appended once, each batch row keeps rows of its own, every
-    attention implementation serves, and padding takes no part.
+    setting of cuts in the middle, does not change. Audio, which the paper does not have, takes a
+    ratio of its own and is ranked apart. Unlike the authors' code: no layer runs twice, keys and
+    values are appended once, each batch row keeps tokens of its own, every attention
+    implementation works, and padding takes no part.
 
     Reference: FastV (arXiv 2403.06764).
     """
 
     name = "fastv"
-    needs_scores = True
     # The second layer is the method: a budget does not move it.
-    knobs = KEEP_KNOBS
+    tunable = KEEP_RATIOS
 
     @classmethod
     @override
@@ -39,8 +37,3 @@ class FastV(RatioPruning):
     @override
     def default_layer(self, num_layers: int) -> int:
         return min(_K, num_layers - 1)
-
-    @override
-    def choose(self, view: LayerView) -> Choice:
-        assert view.scores is not None
-        return best_of(view.scores)

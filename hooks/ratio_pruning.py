@@ -1,87 +1,50 @@
-"""What one-layer methods with a keep ratio have in common: how many rows stay, and how evenly."""
+"""RatioPruning: what one-layer methods with keep ratios have in common."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerHook, LayerView, one_layer
-from fastav_plugin.hooks.fine_pruning import keep_top
-from fastav_plugin.hooks.knobs import KEEP_KNOBS, Knob, LayerKnob
+from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.functional.top_k import Selector, best_of, counts_of, spread_evenly
+from fastav_plugin.hooks.base import VISUAL, LayerView
+from fastav_plugin.hooks.plannable import OneLayerHook
 from fastav_plugin.tokens import Modality
 
-#: Of bool [B, T] candidates and int64 [B] counts, those to keep: bool [B, T].
-Choice = Callable[[Tensor, Tensor], Tensor]
-
-
-def spread_evenly(candidates: Tensor, counts: Tensor) -> Tensor:
-    """Mark as many candidates of each row as asked for, at even distances in prompt order.
-
-    Args:
-        candidates: bool [B, T].
-        counts: int64 [B], at most as many as there are candidates.
-
-    Returns:
-        bool [B, T].
-    """
-    total = candidates.sum(dim=1, keepdim=True).clamp(min=1)
-    place = candidates.long().cumsum(dim=1) * counts[:, None]
-    return candidates & (place // total > (place - counts[:, None]) // total)
-
-
-def counts_of(rows: Tensor, ratio: float) -> Tensor:
-    """`max(1, round(ratio * n))` for the n rows marked in each batch row; 0 for none: int64 [B]."""
-    total = rows.sum(dim=1)
-    # float64 on purpose: the count must be the one that Python's floats give.
-    counts = (ratio * total.double()).round().long().clamp(min=1)
-    return torch.minimum(counts, total)
-
-
-def best_of(ranks: Tensor) -> Choice:
-    """The choice of the highest `ranks` (floating point [B, T]), of equal ones the first."""
-    return lambda rows, counts: keep_top(ranks, rows, counts)
-
-
-def check_ratios(*ratios: float | None) -> None:
-    """Raise a ConfigError for keep ratios outside (0, 1]; None is allowed."""
-    for ratio in ratios:
-        if ratio is not None and not 0 < ratio <= 1:
-            raise ConfigError(f"A keep ratio must lie in (0, 1], got {ratio!r}.")
+#: The fields of FastAVConfig that hold a keep ratio.
+KEEP_RATIOS = ("visual_keep_ratio", "audio_keep_ratio")
 
 
 def media_and_ratios(
     view: LayerView, visual: float, audio: float | None
 ) -> list[tuple[Tensor, float]]:
-    """The rows of each kind (bool [B, T]) that has a keep ratio, with it."""
+    """The visual tokens, and the audio tokens if they have a ratio (bool [B, T]), with theirs."""
     groups = [(view.mask(*VISUAL), visual)]
     if audio is not None:
         groups.append((view.mask(Modality.AUDIO), audio))
     return groups
 
 
-class RatioPruning(LayerHook):
-    """Keep a share of the media rows on entering one layer; a subclass says which.
+class RatioPruning(OneLayerHook):
+    """Keep a share of the media tokens on entering one layer; a subclass says which.
 
-    Each batch row keeps `max(1, round(ratio * n))` of its n alive image and video rows, and of
-    its audio rows by a ratio of their own. The config's `visual_keep_ratio`, `audio_keep_ratio`
+    Each batch row keeps `max(1, round(ratio * n))` of its n image and video tokens, and of its
+    audio tokens by a ratio of their own. The config's `visual_keep_ratio`, `audio_keep_ratio`
     and `global_layer` are the arguments.
 
     Args:
-        visual_keep_ratio: share of image and video rows kept, in (0, 1].
-        audio_keep_ratio: the same for audio rows; None keeps all audio.
+        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
+        audio_keep_ratio: the same for audio tokens; None keeps all audio.
         layer: the layer to enter; None means `default_layer`.
-        together: let both kinds compete for the sum of their counts, rather than each for its own.
+        together: whether visual and audio tokens compete for the sum of their counts.
     """
 
-    knobs: ClassVar[tuple[Knob, ...]] = (*KEEP_KNOBS, LayerKnob(field="global_layer", rank=4))
-    #: Whether both kinds compete unless said otherwise.
+    tunable: ClassVar[tuple[str, ...]] = (*KEEP_RATIOS, "global_layer")
+    #: Whether visual and audio tokens compete unless said otherwise.
     competes: ClassVar[bool] = False
 
     def __init__(
@@ -91,13 +54,11 @@ class RatioPruning(LayerHook):
         layer: int | None = None,
         together: bool | None = None,
     ) -> None:
-        check_ratios(visual_keep_ratio, audio_keep_ratio)
-        first = 1 if self.needs_scores or self.needs_rollout else ENTRANCE
-        if layer is not None and layer < first:
-            raise ConfigError(f"`layer` must be at least {first} here, got {layer!r}.")
+        super().__init__(layer)
+        check_ratio("visual_keep_ratio", visual_keep_ratio, "(0, 1]")
+        check_ratio("audio_keep_ratio", audio_keep_ratio, "(0, 1]", optional=True)
         self.visual_keep_ratio = visual_keep_ratio
         self.audio_keep_ratio = audio_keep_ratio
-        self.layer = layer
         self.together = self.competes if together is None else together
 
     @classmethod
@@ -105,35 +66,37 @@ class RatioPruning(LayerHook):
     def from_config(cls, config: FastAVConfig) -> RatioPruning:
         return cls(config.visual_keep_ratio, config.audio_keep_ratio, config.global_layer)
 
-    def default_layer(self, num_layers: int) -> int:
-        """The layer entered where none is given: the middle one."""
-        return num_layers // 2
-
-    @override
-    def layers(self, num_layers: int) -> frozenset[int]:
-        layer = self.default_layer(num_layers) if self.layer is None else self.layer
-        return one_layer(layer, num_layers)
-
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
-        return self._keep(view, self.choose(view))
+        return self._keep(view, self.selector(view))
 
     @override
-    def rehearse(self, view: LayerView) -> Tensor | None:
+    def dry_run(self, view: LayerView) -> Tensor | None:
         return self._keep(view, spread_evenly)
 
     @abstractmethod
-    def choose(self, view: LayerView) -> Choice:
-        """Says which of the candidates stay."""
+    def selector(self, view: LayerView) -> Selector:
+        """Says which of the candidates are kept."""
 
-    def _keep(self, view: LayerView, choose: Choice) -> Tensor:
-        """Bool [B, T], True where a row goes on."""
+    def _keep(self, view: LayerView, select: Selector) -> Tensor:
+        """Bool [B, T], True for each token to keep."""
         groups = media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio)
-        counted = [(rows, counts_of(rows, ratio)) for rows, ratio in groups]
+        counted = [(tokens, counts_of(tokens.sum(dim=1), ratio)) for tokens, ratio in groups]
         if self.together and len(counted) == 2:
-            (seen, first), (heard, second) = counted
-            counted = [(seen | heard, first + second)]
+            (visual, first), (audio, second) = counted
+            counted = [(visual | audio, first + second)]
         keep = torch.ones_like(view.alive)
-        for rows, counts in counted:
-            keep &= ~rows | choose(rows, counts)
+        for tokens, counts in counted:
+            keep &= ~tokens | select(tokens, counts)
         return keep
+
+
+class ScorePruning(RatioPruning):
+    """RatioPruning by attention: the tokens with the highest scores are kept."""
+
+    needs_scores = True
+
+    @override
+    def selector(self, view: LayerView) -> Selector:
+        assert view.scores is not None
+        return best_of(view.scores)

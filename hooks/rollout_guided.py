@@ -1,46 +1,38 @@
-"""A global cut by the attention rollout of the very prompt at hand."""
+"""Global cuts by the attention rollout of the prompt itself, of a fixed and of an adaptive size."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fastav_plugin.config import check_ratio
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import LayerView, register_hook
-from fastav_plugin.hooks.ratio_pruning import Choice, RatioPruning, best_of
+from fastav_plugin.functional.top_k import Selector, best_of, keep_top, spread_evenly
+from fastav_plugin.hooks.base import LayerView
+from fastav_plugin.hooks.plannable import OneLayerHook
+from fastav_plugin.hooks.ratio_pruning import RatioPruning
+from fastav_plugin.hooks.registry import register_hook
 
-#: What a media row may be ranked by.
+#: What a media token may be ranked by.
 READINGS = ("last_row", "column_sums")
-
-
-def check_reading(by: str, alpha: float) -> None:
-    """Raise a ConfigError for a reading that is unknown or a weight outside [0, 1]."""
-    if by not in READINGS:
-        raise ConfigError(f"`by` must be one of {list(READINGS)}, got {by!r}.")
-    if not 0 <= alpha <= 1:
-        raise ConfigError(f"`alpha` must lie in [0, 1], got {alpha!r}.")
-
-
-def read_rollout(view: LayerView, by: str, alpha: float) -> Tensor:
-    """Float32 [B, T]: what the last row is made of, or what each row gives to all."""
-    assert view.rollout is not None
-    return view.rollout.last_row(alpha) if by == "last_row" else view.rollout.column_sums(alpha)
 
 
 @register_hook
 class RolloutGuided(RatioPruning):
-    """Keep, on entering the middle layer, the media rows with the most attention rollout.
+    """Keep, on entering the middle layer, the media tokens with the most attention rollout.
 
     FastAV takes its positional rule from the rollout of other samples, because the rollout it
-    computes needs every attention map; without one it can be had for the prompt itself. Where
-    audio has a ratio, image, video and audio rows compete with each other.
+    computes needs every attention map; this one does without, so it can use the prompt's own.
+    Where audio has a ratio, visual and audio tokens compete with each other.
 
     Args:
-        visual_keep_ratio: share of image and video rows kept, in (0, 1].
-        audio_keep_ratio: the same for audio rows; None keeps all audio.
+        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
+        audio_keep_ratio: the same for audio tokens; None keeps all audio.
         layer: the layer to enter; None means L // 2. The rollout is that of all layers below.
-        together: let both kinds compete for the sum of their counts; None means they do.
-        by: "last_row", what the last row is made of, or "column_sums", what a row gives to all.
+        together: whether visual and audio tokens compete for the sum of their counts; None means
+            they do.
+        by: "last_row", the token's share in the last one, or "column_sums", its share in all.
         alpha: weight of attention against the residual path, in [0, 1].
 
     Reference: FastAV (arXiv 2601.13143), section 2.1, has the rollout; ranking by it is ours.
@@ -60,10 +52,79 @@ class RolloutGuided(RatioPruning):
         alpha: float = 0.5,
     ) -> None:
         super().__init__(visual_keep_ratio, audio_keep_ratio, layer, together)
-        check_reading(by, alpha)
+        _check_reading(by, alpha)
         self.by = by
         self.alpha = alpha
 
     @override
-    def choose(self, view: LayerView) -> Choice:
-        return best_of(read_rollout(view, self.by, self.alpha))
+    def selector(self, view: LayerView) -> Selector:
+        return best_of(_read_rollout(view, self.by, self.alpha))
+
+
+@register_hook
+class AdaptivePruning(OneLayerHook):
+    """Keep, on entering the middle layer, the fewest media tokens that hold a share of the rollout.
+
+    All media of a batch row compete with each other. A prompt whose answer depends on a few
+    tokens keeps few, one that is attended to evenly keeps many; so the number of tokens is known
+    only when the prompt is read, and a dry run only bounds it. The config's `global_layer` is the
+    layer; composed with FastAV's fine cut it is `method="adaptive+fine_pruning"`.
+
+    Args:
+        mass: share of the media tokens' rollout that the kept ones hold at least, in (0, 1].
+        layer: the layer to enter; None means L // 2. The rollout is that of all layers below.
+        by: "last_row", the token's share in the last one, or "column_sums", its share in all.
+        alpha: weight of attention against the residual path, in [0, 1].
+
+    Reference: none; the rollout is that of FastAV (arXiv 2601.13143), section 2.1.
+    """
+
+    name = "adaptive"
+    needs_rollout = True
+    counts_vary = True
+    tunable = ()
+
+    def __init__(
+        self,
+        mass: float = 0.9,
+        layer: int | None = None,
+        by: str = "last_row",
+        alpha: float = 0.5,
+    ) -> None:
+        super().__init__(layer)
+        check_ratio("mass", mass, "(0, 1]")
+        _check_reading(by, alpha)
+        self.mass = mass
+        self.by = by
+        self.alpha = alpha
+
+    @override
+    def __call__(self, view: LayerView) -> Tensor | None:
+        media = view.media
+        rollout = _read_rollout(view, self.by, self.alpha)
+        # float64: a threshold must not be lost in the rounding of a long sum.
+        shares = rollout.double().masked_fill(~media, 0)
+        best = shares.sort(dim=1, descending=True, stable=True).values
+        before = best.cumsum(dim=1) - best
+        wanted = self.mass * shares.sum(dim=1, keepdim=True)
+        counts = ((before < wanted) & (best > 0)).sum(dim=1)
+        return ~media | keep_top(rollout, media, counts)
+
+    @override
+    def dry_run(self, view: LayerView) -> Tensor | None:
+        """As many tokens as are needed at most: where all have the same share."""
+        media = view.media
+        counts = (self.mass * media.sum(dim=1).double()).ceil().long()
+        return ~media | spread_evenly(media, torch.minimum(counts, media.sum(dim=1)))
+
+
+def _check_reading(by: str, alpha: float) -> None:
+    if by not in READINGS:
+        raise ConfigError(f"`by` must be one of {list(READINGS)}, got {by!r}.")
+    check_ratio("alpha", alpha, "[0, 1]")
+
+
+def _read_rollout(view: LayerView, by: str, alpha: float) -> Tensor:
+    """Float32 [B, T], one of `READINGS`."""
+    assert view.rollout is not None
+    return view.rollout.last_row(alpha) if by == "last_row" else view.rollout.column_sums(alpha)

@@ -9,30 +9,33 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig
+from fastav_plugin.config import FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerHook, LayerView, register_hook
-from fastav_plugin.hooks.div_prune import max_min_diversity
-from fastav_plugin.hooks.fine_pruning import keep_top
-from fastav_plugin.hooks.knobs import KEEP_KNOBS
-from fastav_plugin.hooks.ratio_pruning import check_ratios, spread_evenly
-from fastav_plugin.hooks.time_windows import time_windows
+from fastav_plugin.functional.diversity import max_min_diversity
+from fastav_plugin.functional.top_k import counts_of, keep_top, spread_evenly
+from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerView
+from fastav_plugin.hooks.plannable import PlannableHook
+from fastav_plugin.hooks.registry import register_hook
 from fastav_plugin.tokens import Modality
 
-#: Published for 28 layers: from each layer on, the share of media rows in units of the average R.
+#: Published for 28 layers: from each layer on, the share of media tokens, as a multiple of R.
 PUBLISHED = {ENTRANCE: 1.40, 16: 1.30, 18: 1.04, 20: 0.31, 23: 0.0}
 _DEPTH = 28
 
-#: A budget gives way to these ratios: R alone, for sound as well.
-_KNOBS = KEEP_KNOBS[:1]
+#: Video time grids in a window: two seconds, where a grid is two frames of two a second.
+GRIDS = 2
+#: Audio tokens in a window of audio alone: two seconds at 25 tokens a second.
+AUDIO_TOKENS = 50
+#: First window numbers of images, and of audio without video.
+_IMAGES, _SOUNDS = 1 << 40, 1 << 41
 
 
 def schedule(ratio: float, num_layers: int) -> dict[int, float]:
-    """Share of a prompt's media rows that goes into each place, so that layers average `ratio`.
+    """Share of a prompt's media tokens kept from each cut on, so that layers average `ratio`.
 
     The published layers are scaled by depth and rounded; where two fall together the later one
-    counts. What rounding does to the average is made up for by one factor on all shares (0.9996
-    at 28 layers). A share cannot exceed one, so averages above about 0.7 are not reached.
+    counts. One factor on all shares corrects the average for that rounding (0.9996 at 28 layers).
+    A share cannot exceed one, so averages above about 0.7 are not reached.
 
     Args:
         ratio: the average R over all layers, in (0, 1].
@@ -40,21 +43,21 @@ def schedule(ratio: float, num_layers: int) -> dict[int, float]:
     """
     shares: dict[int, float] = {}
     for layer, share in PUBLISHED.items():
-        scaled = ENTRANCE if layer == ENTRANCE else round(layer / _DEPTH * num_layers)
-        place = scaled if layer == ENTRANCE else min(max(1, scaled), num_layers - 1)
-        shares[place] = share
-    ends = [*sorted(shares)[1:], num_layers]
-    spans = [end - max(0, place) for place, end in zip(sorted(shares), ends, strict=True)]
-    total = sum(shares[place] * span for place, span in zip(sorted(shares), spans, strict=True))
+        scaled = min(max(1, round(layer / _DEPTH * num_layers)), num_layers - 1)
+        shares[ENTRANCE if layer == ENTRANCE else scaled] = share
+    layers = sorted(shares)
+    ends = [*layers[1:], num_layers]
+    spans = [end - max(0, start) for start, end in zip(layers, ends, strict=True)]
+    total = sum(shares[layer] * span for layer, span in zip(layers, spans, strict=True))
     factor = ratio * num_layers / total
-    return {place: min(1.0, factor * shares[place]) for place in sorted(shares)}
+    return {layer: min(1.0, factor * shares[layer]) for layer in layers}
 
 
 def apportion(weights: Sequence[float], sizes: Sequence[int], total: int) -> list[int]:
     """Whole numbers that add up to `total`, as near to weight x total as they can be.
 
-    Each is at least 1, as long as the total lasts, and at most its size; what is over goes where
-    a number is farthest below its share.
+    Each is at most its size, and at least 1 if `total` suffices; the remainder goes where a
+    number is farthest below its share.
 
     Args:
         weights: shares, which add up to one.
@@ -79,31 +82,61 @@ def apportion(weights: Sequence[float], sizes: Sequence[int], total: int) -> lis
     return given
 
 
+def time_windows(view: LayerView) -> Tensor:
+    """Number the windows of time of each batch row's media: int64 [B, T], -1 outside media.
+
+    Video goes by its frame numbers, and so does audio that has them. Other audio is taken to
+    last as long as the prompt's video; without one it is cut into runs of `AUDIO_TOKENS`
+    positions. An image, or a clip whose frames are unknown, is one window. A token keeps its
+    number while others are dropped, except for audio that is spread over the length of the
+    surviving video.
+    """
+    visual, audio = view.mask(*VISUAL), view.mask(Modality.AUDIO)
+    window = torch.full_like(view.frame, -1)
+    timed = (visual | audio) & (view.frame >= 0)
+    window = torch.where(timed, view.frame // GRIDS, window)
+    window = torch.where(visual & (view.frame < 0), _IMAGES + view.segment, window)
+    last_window = torch.where(visual & timed, window, -1).amax(dim=1, keepdim=True)
+    untimed = audio & (view.frame < 0)
+    far = torch.iinfo(torch.int64).max
+    first = torch.where(untimed, view.positions, far).amin(dim=1, keepdim=True)
+    length = torch.where(untimed, view.positions, -1).amax(dim=1, keepdim=True) - first + 1
+    beside = (view.positions - first) * (last_window + 1) // length.clamp(min=1)
+    alone = _SOUNDS + (view.positions - view.start[:, None]) // AUDIO_TOKENS
+    return torch.where(untimed, torch.where(last_window < 0, alone, beside), window)
+
+
+class _Seats(PlannableHook):
+    """What both hooks have in common: R, which the config's `visual_keep_ratio` gives."""
+
+    # R alone, which is also that of audio.
+    tunable = ("visual_keep_ratio",)
+
+    def __init__(self, keep_ratio: float = 0.25) -> None:
+        check_ratio("keep_ratio", keep_ratio, "(0, 1]")
+        self.keep_ratio = keep_ratio
+
+    @classmethod
+    @override
+    def from_config(cls, config: FastAVConfig) -> _Seats:
+        return cls(config.visual_keep_ratio)
+
+
 @register_hook
-class SeatsEntrance(LayerHook):
+class SeatsEntrance(_Seats):
     """SEATS, before layer 0: max-min diversity inside windows of two time grids.
 
-    Each modality keeps `1.4 R` of its rows, shared out among its windows by their size.
-    Distance is plain, `1 - cosine`: the authors weigh it by the encoder's attention, which a
-    view does not show.
+    Each modality keeps `1.4 R` of its tokens, divided among its windows by their size.
+    Distance is plain, `1 - cosine`: the authors weight it by the encoder's attention, which a
+    LayerView does not show.
 
     Args:
-        keep_ratio: R, the share of media rows kept in the mean over all layers, in (0, 1].
+        keep_ratio: R, the share of media tokens kept in the mean over all layers, in (0, 1].
 
     Reference: SEATS (arXiv 2605.20035).
     """
 
     name = "seats_entrance"
-    knobs = _KNOBS
-
-    def __init__(self, keep_ratio: float = 0.25) -> None:
-        check_ratios(keep_ratio)
-        self.keep_ratio = keep_ratio
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> SeatsEntrance:
-        return cls(config.visual_keep_ratio)
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:
@@ -113,49 +146,45 @@ class SeatsEntrance(LayerHook):
     def __call__(self, view: LayerView) -> Tensor | None:
         keep = ~view.media
         windows = time_windows(view)
-        for sample, kind, total in self._totals(view):
-            numbers, sizes = torch.unique(windows[sample][kind], return_counts=True)
-            counts = sizes.tolist()
-            shares = apportion([size / sum(counts) for size in counts], counts, total)
-            for number, share in zip(numbers, shares, strict=True):
-                rows = (kind & (windows[sample] == number)).nonzero().squeeze(1)
-                picks = max_min_diversity(view.hidden_states[sample, rows], share)
-                keep[sample, rows[picks]] = True
+        for tokens, totals in self._totals(view):
+            for sample, total in enumerate(totals.tolist()):
+                kind, window = tokens[sample], windows[sample]
+                numbers, sizes = torch.unique(window[kind], return_counts=True)
+                counts = sizes.tolist()
+                shares = apportion([size / sum(counts) for size in counts], counts, total)
+                for number, share in zip(numbers, shares, strict=True):
+                    index = (kind & (window == number)).nonzero().squeeze(1)
+                    picks = max_min_diversity(view.hidden_states[sample, index], share)
+                    keep[sample, index[picks]] = True
         return keep
 
     @override
-    def rehearse(self, view: LayerView) -> Tensor | None:
+    def dry_run(self, view: LayerView) -> Tensor | None:
         keep = ~view.media
-        for sample, kind, total in self._totals(view):
-            count = torch.tensor([total], device=kind.device)
-            keep[sample] |= spread_evenly(kind[None], count)[0]
+        for tokens, totals in self._totals(view):
+            keep |= spread_evenly(tokens, totals)
         return keep
 
-    def _totals(self, view: LayerView) -> list[tuple[int, Tensor, int]]:
-        """Batch row, rows of one modality (bool [T]), and how many of them stay."""
+    def _totals(self, view: LayerView) -> list[tuple[Tensor, Tensor]]:
+        """Visual and audio tokens (bool [B, T]), and how many of them are kept (int64 [B])."""
         share = schedule(self.keep_ratio, view.num_layers)[ENTRANCE]
-        found = []
-        for kinds in (VISUAL, (Modality.AUDIO,)):
-            rows = view.mask(*kinds)
-            for sample, count in enumerate(rows.sum(dim=1).tolist()):
-                if count:
-                    found.append((sample, rows[sample], max(1, round(share * count))))
-        return found
+        masks = (view.mask(*VISUAL), view.mask(Modality.AUDIO))
+        return [(tokens, counts_of(tokens.sum(dim=1), share)) for tokens in masks]
 
 
 @register_hook
-class SeatsStages(LayerHook):
+class SeatsStages(_Seats):
     """SEATS, inside the network: budgets of windows by attention, and no media in the last layers.
 
     On entering layers 16, 18 and 20 of 28, scaled by depth elsewhere, a window's weight is the
-    mean of `softmax(mean score / temperature)` over the windows' visual rows and over their
-    audio rows. It is the window's share of the rows that stay, which is split between the two
-    kinds by weight x count; inside, the best scored stay. On entering layer 23 all media go.
-    Scores are those of the layer just left, mean over heads. Keys and values that earlier layers
-    hold stay, where the authors delete them.
+    mean of `softmax(mean score / temperature)` over the windows' visual tokens and over their
+    audio tokens. It is the window's share of the tokens kept, which is split between the two
+    modalities by weight x count; inside, the tokens with the highest scores are kept. On entering
+    layer 23 all media are dropped. Keys and values in earlier layers are kept, where the authors
+    delete them.
 
     Args:
-        keep_ratio: R, the share of media rows kept in the mean over all layers, in (0, 1].
+        keep_ratio: R, the share of media tokens kept in the mean over all layers, in (0, 1].
         temperature: of both softmaxes.
 
     Reference: SEATS (arXiv 2605.20035).
@@ -164,19 +193,12 @@ class SeatsStages(LayerHook):
     name = "seats_stages"
     needs_scores = True
     may_empty = True
-    knobs = _KNOBS
 
     def __init__(self, keep_ratio: float = 0.25, temperature: float = 0.1) -> None:
-        check_ratios(keep_ratio)
+        super().__init__(keep_ratio)
         if not temperature > 0:
             raise ConfigError(f"`temperature` must be above 0, got {temperature!r}.")
-        self.keep_ratio = keep_ratio
         self.temperature = temperature
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> SeatsStages:
-        return cls(config.visual_keep_ratio)
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:
@@ -187,26 +209,25 @@ class SeatsStages(LayerHook):
         assert view.scores is not None
         keep = ~view.media
         windows = time_windows(view)
-        for sample, total in enumerate(self._totals(view)):
+        for sample, total in enumerate(self._totals(view).tolist()):
             if total:
                 keep[sample] |= self._best(view, windows[sample], sample, total)
         return keep
 
     @override
-    def rehearse(self, view: LayerView) -> Tensor | None:
-        totals = torch.tensor(self._totals(view), device=view.media.device)
-        return ~view.media | spread_evenly(view.media, totals)
+    def dry_run(self, view: LayerView) -> Tensor | None:
+        return ~view.media | spread_evenly(view.media, self._totals(view))
 
-    def _totals(self, view: LayerView) -> list[int]:
-        """Media rows that each batch row keeps; a share of those alive, which is what is known."""
+    def _totals(self, view: LayerView) -> Tensor:
+        """int64 [B], media tokens kept: a share of the survivors, whose number alone is known."""
         shares = schedule(self.keep_ratio, view.num_layers)
-        before = max(place for place in shares if place < view.layer)
+        before = max(layer for layer in shares if layer < view.layer)
         share = shares[view.layer] / shares[before]
-        counts: list[int] = view.media.sum(dim=1).tolist()
-        return [count and max(1, round(share * count)) if share else 0 for count in counts]
+        totals = view.media.sum(dim=1)
+        return counts_of(totals, share) if share else totals * 0
 
     def _best(self, view: LayerView, window: Tensor, sample: int, total: int) -> Tensor:
-        """Bool [T], the media rows of one batch row that stay."""
+        """Bool [T], the media tokens of one batch row that are kept."""
         assert view.scores is not None
         scores = view.scores[sample]
         kinds = [view.mask(*VISUAL)[sample], view.mask(Modality.AUDIO)[sample]]
@@ -224,10 +245,9 @@ class SeatsStages(LayerHook):
         keep = torch.zeros_like(kinds[0])
         for number, budget in enumerate(budgets):
             pair = split[:, number]
-            seen = min(max(0, round(float(budget * pair[0] / pair.sum()))), sizes[number][0])
-            seen = max(seen, budget - sizes[number][1])
-            for kind, count in zip(kinds, (seen, budget - seen), strict=True):
-                rows = kind & members[number]
-                chosen = keep_top(scores[None], rows[None], torch.tensor([count]).to(rows.device))
-                keep |= chosen[0]
+            visual = min(max(0, round(float(budget * pair[0] / pair.sum()))), sizes[number][0])
+            visual = max(visual, budget - sizes[number][1])
+            for kind, count in zip(kinds, (visual, budget - visual), strict=True):
+                tokens, counted = kind & members[number], torch.tensor([count])
+                keep |= keep_top(scores[None], tokens[None], counted.to(scores.device))[0]
         return keep

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.global_rule import DEFAULT_RULE
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import Modality, TokenMap
 from fastav_plugin.upstream.arguments import check_layer, check_text_model, takes_cache
@@ -54,7 +55,7 @@ class ModelOverride:
     #: `config.model_type` of the models this override is for.
     model_types: ClassVar[tuple[str, ...]] = ()
     #: Default of FastAVConfig.global_rule.
-    global_rule: ClassVar[str | dict[str, str]] = "below 750"
+    global_rule: ClassVar[str | dict[str, str]] = DEFAULT_RULE
     #: Whether the last query's scores can be read by renaming the attention implementation.
     supports_scores: ClassVar[bool] = True
     #: Keywords of the decoder layers, [B, T], that are cut with the rows.

@@ -18,6 +18,7 @@ from fastav_plugin.attach import attach, detach, unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks import method_hooks
+from fastav_plugin.hooks.plannable import counts_vary
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.own_models.registry import (
     own_model,
@@ -225,5 +226,5 @@ def _plan(
     dense = cost.macs([tokens.length] * layers)
     each = [cost.macs([count]) for count in counts]
     told = "" if config is None else config.describe()
-    varies = config is not None and any(hook.counts_vary for hook in method_hooks(config))
+    varies = config is not None and counts_vary(method_hooks(config))
     return MethodPlan(method, counts, each, sum(each) / dense, reason, refusal, told, varies)

@@ -26,7 +26,7 @@ from fastav_plugin.binding.checks import (
 from fastav_plugin.binding.layer_entry import LayerEntry
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import StateError
-from fastav_plugin.hooks.base import LayerHookList, method_hooks
+from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.layers.attention import RenamedAttention, takes_2d_masks
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.layers.tensor_parallel import find_ranks, refuse_stages

@@ -13,7 +13,7 @@ from fastav_plugin.binding.model_identity import WeightSample, decoder_sizes, is
 from fastav_plugin.calibration_file import Calibration, read_calibration, read_tensors
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
-from fastav_plugin.hooks.base import LayerHookList
+from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.pruning.request import state_of
 from fastav_plugin.upstream.arguments import cache_name, readable_cache_names

@@ -10,7 +10,7 @@ from fastav_plugin.calibration.rollout_profile import READ
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks import method_hooks
-from fastav_plugin.hooks.global_pruning import GlobalPruning
+from fastav_plugin.hooks.fastav import GlobalPruning
 
 
 @dataclass(frozen=True, kw_only=True)

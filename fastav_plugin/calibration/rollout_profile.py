@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.config import MEDIA
 from fastav_plugin.errors import UnsupportedError
+from fastav_plugin.global_rule import MEDIA
 from fastav_plugin.hooks.base import LayerHook, LayerView
 from fastav_plugin.tokens import Modality
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from fastav_plugin.cli.console import print_json, print_table
 from fastav_plugin.cli.options import JsonFlag
-from fastav_plugin.hooks.base import HOOKS, METHODS
+from fastav_plugin.hooks.base import HOOKS
+from fastav_plugin.hooks.registry import METHODS
 from fastav_plugin.model_overrides.registry import OVERRIDES
 from fastav_plugin.upstream.models import SINCE, has_model_type
 

@@ -15,6 +15,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.registry import FORMATS
 from fastav_plugin.evaluation.matching import RULES
+from fastav_plugin.global_rule import read_rules
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 Methods = Annotated[
@@ -115,7 +116,7 @@ class Ratios:
             ConfigError: a setting that is not `name=value`.
         """
         named = {
-            "global_rule": None if self.rule is None else parse_rule(self.rule),
+            "global_rule": None if self.rule is None else read_rules(self.rule),
             "fine_drop_ratio": self.drop_ratio,
             "visual_keep_ratio": self.keep_ratio,
             "audio_keep_ratio": self.audio_keep_ratio,
@@ -169,14 +170,6 @@ def make_configs(
     names = ratios.methods(methods, default)
     overrides = {**ratios.overrides(), **budget}
     return [FastAVConfig.for_model(model, method=name, **overrides) for name in names]
-
-
-def parse_rule(text: str) -> str | dict[str, str]:
-    """'below 750' as it is; 'video=all, audio=first 10 tokens' as a mapping."""
-    if "=" not in text:
-        return text.strip()
-    pairs = (part.partition("=") for part in text.split(","))
-    return {modality.strip(): rule.strip() for modality, _, rule in pairs}
 
 
 def _value(text: str) -> Any:

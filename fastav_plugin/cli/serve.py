@@ -24,7 +24,7 @@ from fastav_plugin.cli.options import (
 )
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
-from fastav_plugin.hooks.base import method_hooks
+from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.report import PruningReport
 from fastav_plugin.serving.openai_server import attaching, check_server, missing_for_video
 from fastav_plugin.tokens import Modality

@@ -22,7 +22,8 @@ from fastav_plugin.cache import FastAVCache
 from fastav_plugin.compatibility.tiny_copy import tiny_copy
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, UnsupportedError
-from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
+from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView
+from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.generic import set_probe
 from fastav_plugin.tokens import TokenMap

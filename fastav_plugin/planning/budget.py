@@ -1,13 +1,12 @@
 """A budget of FLOPs: which ratios make a prompt's prefill cost a given share of dense.
 
-The settings of a method that may give way ("knobs") have an order. Seen from the config's own
-values, a smaller budget first takes each knob in turn to the end of its sensible range, then
-each to its last value; a larger one first loosens each knob in turn until it drops nothing. In
-that order: `visual_keep_ratio`, `audio_keep_ratio`, `fine_drop_ratio`, `global_rule`,
-`global_layer` (which is never raised). Every step on the way drops at least as much as the one
-before, so the place where the budget is met is found by bisection. The counts are exact, but for
-a rule of positions or frames after DivPrune: how many rows it leaves depends on DivPrune's picks,
-which are taken to lie evenly.
+Fields of the config are changed in the order of `candidates.TUNABLE`. Starting from the config's
+own values, a smaller budget first takes each field in turn to its soft bound, then each to its
+last value; a larger one loosens each field in turn until it drops nothing (`global_layer` is never
+raised). Every step on this path drops at least as much as the one before, so the step that meets
+the budget is found by bisection. The counts are exact, except for a rule of positions or frames
+after DivPrune: how many tokens it keeps depends on DivPrune's picks, which are assumed to lie at
+even distances.
 """
 
 from __future__ import annotations
@@ -15,24 +14,28 @@ from __future__ import annotations
 import functools
 import logging
 import reprlib
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import Any
 
 from torch import Tensor
 
-from fastav_plugin.config import FastAVConfig
+from fastav_plugin.config import FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import LayerHook, method_hooks
-from fastav_plugin.hooks.knobs import Knob, Ladder
+from fastav_plugin.global_rule import rules_by_modality
+from fastav_plugin.hooks.divprune import DivPrune
+from fastav_plugin.hooks.plannable import PlannableHook, counts_vary
+from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.model_overrides.base import ModelOverride
+from fastav_plugin.planning.candidates import TUNABLE, Candidates, candidates
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from fastav_plugin.tokens import Modality, TokenMap
 
 logger = logging.getLogger(__name__)
 
-#: Within this share of dense a budget counts as met exactly, and no second knob is moved for it.
+#: Within this share of dense a budget counts as met, and no second field is changed for it.
 CLOSE = 0.001
 
 
@@ -43,7 +46,7 @@ class Budget:
     Attributes:
         target: prefill FLOPs as a share of dense, in (0, 1].
         prompt: a TokenMap, token counts by modality, or what generate() would get.
-        fixed: fields that the caller gave, which do not give way.
+        fixed: fields that the caller gave, which are not changed.
     """
 
     target: float
@@ -67,8 +70,7 @@ def fit_budget(
         TokenMapError: a rule of frames for a prompt whose frames are unknown.
     """
     target = budget.target
-    if isinstance(target, bool) or not isinstance(target, (int, float)) or not 0 < target <= 1:
-        raise ConfigError(f"`target_flops` must lie in (0, 1], got {target!r}.")
+    check_ratio("target_flops", target, "(0, 1]")
     model_config = override.head_config(model_config)
     tokens = read_prompt(budget.prompt, override, model_config)
     layers = int(override.text_config(model_config).num_hidden_layers)
@@ -81,38 +83,46 @@ def fit_budget(
         return sum(ratios) / len(ratios)
 
     depth = range(max(1, override.deepstack_layers(model_config)), layers)
-    knobs = _knobs(config, budget.fixed, tokens)
-    ladders = [knob.ladder(config, tokens, depth) for knob in knobs]
-    search = _Search(config, knobs, ladders, share)
-    found = search.nearest(target)
+    names = _tunable(config, budget.fixed, tokens)
+    path = _Path(config, [candidates(name, config, tokens, depth) for name in names], share)
+    found = path.nearest(target)
     if found is None:
         _, reason = plan_tokens(config, tokens, layers)
-        raise ConfigError(_unreachable(config, budget, search, reason))
+        raise ConfigError(_unreachable(config, budget, path, reason))
     chosen, reached = found
-    names = [knob.field for knob in search.knobs]
     settings = ", ".join(f"{name}={getattr(chosen, name)!r}" for name in names) or "nothing"
     sizes = ", ".join(
-        f"{count / tokens.rows:g} {kind.name.lower()}"
-        for kind in list(Modality)[1:]
-        if (count := int(tokens.mask(kind).sum()))
+        f"{count / tokens.rows:g} {modality.name.lower()}"
+        for modality in list(Modality)[1:]
+        if (count := int(tokens.mask(modality).sum()))
     )
-    about = "about " if _depends_on_picks(chosen) else ""
-    about = "at most " if any(hook.counts_vary for hook in method_hooks(chosen)) else about
-    told = (
+    explanation = (
         f"{settings} for target_flops={target:g}: the prefill of a prompt of {sizes} tokens takes "
-        f"{about}{100 * reached:.1f} % of the dense FLOPs."
+        f"{_precision(chosen)}{100 * reached:.1f} % of the dense FLOPs."
     )
-    logger.info("fastav: method %r chose %s", config.method, told)
-    return chosen.explained(f"Chosen: {told}")
+    logger.info("fastav: method %r chose %s", config.method, explanation)
+    return chosen.explained(f"Chosen: {explanation}")
 
 
-def _depends_on_picks(config: FastAVConfig) -> bool:
-    """Whether a rule of positions or frames follows a hook whose picks only real features tell."""
+def _precision(config: FastAVConfig) -> str:
+    """How well a dry run knows the counts."""
     hooks = method_hooks(config)
-    picks = any(type(hook).rehearse is not LayerHook.rehearse for hook in hooks)
-    ruled = any(knob.field == "global_rule" for hook in hooks for knob in hook.knobs)
-    rules = config.rules().values()
-    return picks and ruled and any(rule.startswith("below") or "frames" in rule for rule in rules)
+    if counts_vary(hooks):
+        return "at most "
+    # Which tokens such a hook picks, only real features say.
+    picks = any(
+        isinstance(hook, PlannableHook) and type(hook).dry_run is not PlannableHook.dry_run
+        for hook in hooks
+    )
+    if not picks or "global_rule" not in _fields(hooks) or config.global_rule is None:
+        return ""
+    rules = rules_by_modality(config.global_rule).values()
+    return "about " if any(rule.counts in ("below", "frames") for rule in rules) else ""
+
+
+def _fields(hooks: LayerHookList) -> set[str]:
+    """The fields of FastAVConfig that a budget may change for some hook."""
+    return {name for hook in hooks if isinstance(hook, PlannableHook) for name in hook.tunable}
 
 
 def read_prompt(prompt: Any, override: ModelOverride, model_config: Any) -> TokenMap:
@@ -151,136 +161,111 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
 
 
-def _knobs(config: FastAVConfig, fixed: frozenset[str], tokens: TokenMap) -> list[Knob]:
-    """The method's knobs that are free and act on this prompt, those that give way first first."""
+def _tunable(config: FastAVConfig, fixed: frozenset[str], tokens: TokenMap) -> list[str]:
+    """The method's fields that are free and act on this prompt, in order."""
     if config.hooks is not None:
         raise ConfigError(
             "`target_flops` chooses the ratios of a method, and `hooks` have ratios of their own. "
             "Give one or the other."
         )
-    found = {knob for hook in method_hooks(config) for knob in hook.knobs}
-    acting = [
-        knob for knob in found if knob.field not in fixed and bool(tokens.mask(*knob.kinds).any())
+    free = _fields(method_hooks(config)) - fixed
+    return [
+        name
+        for name, modalities in TUNABLE.items()
+        if name in free and bool(tokens.mask(*modalities).any())
     ]
-    return sorted(acting, key=lambda knob: knob.rank)
 
 
-def _unreachable(config: FastAVConfig, budget: Budget, search: _Search, reason: str | None) -> str:
-    lowest = search.config_at(search.last)
-    named = ", ".join(f"{knob.field}={getattr(lowest, knob.field)!r}" for knob in search.knobs)
-    fixed = sorted(budget.fixed & {field.name for field in fields(config)})
+def _unreachable(config: FastAVConfig, budget: Budget, path: _Path, reason: str | None) -> str:
+    lowest = path.config_at(path.last)
     remedies = ["raise the target"]
     if reason is not None:
         why = f"because {reason}"
         remedies += ["lower `min_media_tokens`"] if "min_media_tokens" in reason else []
     else:
-        why = f"with {named}" if search.knobs else "for no setting of this method is left to choose"
+        settings = ", ".join(f"{c.field}={getattr(lowest, c.field)!r}" for c in path.candidates)
+        why = f"with {settings}" if settings else "for no setting of this method is left to choose"
+        fixed = budget.fixed & {field.name for field in fields(config)}
         remedies += ["give fewer settings yourself"] if fixed else []
-        if "divprune" not in config.method:
+        if not any(isinstance(hook, DivPrune) for hook in method_hooks(config)):
             remedies.append("add DivPrune (method='fastav+divprune')")
     remedy = " or ".join(remedies)
     return (
         f"`target_flops`={budget.target:g} cannot be reached by method {config.method!r} on this "
-        f"prompt: the lowest is {search.share(search.last):.4f}, {why}. "
+        f"prompt: the lowest is {path.share(path.last):.4f}, {why}. "
         f"{remedy[0].upper()}{remedy[1:]}."
     )
 
 
-class _Search:
-    """The path from the loosest to the strictest setting of all knobs, and bisection on it.
+class _Path:
+    """The path from the loosest to the strictest setting of all fields, and bisection on it.
+
+    A setting is a tuple of indices, one into the candidates of each field.
 
     Args:
         config: holds the defaults.
-        knobs: in the order in which they give way.
-        ladders: the values of each.
+        candidates: of each field, in the order in which they are changed.
         share: FLOPs of a config as a share of dense.
+
+    Attributes:
+        last: the strictest setting.
     """
 
     def __init__(
-        self, config: FastAVConfig, knobs: list[Knob], ladders: list[Ladder], share: Any
+        self,
+        config: FastAVConfig,
+        candidates: list[Candidates],
+        share: Callable[[FastAVConfig], float],
     ) -> None:
-        self.knobs = knobs
+        self.candidates = candidates
+        self.last = tuple(each.last for each in candidates)
+        self.share = functools.cache(lambda setting: share(self.config_at(setting)))
         self._config = config
-        self._share = share
-        self._ladders = ladders
-        #: (knob, steps): on the way down each leg moves one knob by so many values.
+        numbered = list(enumerate(candidates))
+        #: (field, steps): on the way down each leg moves one field by so many values.
         self._legs = [
-            *((k, ladder.default) for k, ladder in reversed(list(enumerate(self._ladders)))),
-            *((k, ladder.usual - ladder.default) for k, ladder in enumerate(self._ladders)),
-            *((k, _top(ladder) - ladder.usual) for k, ladder in enumerate(self._ladders)),
+            *((number, each.default) for number, each in reversed(numbered)),
+            *((number, each.soft_bound - each.default) for number, each in numbered),
+            *((number, each.last - each.soft_bound) for number, each in numbered),
         ]
-        self.share = functools.cache(self._share_at)
 
-    @property
-    def last(self) -> tuple[int, ...]:
-        """Place of the strictest setting: an index into each knob's ladder."""
-        return tuple(_top(ladder) for ladder in self._ladders)
-
-    def config_at(self, place: tuple[int, ...]) -> FastAVConfig:
-        """The config with each knob at an index of its ladder."""
-        values = zip(self.knobs, self._ladders, place, strict=True)
-        return self._config.replace(
-            **{knob.field: ladder.values[index] for knob, ladder, index in values}
-        )
+    def config_at(self, setting: tuple[int, ...]) -> FastAVConfig:
+        """The config of a setting."""
+        chosen = zip(self.candidates, setting, strict=True)
+        return self._config.replace(**{each.field: each.values[index] for each, index in chosen})
 
     def nearest(self, target: float) -> tuple[FastAVConfig, float] | None:
-        """The setting nearest to the target that does not exceed it, and its share; or None."""
+        """The config nearest to the target that does not exceed it, and its share; or None."""
         if self.share(self.last) > target:
             return None
-        step = _first(sum(steps for _, steps in self._legs), lambda s: self._meets(s, target))
-        best = self._place(step)
+        steps = range(sum(steps for _, steps in self._legs))
+        step = bisect_left(steps, True, key=lambda step: self.share(self._at(step)) <= target)
+        best = self._at(step)
         if self.share(best) < target - CLOSE:
-            # The knob that moved last has coarse steps: let a finer one take up the rest.
+            # The field that was changed last has coarse steps: let a finer one take up the rest.
             best = max([best, *self._finer(step, target)], key=self.share)
         return self.config_at(best), self.share(best)
 
-    def _finer(self, step: int, target: float) -> list[tuple[int, ...]]:
-        """Places beside a step of the path, one other knob moved, that meet the target."""
-        found = []
-        here = self._place(step)
-        before = self._place(max(0, step - 1))
+    def _finer(self, step: int, target: float) -> Iterator[tuple[int, ...]]:
+        """Settings beside a step of the path, one other field changed, that meet the target."""
+
+        def meets(setting: tuple[int, ...]) -> bool:
+            return self.share(setting) <= target
+
+        here, before = self._at(step), self._at(max(0, step - 1))
         for start in (here, before):
-            for knob, ladder in enumerate(self._ladders):
-                if start is before and here[knob] != before[knob]:
-                    continue  # moving this one is the path itself
+            for number, each in enumerate(self.candidates):
+                if start is before and here[number] != before[number]:
+                    continue  # changing this field is the path itself
+                line = [(*start[:number], i, *start[number + 1 :]) for i in range(each.last + 1)]
+                if self.share(line[-1]) <= target:
+                    yield line[bisect_left(line[:-1], True, key=meets)]
 
-                def at(
-                    index: int, start: tuple[int, ...] = start, knob: int = knob
-                ) -> tuple[int, ...]:
-                    return (*start[:knob], index, *start[knob + 1 :])
-
-                if self.share(at(_top(ladder))) <= target:
-                    index = _first(_top(ladder), lambda i, at=at: self.share(at(i)) <= target)
-                    found.append(at(index))
-        return found
-
-    def _meets(self, step: int, target: float) -> bool:
-        return self.share(self._place(step)) <= target
-
-    def _place(self, step: int) -> tuple[int, ...]:
-        """Where each knob stands after so many steps of the path."""
-        place = [0] * len(self._ladders)
-        for knob, steps in self._legs:
+    def _at(self, step: int) -> tuple[int, ...]:
+        """The setting after so many steps of the path."""
+        setting = [0] * len(self.candidates)
+        for number, steps in self._legs:
             taken = min(step, steps)
-            place[knob] += taken
+            setting[number] += taken
             step -= taken
-        return tuple(place)
-
-    def _share_at(self, place: tuple[int, ...]) -> float:
-        return float(self._share(self.config_at(place)))
-
-
-def _top(ladder: Ladder) -> int:
-    return len(ladder.values) - 1
-
-
-def _first(last: int, holds: Any) -> int:
-    """The least number in 0..last for which a condition holds that, once true, stays so."""
-    low = 0
-    while low < last:
-        middle = (low + last) // 2
-        if holds(middle):
-            last = middle
-        else:
-            low = middle + 1
-    return low
+        return tuple(setting)

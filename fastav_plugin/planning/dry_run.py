@@ -11,7 +11,9 @@ from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import LayerHook, LayerHookList, LayerView, method_hooks
+from fastav_plugin.hooks.base import LayerHook, LayerView
+from fastav_plugin.hooks.plannable import dry_run
+from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.layers import arguments as layer_call
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.prefill import Prefill, Setting
@@ -64,10 +66,10 @@ def plan_tokens(
 ) -> tuple[list[list[int]], str | None]:
     """Tokens that each layer would see of each prompt.
 
-    The real hooks are asked to rehearse, on features and scores of no meaning: which rows they
-    name is arbitrary, how many is exact. The one exception is a rule of positions or frames
+    The real hooks make a dry run, on features and scores of no meaning: which tokens they keep is
+    arbitrary, how many is exact. The one exception is a rule of positions or frames
     after DivPrune, whose count depends on which rows DivPrune picked: here they are taken to
-    lie evenly. Of hooks whose counts vary with the prompt (`LayerHook.counts_vary`) it is the
+    lie evenly. Of hooks whose counts vary with the prompt (`PlannableHook.counts_vary`) it is the
     most they would keep.
 
     Args:
@@ -78,7 +80,7 @@ def plan_tokens(
     Returns:
         The counts [B][L], lowest layer first, and why nothing is cut, or None.
     """
-    hooks = LayerHookList(_Rehearsal(hook) for hook in method_hooks(config))
+    hooks = LayerHookList(_DryRun(hook) for hook in method_hooks(config))
     setting = Setting(
         num_layers=layers,
         flash=False,
@@ -100,8 +102,8 @@ def plan_tokens(
     return [list(row) for row in zip(*counts, strict=True)], prefill.reason
 
 
-class _Rehearsal(LayerHook):
-    """A hook that answers as another rehearses."""
+class _DryRun(LayerHook):
+    """A hook that answers as another in a dry run."""
 
     def __init__(self, hook: LayerHook) -> None:
         self._hook = hook
@@ -115,4 +117,4 @@ class _Rehearsal(LayerHook):
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
-        return self._hook.rehearse(view)
+        return dry_run(self._hook, view)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.functional.scores import query_scores
-from fastav_plugin.hooks.base import LayerHookList
+from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.layers import arguments as layer_call
 from fastav_plugin.layers.causality import refuse_other_mask
 from fastav_plugin.layers.kv_layer import FastAVLayer

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import HookError, StateError
-from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerHookList, LayerView
+from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView
+from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.layers import arguments as layer_call
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.observer import Observation

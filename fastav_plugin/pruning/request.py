@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import StateError
-from fastav_plugin.hooks.base import LayerHookList
+from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.decode import Append
 from fastav_plugin.pruning.prefill import Prefill

@@ -21,7 +21,7 @@ FLOORS = (
     "pruning",
     "flops hooks layers model_overrides rollout",
     "config media report",
-    "calibration_file functional tokens upstream",
+    "calibration_file functional global_rule tokens upstream",
     "errors installation",
 )
 _FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split(" ")}

@@ -13,8 +13,9 @@ from typer.testing import Result
 
 import fastav_plugin
 from fastav_plugin.cli import console, main
-from fastav_plugin.cli.options import Ratios, parse_rule
+from fastav_plugin.cli.options import Ratios
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.global_rule import read_rules
 
 Invoke = Callable[..., Result]
 COMMANDS = ("demo", "generate", "inspect", "models", "bench", "eval")
@@ -80,8 +81,8 @@ def test_the_command_line_imports_without_extras() -> None:
 
 
 def test_rules_and_settings() -> None:
-    assert parse_rule(" below 750") == "below 750"
-    assert parse_rule("video=all, audio=first 10 tokens") == {
+    assert read_rules(" below 750") == "below 750"
+    assert read_rules("video=all, audio=first 10 tokens") == {
         "video": "all",
         "audio": "first 10 tokens",
     }

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from fastav_plugin import ConfigError, FastAVConfig, Modality
 from fastav_plugin.hooks import ENTRANCE, SeatsEntrance, SeatsStages
-from fastav_plugin.hooks.seats import apportion, schedule
-from fastav_plugin.hooks.time_windows import time_windows
+from fastav_plugin.hooks.seats import apportion, schedule, time_windows
 from tests.support.views import make_view, modalities, shown
 
 
@@ -90,7 +89,7 @@ def test_entrance_keeps_every_window_and_the_exact_number() -> None:
     assert int((keep & (modality == int(Modality.AUDIO))).sum()) == round(ratio * 40)
     each = [int(video[frame // 2 == window].sum()) for window in range(grids // 2)]
     assert min(each) >= math.floor(sum(each) / len(each))
-    told = hook.rehearse(view)
+    told = hook.dry_run(view)
     assert told is not None and told.sum() == keep.sum()
     assert keep[0, 0] and keep[0, -1]
 

@@ -34,7 +34,7 @@ def seen(letters: list[str], frames: list[list[int]] | None = None) -> LayerView
 
 def groups(view: LayerView, window: Window, ratio: float = 0.5) -> list[list[int]]:
     windows = Windows.of(view, view.modality == VIDEO, window, ratio)
-    return [rows[:size].tolist() for rows, size in zip(windows.rows, windows.sizes, strict=True)]
+    return [rows[:size].tolist() for rows, size in zip(windows.tokens, windows.sizes, strict=True)]
 
 
 def test_what_is_compared() -> None:
@@ -79,19 +79,19 @@ def test_each_window_keeps_what_it_would_alone() -> None:
     windows = Windows.of(view, view.modality == VIDEO, 4, 0.5)
     features = view.hidden_states.flatten(0, 1)
     assert keep is not None
-    for rows, size, quota in zip(windows.rows, windows.sizes, windows.quotas, strict=True):
+    for rows, size, quota in zip(windows.tokens, windows.sizes, windows.quotas, strict=True):
         rows = rows[:size]
         picks = max_min_diversity(features[rows], int(quota))
         assert sorted(rows[picks].tolist()) == rows[keep.flatten()[rows]].tolist()
 
 
-def test_a_rehearsal_keeps_as_many() -> None:
+def test_a_dry_run_keeps_as_many() -> None:
     view = seen(["vvvvvvvvvvvvtvv", "tvvvvvvtvvvvvvv", "ttttttttttttttt"])
     for window in (None, "segment", 5):
         hook = DivPrune(0.3, window=window)
-        keep, rehearsed = hook(view), hook.rehearse(view)
-        assert keep is not None and rehearsed is not None
-        assert keep.sum(dim=1).tolist() == rehearsed.sum(dim=1).tolist()
+        keep, dry = hook(view), hook.dry_run(view)
+        assert keep is not None and dry is not None
+        assert keep.sum(dim=1).tolist() == dry.sum(dim=1).tolist()
 
 
 @pytest.mark.parametrize("window", ["second", 0, -3, True, 2.5])

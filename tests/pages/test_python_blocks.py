@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, FastAVConfig
-from fastav_plugin.hooks.base import HOOKS, METHODS
+from fastav_plugin.hooks.base import HOOKS
+from fastav_plugin.hooks.registry import METHODS
 from fastav_plugin.lab.testbed.model import build_model, build_processor, prepare_inputs
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.clips import read_clip

@@ -17,9 +17,9 @@ from typing_extensions import override
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.functional.top_k import counts_of
 from fastav_plugin.hooks.base import LayerView
-from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.hooks.divprune import DivPrune
 from fastav_plugin.hooks.ratio_pruning import media_and_ratios
+from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.upstream.arguments import cache_argument
 from fastav_plugin.upstream.attention import rename
 

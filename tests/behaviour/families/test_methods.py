@@ -9,6 +9,7 @@ import pytest
 
 from fastav_plugin import ConfigError, FastAVConfig, FastAVError, Modality
 from fastav_plugin.hooks import METHODS, method_hooks
+from fastav_plugin.hooks.plannable import PlannableHook, counts_vary
 from fastav_plugin.planning.dry_run import plan_tokens
 from tests.support.cases import METHODS as MATRIX
 from tests.support.cases import (
@@ -26,7 +27,7 @@ from tests.support.family_configs import LAYERS
 from tests.support.prompts import Row, special
 
 #: What the main matrix goes through already, alone or as a part.
-COVERED = {"none", "fine_pruning", "global_pruning", "div_prune", *MATRIX}
+COVERED = {"none", "fine_pruning", "global_pruning", *MATRIX}
 
 #: Settings under which every method cuts something of the tiny prompts.
 SETTINGS: dict[str, Any] = {"visual_keep_ratio": 0.4, "audio_keep_ratio": 0.6}
@@ -128,6 +129,12 @@ def test_layers_that_a_model_lacks_are_refused() -> None:
             method_hooks(FastAVConfig(method=method, global_layer=6)).places(LAYERS)
 
 
+def tunable(method: str) -> set[str]:
+    """The fields that a budget may change for a method."""
+    hooks = method_hooks(FastAVConfig(method=method))
+    return {name for hook in hooks if isinstance(hook, PlannableHook) for name in hook.tunable}
+
+
 def _last_rows(items: list[Row], seed: int) -> list[int]:
     hook = {"name": "random", "visual_keep_ratio": 0.5, "seed": seed}
     config = config_of("llama_text", "none", hooks=[hook])
@@ -152,7 +159,7 @@ def test_plans_count_what_is_kept(method: str) -> None:
     counts, reason = plan_tokens(config, map_of(rows_of(name, "ragged")), LAYERS)
     assert reason is None
     found = result.report.tokens_per_layer
-    if any(hook.counts_vary for hook in method_hooks(config)):
+    if counts_vary(method_hooks(config)):
         for mine, most in zip(found, counts, strict=True):
             assert all(a <= b for a, b in zip(mine, most, strict=True))
     else:
@@ -167,7 +174,7 @@ def test_budgets_are_met_by_methods_that_have_ratios(method: str) -> None:
     tokens = map_of(rows_of(name, "single"))
     given: dict[str, Any] = {"min_media_tokens": 1, "audio_keep_ratio": 0.9}
     given |= {"global_rule": "below 1000", "prompt": tokens}
-    if not any(hook.knobs for hook in method_hooks(FastAVConfig(method=method))):
+    if not tunable(method):
         with pytest.raises(ConfigError, match="cannot be reached"):
             FastAVConfig.for_model(config, method, target_flops=0.05, **given)
         return
@@ -175,7 +182,7 @@ def test_budgets_are_met_by_methods_that_have_ratios(method: str) -> None:
     result = prune(name, "sdpa", rows_of(name, "single"), chosen, steps=1)
     assert result.report.flops_ratio <= 0.8
     hooks = method_hooks(chosen)
-    varies = any(hook.counts_vary for hook in hooks)
+    varies = counts_vary(hooks)
     assert ("at most" in chosen.describe()) == varies
-    if not varies and any(knob.field == "visual_keep_ratio" for h in hooks for knob in h.knobs):
+    if not varies and "visual_keep_ratio" in tunable(method):
         assert result.report.flops_ratio > 0.7

@@ -1,9 +1,13 @@
+"""FastAV's global and fine cuts."""
+
+import math
+
 import pytest
 import torch
 
 from fastav_plugin import ConfigError, FastAVConfig, TokenMapError
-from fastav_plugin.hooks import GlobalPruning
-from tests.support.views import make_view, modalities, shown
+from fastav_plugin.hooks import FinePruning, GlobalPruning
+from tests.support.views import VIDEO, make_view, modalities, shown
 
 
 def test_first_tokens_counts_each_modality_by_itself() -> None:
@@ -99,7 +103,7 @@ def test_unknown_frames_are_an_error_that_says_what_to_do() -> None:
     assert shown(keep, modality) == ["tvvat"]
 
 
-def test_places() -> None:
+def test_places_of_the_global_cut() -> None:
     assert GlobalPruning().layers(28) == frozenset({14})
     assert GlobalPruning().layers(5) == frozenset({2})
     assert GlobalPruning(layer=3).layers(4) == frozenset({3})
@@ -114,12 +118,62 @@ def test_a_layer_the_model_does_not_have(layer: int) -> None:
 def test_a_wrong_rule_or_layer() -> None:
     with pytest.raises(ConfigError, match="global_rule"):
         GlobalPruning("first ten tokens")
-    with pytest.raises(ConfigError, match="global_layer"):
+    with pytest.raises(ConfigError, match="`layer`.*got 0"):
         GlobalPruning(layer=0)
 
 
-def test_from_config_and_back() -> None:
+def test_global_cut_from_config_and_back() -> None:
     rule = {"audio": "first 10 tokens"}
     hook = GlobalPruning.from_config(FastAVConfig(global_rule=rule, global_layer=4))
     assert hook.to_dict() == {"name": "global_pruning", "rule": rule, "layer": 4}
     assert GlobalPruning.from_config(FastAVConfig()).rule == "below 750"
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.2, 0.3, 0.9])
+@pytest.mark.parametrize("total", [1, 2, 3, 5, 7, 10, 20, 30, 100, 736, 1000])
+def test_the_count_is_the_floor_that_python_computes(ratio: float, total: int) -> None:
+    modality = torch.full((1, total), VIDEO, dtype=torch.uint8)
+    view = make_view(modality, scores=torch.rand(1, total))
+    keep = FinePruning(ratio)(view)
+    assert keep is not None
+    # One media token is left to every row: here, and not the lowest, the best one.
+    assert int(keep.sum()) == max(1, math.floor((1 - ratio) * total))
+
+
+def test_only_media_compete_and_each_row_by_itself() -> None:
+    modality = modalities("tvatvatvat", "..tttvvvvt", "...ttttttt")
+    scores = torch.tensor([[0.9, 0.1, 0.2, 0.9, 0.3, 0.1, 0.9, 0.2, 0.5, 0.9]] * 3)
+    keep = FinePruning(0.5)(make_view(modality, scores=scores))
+    # Row 0: floor(3.0) of v1 a2 v4 a5 v7 a8; row 1: floor(2.0) of v5 .1, v6 .9, v7 .2, v8 .5.
+    assert shown(keep, modality) == ["t-atv-t-at", "..ttt-v-vt", "...ttttttt"]
+
+
+def test_rows_another_hook_dropped_do_not_count() -> None:
+    modality = modalities("tvvvvvvvvt")
+    view = make_view(modality, scores=torch.linspace(0, 1, 10)[None])
+    alive = view.alive.clone()
+    alive[0, 5:9] = False
+    view = type(view)(**{**vars(view), "alive": alive})
+    keep = FinePruning(0.5)(view)
+    assert keep is not None
+    assert (keep & alive)[0].nonzero()[:, 0].tolist() == [0, 3, 4, 9]
+
+
+def test_places_of_the_fine_cut() -> None:
+    assert FinePruning(0.2).layers(28) == frozenset(range(15, 28))
+    assert FinePruning(0.2, after_layer=3).layers(6) == frozenset({4, 5})
+    assert FinePruning(0.2, after_layer=5).layers(6) == frozenset()
+    assert FinePruning(0).layers(28) == frozenset()
+    assert FinePruning.needs_scores
+
+
+def test_fine_cut_from_config_and_back() -> None:
+    hook = FinePruning.from_config(FastAVConfig(fine_drop_ratio=0.3, global_layer=4))
+    assert (hook.drop_ratio, hook.after_layer) == (0.3, 4)
+    assert hook.to_dict() == {"name": "fine_pruning", "drop_ratio": 0.3, "after_layer": 4}
+
+
+@pytest.mark.parametrize("ratio", [1, 1.2, -0.1])
+def test_ratio_out_of_range(ratio: float) -> None:
+    with pytest.raises(ConfigError, match=f"drop_ratio.*{ratio}"):
+        FinePruning(ratio)

@@ -1,17 +1,34 @@
-"""Late removal: the last layers run without media."""
+"""Ablations: FastAV's global cut by attention, and the last layers without media."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import LayerHook, LayerView, register_hook
+from fastav_plugin.config import check_ratio
+from fastav_plugin.hooks.base import LayerHook, LayerView
+from fastav_plugin.hooks.ratio_pruning import ScorePruning
+from fastav_plugin.hooks.registry import register_hook
+
+
+@register_hook
+class LowAttentive(ScorePruning):
+    """Drop, on entering the middle layer, the media tokens with the lowest scores.
+
+    The "low-attentive" row of FastAV's table of global rules. The paper compares rules at equal
+    FLOPs: give the ratios of what it is compared with. Where audio has a ratio, visual and audio
+    tokens compete with each other.
+
+    Reference: FastAV (arXiv 2601.13143), ablation of the global rule.
+    """
+
+    name = "low_attentive"
+    competes = True
 
 
 @register_hook
 class LateRemoval(LayerHook):
-    """Drop all media rows from a share of the depth on; meant to follow another method.
+    """Drop all media tokens from a share of the depth on; meant to follow another method.
 
     `method="fastav+late_removal"`: the attention that the last layers pay to media is largely a
     sink. Published for one-word answers; longer ones may lose.
@@ -27,8 +44,7 @@ class LateRemoval(LayerHook):
     may_empty = True
 
     def __init__(self, depth: float = 0.82) -> None:
-        if not 0 < depth < 1:
-            raise ConfigError(f"`depth` must lie in (0, 1), got {depth!r}.")
+        check_ratio("depth", depth, "(0, 1)")
         self.depth = depth
 
     @override

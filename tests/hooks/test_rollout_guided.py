@@ -1,4 +1,4 @@
-"""The cut whose size follows the prompt."""
+"""Cuts by the rollout of the prompt, of a fixed and of an adaptive size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fastav_plugin import ConfigError, FastAVConfig, LayerView
-from fastav_plugin.hooks import AdaptivePruning
+from fastav_plugin import ConfigError, FastAVConfig, HookError, LayerHookList, LayerView
+from fastav_plugin.hooks import ENTRANCE, AdaptivePruning, RolloutGuided
 from tests.support.views import make_view, modalities, shown
 
 
@@ -62,13 +62,38 @@ def test_smallest_and_enough(values: list[float], mass: float) -> None:
     assert held.sum() >= mass * total - 1e-9
     if len(held) > 1:
         assert held.sum() - held.min() < mass * total + 1e-9
-    told = AdaptivePruning(mass).rehearse(view_of(rows, "v" * len(values)))
+    told = AdaptivePruning(mass).dry_run(view_of(rows, "v" * len(values)))
     assert told is not None and keep.sum() <= told.sum()
 
 
-def test_settings() -> None:
+def test_settings_of_the_adaptive_cut() -> None:
     assert AdaptivePruning().layers(28) == {14}
     assert AdaptivePruning.from_config(FastAVConfig(global_layer=4)).layers(28) == {4}
     for wrong in ({"mass": 0}, {"mass": 1.1}, {"layer": 0}, {"by": "x"}, {"alpha": -1}):
         with pytest.raises(ConfigError):
             AdaptivePruning(**wrong)
+
+
+def test_the_highest_rollout_is_kept() -> None:
+    view = view_of(torch.tensor([[0.3, 0.4, 0.1, 0.15, 0.02, 0.03]]), "tvvaat")
+    assert shown(RolloutGuided(0.5)(view), view.modality) == ["tv-aat"]
+    # Visual and audio tokens compete for the sum of their counts.
+    assert shown(RolloutGuided(0.5, 0.5)(view), view.modality) == ["tv-a-t"]
+    assert shown(RolloutGuided(0.5, by="column_sums")(view), view.modality) == ["t-vaat"]
+
+
+def test_settings_of_the_fixed_cut() -> None:
+    config = FastAVConfig(visual_keep_ratio=0.3, audio_keep_ratio=0.2, global_layer=4)
+    made = RolloutGuided.from_config(config)
+    assert (made.visual_keep_ratio, made.audio_keep_ratio, made.layer) == (0.3, 0.2, 4)
+    wrong: list[dict[str, Any]] = [{"layer": ENTRANCE}, {"by": "rows"}, {"alpha": 2}]
+    for values in wrong:
+        with pytest.raises(ConfigError):
+            RolloutGuided(**values)
+
+
+def test_rollout_before_any_attention_is_refused() -> None:
+    hook = RolloutGuided()
+    hook.layer = 0
+    with pytest.raises(HookError, match="rollout at layer 0"):
+        LayerHookList([hook]).places(4)

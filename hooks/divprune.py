@@ -1,0 +1,105 @@
+"""DivPrune: keep a maximally diverse subset of the visual tokens before the first layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.functional.top_k import counts_of, spread_evenly
+from fastav_plugin.hooks.base import ENTRANCE, LayerView
+from fastav_plugin.hooks.plannable import PlannableHook
+from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, media_and_ratios
+from fastav_plugin.hooks.registry import register_hook
+from fastav_plugin.hooks.windows import Window, Windows, check_window
+
+
+@register_hook
+class DivPrune(PlannableHook):
+    """Max-min diversity over each sample's visual tokens.
+
+    A batch row with M visual tokens keeps `max(1, round(ratio * M))` of them, chosen over all
+    images and frames jointly unless there is a `window`. Tokens that separate image lines
+    (`image_newline`) count as visual tokens, as published.
+
+    Args:
+        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
+        audio_keep_ratio: the same for audio tokens, chosen apart; None keeps all audio.
+        window: which tokens are compared with each other. None, as published: all of a sample's.
+            "frame": those of one frame or image (of one segment where frames are unknown).
+            "segment": those of one unbroken run of media, which is a chunk where video and audio
+            alternate. N: N tokens in a row, such as 50 for 2 s of Qwen-Omni's audio. Windows of w
+            tokens take w / M of the products, and share the sample's count in proportion.
+
+    Reference: DivPrune (arXiv 2503.02175).
+    """
+
+    name = "div_prune"
+    tunable = KEEP_RATIOS
+
+    def __init__(
+        self,
+        visual_keep_ratio: float = 0.5,
+        audio_keep_ratio: float | None = None,
+        window: Window = None,
+    ) -> None:
+        check_window(window)
+        check_ratio("visual_keep_ratio", visual_keep_ratio, "(0, 1]")
+        check_ratio("audio_keep_ratio", audio_keep_ratio, "(0, 1]", optional=True)
+        self.visual_keep_ratio = visual_keep_ratio
+        self.audio_keep_ratio = audio_keep_ratio
+        self.window = window
+
+    @classmethod
+    @override
+    def from_config(cls, config: FastAVConfig) -> DivPrune:
+        return cls(config.visual_keep_ratio, config.audio_keep_ratio)
+
+    @override
+    def layers(self, num_layers: int) -> frozenset[int]:
+        return frozenset({ENTRANCE})
+
+    @override
+    def __call__(self, view: LayerView) -> Tensor | None:
+        keep = view.alive.new_ones(view.alive.numel())
+        features = view.hidden_states.flatten(0, 1)
+        for tokens, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
+            if ratio == 1:
+                continue
+            windows = Windows.of(view, tokens, self.window, ratio)
+            if len(windows.sizes):
+                keep[windows.tokens] = False
+                keep[windows.picks(features)] = True
+        return keep.view_as(view.alive)
+
+    @override
+    def dry_run(self, view: LayerView) -> Tensor | None:
+        keep = torch.ones_like(view.alive)
+        # Windows change what is kept of a sample, not how much.
+        for tokens, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
+            keep &= ~tokens | spread_evenly(tokens, counts_of(tokens.sum(dim=1), ratio))
+        return keep
+
+
+@register_hook
+class DivPruneByFrame(DivPrune):
+    """DivPrune within each frame or image: much less work, and each keeps its share, rounded.
+
+    Where a frame's share is less than one token, some frames keep one and others none.
+
+    Args:
+        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
+        audio_keep_ratio: the same for audio tokens; None keeps all audio.
+        window: as in DivPrune.
+    """
+
+    name = "div_prune_by_frame"
+
+    def __init__(
+        self,
+        visual_keep_ratio: float = 0.5,
+        audio_keep_ratio: float | None = None,
+        window: Window = "frame",
+    ) -> None:
+        super().__init__(visual_keep_ratio, audio_keep_ratio, window)

@@ -1,0 +1,106 @@
+"""FastAV: a global cut by position in the middle of the network, then a fine cut by scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.functional.top_k import keep_top
+from fastav_plugin.global_rule import DEFAULT_RULE, rules_by_modality
+from fastav_plugin.hooks.base import LayerView
+from fastav_plugin.hooks.plannable import OneLayerHook, PlannableHook
+from fastav_plugin.hooks.registry import register_hook
+from fastav_plugin.tokens import Modality
+
+
+@register_hook
+class GlobalPruning(OneLayerHook):
+    """Keep, on entering one layer, the media tokens that a fixed rule names.
+
+    The rule is positional and known before inference, so no attention map is needed.
+
+    Args:
+        rule: one rule for all media, or one per modality: "all", "first N tokens",
+            "first N frames", "below N". "first" counts the survivors of a modality in prompt
+            order, or their frames; modalities that have the same rule of frames are counted
+            together, so that a frame is kept with its sound. "below" counts original positions
+            from the batch row's first real token.
+        layer: the layer to enter; None means L // 2.
+
+    Reference: FastAV (arXiv 2601.13143), section 2.1.
+    """
+
+    name = "global_pruning"
+    tunable = ("global_rule", "global_layer")
+
+    def __init__(
+        self, rule: str | Mapping[str, str] = DEFAULT_RULE, layer: int | None = None
+    ) -> None:
+        super().__init__(layer)
+        self.rule = rule
+        self._rules = rules_by_modality(rule)
+
+    @classmethod
+    @override
+    def from_config(cls, config: FastAVConfig) -> GlobalPruning:
+        rule = DEFAULT_RULE if config.global_rule is None else config.global_rule
+        return cls(rule, config.global_layer)
+
+    @override
+    def __call__(self, view: LayerView) -> Tensor | None:
+        keep = torch.ones_like(view.alive)
+        positions = view.positions - view.start[:, None]
+        for name, rule in self._rules.items():
+            tokens = view.mask(Modality[name.upper()])
+            alike = [Modality[other.upper()] for other in self._rules if self._rules[other] == rule]
+            keep &= ~tokens | rule.keeps(tokens, view.mask(*alike), positions, view.frame)
+        return keep
+
+
+@register_hook
+class FinePruning(PlannableHook):
+    """Drop a share of the media tokens on entering each layer after the global cut.
+
+    Each batch row keeps `floor((1 - drop_ratio) * n)` of its n media tokens, at least one: those
+    with the highest scores of the attention layer below.
+
+    Args:
+        drop_ratio: FastAV's P, in [0, 1).
+        after_layer: layer of the global cut; the first fine cut is one layer later. None means
+            L // 2.
+
+    Reference: FastAV (arXiv 2601.13143), section 2.2.
+    """
+
+    name = "fine_pruning"
+    needs_scores = True
+    tunable = ("fine_drop_ratio",)
+
+    def __init__(self, drop_ratio: float = 0.2, after_layer: int | None = None) -> None:
+        check_ratio("drop_ratio", drop_ratio, "[0, 1)")
+        self.drop_ratio = drop_ratio
+        self.after_layer = after_layer
+
+    @classmethod
+    @override
+    def from_config(cls, config: FastAVConfig) -> FinePruning:
+        return cls(config.fine_drop_ratio, config.global_layer)
+
+    @override
+    def layers(self, num_layers: int) -> frozenset[int]:
+        if self.drop_ratio == 0:
+            return frozenset()
+        after = num_layers // 2 if self.after_layer is None else self.after_layer
+        return frozenset(range(after + 1, num_layers))
+
+    @override
+    def __call__(self, view: LayerView) -> Tensor | None:
+        assert view.scores is not None
+        media = view.media
+        # float64 on purpose: the count must be the one that Python's floats give.
+        counts = ((1 - self.drop_ratio) * media.sum(dim=1).double()).floor().long().clamp(min=1)
+        return ~media | keep_top(view.scores, media, counts)

@@ -1,0 +1,82 @@
+"""What planning may know of a hook beside its contract."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fastav_plugin import ConfigError, FastAVConfig, LayerHook, LayerHookList, LayerView
+from fastav_plugin.hooks import AdaptivePruning, DivPrune, FinePruning, method_hooks
+from fastav_plugin.hooks.plannable import PlannableHook, counts_vary, dry_run
+from fastav_plugin.planning.candidates import TUNABLE
+from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from tests.support.views import make_view, modalities
+
+
+class Odd(LayerHook):
+    """An author's hook that knows nothing of planning."""
+
+    def layers(self, num_layers: int) -> frozenset[int]:
+        return frozenset({1})
+
+    def __call__(self, view: LayerView) -> Tensor | None:
+        return view.positions % 2 == 1
+
+
+def test_a_dry_run_keeps_as_many_of_each_modality() -> None:
+    kinds = modalities("..ttvvvvviiiaaaat", "tvvvaaatttttttttt")
+    view = make_view(kinds)
+    hook = DivPrune(0.6, 0.4)
+    kept, dry = hook(view), dry_run(hook, view)
+    assert kept is not None and dry is not None
+    for tokens in ((kinds == 2) | (kinds == 3), kinds == 4, kinds <= 1):
+        assert torch.equal((kept & tokens).sum(dim=1), (dry & tokens).sum(dim=1))
+
+
+def test_a_hook_without_planning_members_is_planned_by_its_answer() -> None:
+    view = make_view(modalities("tvvvvt"))
+    dry = dry_run(Odd(), view)
+    assert dry is not None
+    assert torch.equal(dry, view.positions % 2 == 1)
+    config = FastAVConfig(hooks=LayerHookList([Odd()]))
+    counts, reason = plan_tokens(config, PromptSize(2, 0, 100, 0).token_map(), 3)
+    # Positions 1..100 are video, half of them odd; two are text.
+    assert reason is None
+    assert counts == [[102, 52, 52]]
+
+
+def test_counts_vary_if_they_do_for_one_hook() -> None:
+    hooks: list[LayerHook] = [Odd(), FinePruning()]
+    assert not counts_vary(hooks)
+    assert counts_vary([*hooks, AdaptivePruning()])
+
+
+def test_built_in_methods_name_fields_that_a_budget_knows() -> None:
+    def tunable(method: str) -> set[str]:
+        hooks: list[Any] = method_hooks(FastAVConfig(method=method))
+        return {name for hook in hooks for name in hook.tunable}
+
+    assert tunable("fastav") == {"global_rule", "global_layer", "fine_drop_ratio"}
+    assert tunable("divprune") == {"visual_keep_ratio", "audio_keep_ratio"}
+    assert tunable("none") == set()
+    for kind in PlannableHook.__subclasses__():
+        assert set(kind.tunable) <= set(TUNABLE)
+
+
+def test_an_unreachable_budget_suggests_divprune_unless_it_is_there() -> None:
+    from transformers import Qwen2Config
+
+    def message(method: str) -> str:
+        with pytest.raises(ConfigError) as caught:
+            FastAVConfig.for_model(
+                Qwen2Config(num_hidden_layers=4),
+                method,
+                target_flops=0.001,
+                prompt={"text": 50, "video": 200},
+            )
+        return str(caught.value)
+
+    assert "add DivPrune" in message("fastav")
+    for method in ("divprune", "fastav+divprune", "divprune_by_frame"):
+        assert "add DivPrune" not in message(method)
