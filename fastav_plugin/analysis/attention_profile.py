@@ -81,8 +81,8 @@ def profile_attention(
         raise ConfigError(f"The model has layers 0..{count - 1}, got {wrong or 'none'}.")
     if not bool(tokens.valid.all()) or tokens.rows != 1:
         raise ConfigError(
-            f"A profile is of one prompt without padding, got {tokens.rows} rows of which "
-            f"{int((~tokens.valid).sum())} positions are padding."
+            f"A profile is of one prompt without padding, got batch size {tokens.rows} with "
+            f"{int((~tokens.valid).sum())} padding positions."
         )
     if not override.scores_allowed(head):
         raise UnsupportedError(f"The attention of {type(head).__name__} cannot be read.")
@@ -138,7 +138,9 @@ class _Recorder:
         if len(self.queries) == self.count or n == 1:
             return
         if softcap is not None:
-            raise UnsupportedError(f"Rollout knows no cap on the logits (this model's: {softcap}).")
+            raise UnsupportedError(
+                f"Attention rollout supports no logit softcap (this model's is {softcap})."
+            )
         refuse_other_mask(mask, None, None, 0)
         self.queries.append(query)
         self.keys.append(keys)

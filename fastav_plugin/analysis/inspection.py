@@ -58,16 +58,16 @@ class MethodPlan:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known about a model without its weights.
+    """Facts about a model that need no weights.
 
     Attributes:
         model_type: of the configuration.
         architecture: the class generate() runs on.
-        override: the class that knows the family.
+        override: the family's model override class.
         num_layers: decoder layers.
         cost: sizes of a decoder layer.
         placeholders: placeholder id of each modality by name.
-        window: sliding window of each layer in rows, or None.
+        window: sliding window of each layer in tokens, or None.
         deepstack_layers: lowest layers after which visual features are added.
         scores: whether the last query's attention scores can be read.
         global_rule: the family's default rule.
@@ -109,8 +109,8 @@ def inspect_model(
 
     Raises:
         UnsupportedError: the model cannot be pruned.
-        ConfigError: the folder holds no configuration that transformers knows, or a setting is
-            wrong.
+        ConfigError: the folder holds no configuration that transformers can read, or a setting
+            is wrong.
     """
     model = _empty_model(read_config(directory))
     head = unwrap(model)
@@ -124,7 +124,7 @@ def inspect_model(
     if target_flops is not None:
         budget = {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
-        # A mistake in the settings is raised; what this model alone cannot do is reported.
+        # A mistake in the settings is raised; what only this model cannot do is reported.
         method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
         try:
             wanted = FastAVConfig.for_model(head, method=method, **budget, **overrides)
@@ -154,7 +154,7 @@ def read_config(directory: Path) -> Any:
 
     Raises:
         ConfigError: no such file, not JSON, or a model type that neither transformers nor this
-            package knows.
+            package supports.
     """
     register_models()
     try:
@@ -225,6 +225,6 @@ def _plan(
         (counts,), reason = plan_tokens(config, tokens, layers)
     dense = cost.macs([tokens.length] * layers)
     each = [cost.macs([count]) for count in counts]
-    told = "" if config is None else config.describe()
+    settings = "" if config is None else config.describe()
     varies = config is not None and counts_vary(method_hooks(config))
-    return MethodPlan(method, counts, each, sum(each) / dense, reason, refusal, told, varies)
+    return MethodPlan(method, counts, each, sum(each) / dense, reason, refusal, settings, varies)

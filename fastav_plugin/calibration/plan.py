@@ -87,7 +87,7 @@ class CalibrationPlan:
         return {"alpha": float(self.alpha), "seed": self.seed}
 
     def searched(self) -> dict[str, Any]:
-        """What the search depends on beside, as plain JSON data."""
+        """What else the search depends on, as plain JSON data."""
         names = ("read", "stable", "max_kl", "tokens", "full")
         lists = ("thresholds", "drop_ratios")
         return {

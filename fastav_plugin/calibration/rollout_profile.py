@@ -15,10 +15,10 @@ from fastav_plugin.global_rule import MEDIA
 from fastav_plugin.hooks.base import LayerHook, LayerView
 from fastav_plugin.tokens import Modality
 
-#: What is read of the rollout matrix R: its last row, which makes the next token, and its column
-#: sums, what each row gives to all.
+#: What is read of the rollout matrix R: its last row, which decides the next token, and its column
+#: sums, what each token contributes to all.
 READ = ("last_row", "column_sums")
-#: Shares of the media rows at which the concentration curves are taken.
+#: Shares of the media tokens at which the concentration curves are taken.
 SHARES = tuple(step / 20 for step in range(1, 21))
 
 _POSITION, _FRAME = "position", "frame"
@@ -43,7 +43,7 @@ class Observed:
 
 
 class RolloutObserver(LayerHook):
-    """Keeps all rows, and the rollout through every depth of the model.
+    """Keeps all tokens, and records the rollout through every depth of the model.
 
     Args:
         alpha: weight of attention against the residual path, in [0, 1].
@@ -76,10 +76,10 @@ class RolloutObserver(LayerHook):
 
 
 class RolloutProfile:
-    """Mean rollout over media rows, their positions and their frames, of many prompts.
+    """Mean rollout over media tokens, their positions and their frames, of many prompts.
 
-    Every prompt counts alike: its masses are made to sum to one over the rows in question before
-    the mean is taken, and rows that a shorter prompt does not have count as 0.
+    Every prompt counts alike: its masses are normalised over the tokens in question before the mean
+    is taken, and tokens that a shorter prompt does not have count as 0.
 
     Args:
         sums: what `to_tensors` gave; None to begin.
@@ -89,7 +89,7 @@ class RolloutProfile:
         self._sums = dict(sums or {})
 
     def add(self, seen: Observed) -> None:
-        """Count one prompt in.
+        """Add one prompt.
 
         Raises:
             UnsupportedError: it holds no media.
@@ -135,7 +135,7 @@ class RolloutProfile:
 
     @property
     def prompts(self) -> int:
-        """How many prompts were counted in."""
+        """How many prompts were added."""
         return int(self._sums.get("count.modality", torch.zeros(1)).item())
 
     @property
@@ -150,11 +150,11 @@ class RolloutProfile:
 
     @property
     def framed(self) -> list[str]:
-        """Modalities of whose every row the frame was known."""
+        """Modalities whose tokens all have a known frame."""
         return [name for name in self.modalities if f"sum.unframed.{name}" not in self._sums]
 
     def mean(self, name: str, read: str, layer: int) -> Tensor:
-        """Mean share of each row, position or frame on entering a layer: float64 [n].
+        """Mean share of each token, position or frame on entering a layer: float64 [n].
 
         Args:
             name: a modality (by order), "position" (all media, by offset), "frame" (all media
@@ -192,7 +192,7 @@ class RolloutProfile:
         return found if found <= len(changes) else None
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """The sums so far, from which a stopped calibration goes on."""
+        """The sums so far, from which an interrupted calibration resumes."""
         return dict(self._sums)
 
     def results(self) -> dict[str, Tensor]:
@@ -218,7 +218,7 @@ def smallest_prefix(shares: Tensor, threshold: float) -> int:
         threshold: in [0, 1].
     """
     sums = shares.cumsum(dim=0)
-    # What rounding takes off the last sum must not push the prefix past the end.
+    # Rounding of the last sum must not push the prefix past the end.
     reached = sums >= threshold * sums[-1] * (1 - 1e-12)
     return int(reached.long().argmax()) + 1
 
@@ -229,7 +229,7 @@ def positional_rules(
     """Positional rules for a cut on entering a layer that keep a share of the rollout's mass.
 
     Each keeps the smallest prefix whose mean share reaches the threshold: "tokens" of every
-    modality by itself; "below" of all media by position; "frames" of the media with frames, the
+    modality separately; "below" of all media by position; "frames" of the media with frames, the
     others by tokens; "all of M" leaves modality M alone and cuts the others by tokens. A prefix
     that every prompt lies within is "all".
 
@@ -263,7 +263,7 @@ def _first(shares: Tensor, threshold: float, unit: str) -> str:
 
 
 def _gathered(mass: Tensor, places: Tensor) -> Tensor:
-    """Sum [2, L - 1, n] into the places of its rows."""
+    """Sum [2, L - 1, n] by place."""
     wide = mass.new_zeros((*mass.shape[:2], int(places.max()) + 1))
     return wide.index_add_(2, places, mass)
 

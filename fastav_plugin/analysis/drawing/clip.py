@@ -25,7 +25,7 @@ _ZOOM = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """What is alive at one place of the model.
+    """The media tokens that are left at one place of the model.
 
     Attributes:
         title: where.
@@ -40,7 +40,7 @@ class Stage:
     audio: npt.NDArray[np.bool_]
 
     @property
-    def alive(self) -> int:
+    def count(self) -> int:
         """Media tokens."""
         return int(self.video.sum() + self.audio.sum())
 
@@ -82,7 +82,7 @@ def drop_stages(report: PruningReport, grid: tuple[int, int, int]) -> list[Stage
     stages = [whole_stage(report, grid)]
     for layer in range(len(report.tokens_per_layer)):
         stage = make_stage(report, layer, f"Layer {layer}", "drops on entering it", grid)
-        if stage.alive < stages[-1].alive:
+        if stage.count < stages[-1].count:
             stages.append(stage)
     places = np.linspace(0, len(stages) - 1, min(_MOST_STAGES, len(stages)))
     return [stages[round(place)] for place in places]
@@ -167,7 +167,7 @@ def _label(page: Page, top: float, stage: Stage, first: Stage) -> None:
         page.text(1.2, base, f"of {whole.size}", size=9.5, color=FAINT)
         bar = page.axes(0.3, base + 0.08, 1.55, 0.08)
         bar.barh([0], [1], height=1, color=DROPPED)
-        # Of a mute clip there is no sound to keep a share of.
+        # A silent clip has no audio tokens.
         bar.barh([0], [kept.mean() if kept.size else 0], height=1, color=KEPT)
         bar.set_xlim(0, 1)
         bar.axis("off")
@@ -196,9 +196,9 @@ def _wave(axes: Axes, waveform: npt.NDArray[np.float32], kept: npt.NDArray[np.bo
     """The waveform's envelope, one bar per audio token, those kept in colour."""
     pieces = np.array_split(waveform, max(1, len(kept)))
     heights = np.array([np.abs(piece).max() if piece.size else 0.0 for piece in pieces])
-    # The root keeps soft sounds visible beside loud ones.
+    # The square root keeps soft sounds visible next to loud ones.
     heights = 0.06 + 0.94 * np.sqrt(heights / max(float(heights.max()), 1e-6))
-    colours = [KEPT if alive else DROPPED for alive in kept]
+    colours = [KEPT if one else DROPPED for one in kept]
     places = np.arange(len(kept)) + 0.5
     axes.bar(places, 2 * heights, bottom=-heights, width=0.72, color=colours, linewidth=0)
     axes.set_xlim(0, max(1, len(kept)))

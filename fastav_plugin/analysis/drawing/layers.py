@@ -1,4 +1,4 @@
-"""A picture of how many tokens of each modality every layer sees, method beside method."""
+"""A picture of how many tokens of each modality every layer sees, one panel per method."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LayerCounts:
     Attributes:
         name: of the method.
         tokens: per layer.
-        by_modality: per layer, by name; what is missing to `tokens` is text.
+        by_modality: per layer, by name; the rest of `tokens` is text.
         flops_ratio: prefill FLOPs as a fraction of dense.
     """
 

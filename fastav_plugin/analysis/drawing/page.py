@@ -79,7 +79,7 @@ class Page:
         self.text(0.15, 0.5, subtitle, size=8.5, color=FAINT)
 
     def key(self, left: float, top: float, names: dict[str, str]) -> None:
-        """Names beside squares of their colours, in one line."""
+        """Names next to squares of their colours, in one line."""
         for name, colour in names.items():
             self.text(left, top, "\N{BLACK SQUARE}", color=colour, size=10)
             self.text(left + 0.16, top, name, size=8.5)

@@ -105,7 +105,7 @@ def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, abou
     check_drawing(path)
     pruned = [point for point in points if point.name != DENSE]
     if not pruned:
-        raise ConfigError("Accuracy against FLOPs needs at least one setting beside dense.")
+        raise ConfigError("Accuracy against FLOPs needs at least one setting besides dense.")
     names_wide = 0.55 + 0.072 * max(len(_label(point)) for point in pruned)
     left, head, foot = 0.78, 0.82, 0.6
     tall = max(3.2, 0.25 * len(pruned) + 0.3)

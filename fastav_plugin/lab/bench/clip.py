@@ -1,4 +1,4 @@
-"""Prefill of a whole model of random weights on a real clip: towers, decoder, peak memory."""
+"""Prefill of a whole model with random weights on a real clip: encoders, decoder, peak memory."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class ClipPlan:
 
     @property
     def steps(self) -> int:
-        """Pieces of work that `run_clip_bench` reports."""
+        """How often `run_clip_bench` calls its `tick`."""
         return 3 + (1 + len(self.methods)) * (1 + self.repeats)
 
 
@@ -117,11 +117,11 @@ class ClipBench:
 
     Attributes:
         outcomes: dense first; their times are of the decoder alone.
-        encode_seconds: time in the towers and connectors, the same for every method.
+        encode_seconds: time in the encoders and connectors, the same for every method.
         media: tokens of each modality.
         peak_bytes: most memory the process held during each method's prefills, weights
-            included; empty where the system does not tell.
-        parameters: numbers in the weights.
+            included; empty if the platform does not report it.
+        parameters: number of weights.
     """
 
     outcomes: list[Outcome]
@@ -159,7 +159,7 @@ def make_clip_config(shape: str) -> Any:
 
 
 def make_clip_model(shape: str, dtype: str = "bfloat16", seed: int = 0) -> Any:
-    """A model of random weights, made in its dtype without a larger copy."""
+    """A model with random weights, created in its dtype without a larger copy."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         kind = videollama2.VideoLlama2ForConditionalGeneration
@@ -174,7 +174,7 @@ def run_clip_bench(plan: ClipPlan, tick: Callable[[str], None] = lambda name: No
 
     Args:
         plan: what to measure.
-        tick: called after each piece of work with its name.
+        tick: called after each step with its name.
     """
     plan.check()
     media, kinds = _read_clip(plan)
@@ -237,7 +237,7 @@ def _read_clip(plan: ClipPlan) -> tuple[Any, Tensor]:
         video_token_id=config.video_token_id,
         audio_token_id=config.audio_token_id,
     )
-    # The words do not matter, and are drawn anew in the number asked for.
+    # The words do not matter: `_prompt` draws as many as asked for.
     inputs = processor(text="yes", video=_clip_of(plan), num_frames=plan.frames)
     if "input_features" not in inputs:
         raise ConfigError(f"'{_clip_of(plan)}' has no sound. Give a clip with pictures and sound.")
@@ -247,7 +247,7 @@ def _read_clip(plan: ClipPlan) -> tuple[Any, Tensor]:
 
 
 def _prompt(kinds: Tensor, text: int, vocabulary: int) -> Tensor:
-    """System prompt, media, question: int64 [1, T], words at random."""
+    """System prompt, media, question: int64 [1, T], random words."""
     generator = torch.Generator().manual_seed(0)
     words = torch.randint(0, vocabulary - 3, (text,), generator=generator)
     media = torch.where(kinds == 0, vocabulary - 2, vocabulary - 1)

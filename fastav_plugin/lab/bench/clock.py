@@ -81,9 +81,9 @@ def peak_memory(device: torch.device | str = "cpu") -> int | None:
 
 
 def forget_peak_memory(device: torch.device | str = "cpu") -> None:
-    """Count the peak from now on, where the system allows it.
+    """Reset the peak, if the platform allows it.
 
-    Freed memory goes back to the system first, so that no later run finds it for nothing.
+    Freed memory is returned to the system first, so that a later run does not reuse it.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)

@@ -1,10 +1,10 @@
-"""The pruner's own arithmetic, timed beside plain versions.
+"""The pruner's arithmetic, timed against plain versions.
 
 Run it with `python -m fastav_plugin.lab.bench.parts`.
 
-Selection of diverse tokens, attention rollout and last-query scores, each beside the same result
-written straight from its formula. The versions take turns; time is that of the clock and that of
-the processor, which a busy machine disturbs less.
+Selection of diverse tokens, attention rollout and last-query scores, each compared with the same
+result written directly from its formula. The versions take turns; wall time and CPU time are
+reported, the latter because a busy machine disturbs it less.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Timing:
         return result
 
     def to_dict(self, reference: Timing) -> dict[str, Any]:
-        """Plain JSON data; the first version of a part is the reference of the others."""
+        """Plain JSON data; the first version of a part is the reference."""
         return {
             "part": self.part,
             "version": self.version,

@@ -83,7 +83,7 @@ class BenchPlan:
 
     @property
     def steps(self) -> int:
-        """Pieces of work that `run_bench` reports."""
+        """How often `run_bench` calls its `tick`."""
         names = list(self.configs())
         pruned = len(names) + self.peers * sum(name in PEERS for name in names)
         cases = 1 + 3 * self.idle + pruned

@@ -46,20 +46,20 @@ class Case:
 
     Attributes:
         name: what the table calls it.
-        prepare: brings the untimed model into the case's state, from a detached one; a handle
-            that it returns is removed after the run.
+        prepare: puts the detached model into the case's state, untimed; a handle that it returns
+            is removed after the run.
         cache: makes the cache that generate() is given, or None.
-        pruned: whether this case drops tokens; the others must give the dense bits.
-        seconds: each measured time to the first token.
-        ratios: each time over the dense time of the same round.
-        steps: each measured time of a later token.
+        pruned: whether this case drops tokens; the others must be bit-identical to dense.
+        seconds: each time to first token.
+        ratios: each time divided by the dense time of the same round.
+        steps: each time of a later token.
         theory: theoretical multiply-accumulates of the prefill as a fraction of dense.
-        pruner: seconds in each part of the pruner's own code, one entry per clocked run.
+        pruner: seconds in each part of the pruner's code, one entry per clocked run.
         kv_bytes: keys and values held after the prefill.
         peak_bytes: most memory held in any measured run, weights included; None if the
             platform does not report it.
         call_bytes: the same less what was held when the run began.
-        identical: whether the first token's logits equal the dense ones bit by bit.
+        identical: whether the first token's logits equal the dense ones bit for bit.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Case:
     identical: bool = True
 
     def forget(self) -> None:
-        """Begin to measure anew: what was seen so far warmed up."""
+        """Discard the warm-up measurements."""
         self.seconds, self.ratios, self.steps, self.pruner = [], [], [], []
         self.peak_bytes = self.call_bytes = None
 
@@ -128,11 +128,11 @@ def run_bench(plan: BenchPlan, tick: Tick = lambda name: None) -> list[BenchPoin
 
     Args:
         plan: what to measure.
-        tick: called after each piece of work with its name.
+        tick: called after each step with its name.
 
     Returns:
-        One point per batch size and prompt. Its cases are dense, the three cases that must cost
-        nothing, then one per method.
+        One point per batch size and prompt: dense, the three cases that must cost nothing, then
+        one case per method.
     """
     plan.check()
     model = make_model(plan.shape, dtype=plan.dtype, attention=plan.attention, device=plan.device)
@@ -229,7 +229,7 @@ def _run(plan: BenchPlan, model: nn.Module, ids: Tensor, case: Case, clocked: bo
         case.call_bytes = max(case.call_bytes or 0, peak - held_before)
     if case.pruned:
         case.theory = run.cache.report().flops_ratio
-    # Of dense the tokens decoded meanwhile are part, as they are of pruned.
+    # Includes decoded tokens, for dense and pruned alike.
     case.kv_bytes = run.kv_bytes
     detach(model)
     if isinstance(state, RemovableHandle):

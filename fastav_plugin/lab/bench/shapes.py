@@ -34,13 +34,13 @@ DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder of known size and the prompt it is usually given.
+    """A decoder of known size and a typical prompt.
 
     Attributes:
         config: makes the configuration.
         model: the class of transformers.
         prompt: token counts.
-        methods: what is measured unless something else is asked for.
+        methods: measured by default.
         overrides: fields of FastAVConfig that suit the prompt.
     """
 
@@ -118,7 +118,7 @@ def _omni(layers: int, hidden: int, heads: int, groups: int, width: int, words: 
     return Shape(config, Qwen2_5OmniThinkerForConditionalGeneration, prompt)
 
 
-#: Towers are left at one layer, because only the decoder is measured.
+#: Encoders have one layer, because only the decoder is measured.
 SHAPES: dict[str, Shape] = {
     "tiny": _qwen2(8, 64, 4, 2, 128, 512),
     "qwen2-0.5b": _qwen2(24, 896, 14, 2, 4864, 151936),
@@ -156,7 +156,7 @@ def make_model(
     device: str = "cpu",
     seed: int = 0,
 ) -> nn.Module:
-    """A shape with random weights, made in its dtype without a larger copy; or a checkpoint.
+    """A shape with random weights, created in its dtype without a larger copy; or a checkpoint.
 
     Args:
         name: a name of `SHAPES`, or a folder.
@@ -192,7 +192,7 @@ def make_model(
 
 
 def draw_ids(model: Any, batch: int, length: int) -> Tensor:
-    """Words at random, int64 [batch, length], none of them a placeholder of media."""
+    """Random token ids, int64 [batch, length], none of them a media placeholder."""
     config = model.config.get_text_config()
     named = {**config.to_dict(), **model.config.to_dict()}
     special = {

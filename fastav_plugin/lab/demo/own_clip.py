@@ -1,4 +1,4 @@
-"""A clip of the user's own and questions about it, in the words that the testbed's model knows."""
+"""The user's own clip and questions about it in the vocabulary of the testbed's model."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def default_questions() -> list[str]:
 
 
 def check_questions(questions: Sequence[str]) -> None:
-    """Refuse what the model has no words for, or has never been asked.
+    """Refuse questions outside the model's vocabulary or of a form it was not trained on.
 
     Raises:
         ConfigError: an unknown word or form of question; the message names the known ones.

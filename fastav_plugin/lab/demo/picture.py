@@ -58,7 +58,7 @@ def subtitle(method: str, flops_ratio: float) -> str:
     """The second line of a picture."""
     return (
         f"{method}: {100 * flops_ratio:.0f} % of the dense prefill's FLOPs. "
-        "Colour: tokens that go on. Grey: tokens dropped."
+        "Colour: kept tokens. Grey: dropped tokens."
     )
 
 
@@ -80,7 +80,7 @@ def make_stages(report: PruningReport, cut: int, grid: Grid) -> list[Stage]:
         grid: frames, rows and columns of the video's tokens.
     """
     last = len(report.tokens_per_layer) - 1
-    # Of the fine cuts, one is shown on the way where the global cut drops nothing.
+    # If the global cut drops nothing, one of the fine cuts is shown between.
     middle = (cut + 1 + last) // 2
     named = [
         (0, "Entrance", "DivPrune, before layer 0"),
@@ -94,6 +94,6 @@ def make_stages(report: PruningReport, cut: int, grid: Grid) -> list[Stage]:
     stages = [whole_stage(report, grid)]
     for layer, name, about in named:
         stage = make_stage(report, layer, name, about, grid)
-        if stage.alive < stages[-1].alive:
+        if stage.count < stages[-1].count:
             stages.append(stage)
     return stages

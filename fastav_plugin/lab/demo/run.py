@@ -21,7 +21,7 @@ from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.sound import SAMPLE_RATE
 
 NOTICE = (
-    "A small model that lives in a synthetic world: it shows what pruning does to answers, not "
+    "A small model trained on a synthetic world: it shows what pruning does to answers, not "
     "what a 7B model would answer."
 )
 #: The question of each clip that is drawn, where it was asked.
@@ -36,8 +36,8 @@ class DemoClip:
         name: of the file.
         frames: uint8 [T, H, W, 3], two per second.
         waveform: float32 [n] at 16 kHz.
-        questions: each with its right answer, None where nobody knows it.
-        remarks: what the user should know about the clip.
+        questions: each with its right answer, None without ground truth.
+        remarks: notes on the clip for the user.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Asked:
     Attributes:
         clip: name of the file.
         question: what was asked.
-        right: the right answer; None where nobody knows it.
+        right: the right answer; None without ground truth.
         outcomes: dense first, then one per method.
     """
 
@@ -64,7 +64,7 @@ class Asked:
     outcomes: list[Outcome]
 
     def is_right(self, outcome: Outcome) -> bool:
-        """Whether the first word is the right one; of an own clip, the one that dense says."""
+        """Whether the first word is the right one or, without ground truth, that of dense."""
         return _word(outcome) == (self.right or _word(self.outcomes[0]))
 
 
@@ -72,7 +72,7 @@ class Asked:
 class Total:
     """One method over all questions: means, but for the median of the time.
 
-    `right` counts right answers; of an own clip, those that agree with dense.
+    `right` counts right answers; without ground truth, those that agree with dense.
     """
 
     method: str
@@ -93,8 +93,8 @@ class Demo:
         asked: every question with its answers.
         settings: of each method by name.
         cut: layer of FastAV's global cut.
-        files: what was written.
-        notes: what to know about the model and the clips.
+        files: those written.
+        notes: remarks on the model and the clips.
     """
 
     asked: list[Asked]
@@ -171,14 +171,14 @@ def sample_clips() -> list[DemoClip]:
 
 
 def own_clip(path: Path, questions: Sequence[str]) -> DemoClip:
-    """A clip of the user's.
+    """The user's own clip.
 
     Args:
         path: any file with pictures; its first seconds are used.
-        questions: in the model's words.
+        questions: in the model's vocabulary.
 
     Raises:
-        ConfigError: an unreadable file, or a question that the model cannot understand.
+        ConfigError: an unreadable file, or a question outside the model's vocabulary.
     """
     check_questions(questions)
     frames, waveform, remarks = read_start(path)
@@ -186,7 +186,7 @@ def own_clip(path: Path, questions: Sequence[str]) -> DemoClip:
 
 
 def steps(clips: Sequence[DemoClip], methods: int, repeats: int) -> int:
-    """Pieces of work that `run_demo` reports."""
+    """How often `run_demo` calls its `tick`."""
     asked = sum(len(clip.questions) for clip in clips)
     return asked * (1 + methods) * (1 + repeats) + len(clips)
 
@@ -210,7 +210,7 @@ def run_demo(
         configs: one per method; the last is drawn.
         output: folder for report.json and one picture per clip; made if missing.
         repeats: timed prefills of each method and question.
-        tick: called after each piece of work with its name.
+        tick: called after each step with its name.
 
     Raises:
         UnsupportedError: matplotlib is not installed.

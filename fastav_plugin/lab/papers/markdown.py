@@ -1,4 +1,4 @@
-"""The tables as Markdown, so that a page shows what was measured and nobody types it."""
+"""The tables as Markdown, from which the page is generated."""
 
 from __future__ import annotations
 

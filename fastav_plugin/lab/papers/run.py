@@ -43,8 +43,8 @@ class Suite:
     Attributes:
         base: the model's own settings.
         solved: settings by name.
-        tables: what stands side by side.
-        same: for each setting the first one that is the same; settings are answered once.
+        tables: what is compared.
+        same: for each setting the first equal one; equal settings are answered once.
     """
 
     base: Base
@@ -76,7 +76,7 @@ def prepare_suite(
     """Solve the settings of every table for one model.
 
     Args:
-        model: the testbed's, or one that knows its words.
+        model: the testbed's, or one with its vocabulary.
         processor: a Qwen2_5OmniProcessor.
         overrides: fields of FastAVConfig that all tables start from.
         only: keys of the tables wanted; () for all.
@@ -110,10 +110,10 @@ def prepare_suite(
 
 
 def draw_for(question: Question, config: FastAVConfig) -> FastAVConfig:
-    """The config with a draw at random of the question's own, the same one in every run.
+    """The config with a random draw per question, the same in every run.
 
-    Questions in the same words have the same token ids, from which `RandomPruning` draws; only
-    its seed can tell their clips apart.
+    Equal questions have equal token ids, from which `RandomPruning` draws; only its seed can
+    distinguish their clips.
     """
     hooks = config.to_dict()["hooks"]
     if all(hook["name"] != RandomPruning.name for hook in hooks):
@@ -129,7 +129,7 @@ def draw_for(question: Question, config: FastAVConfig) -> FastAVConfig:
 
 
 def _seed(seed: int, key: str) -> int:
-    """A number below 2 ** 63 that the setting's seed and the question decide."""
+    """A number below 2 ** 63 from the setting's seed and the question."""
     digest = hashlib.sha256(f"{seed} {key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
@@ -150,14 +150,14 @@ def answer_suite(
     file: AnswerLog,
     tick: Tick = lambda name: None,
 ) -> list[Record]:
-    """Answer questions dense and under every setting; the towers see each question once.
+    """Answer questions dense and under every setting; the encoders see each question once.
 
     Args:
         model: in evaluation mode.
         processor: a Qwen2_5OmniProcessor.
         found: the settings.
         items: the questions, those about one clip next to each other.
-        file: what is answered already, and where answers go.
+        file: answers so far, and where new ones are written.
         tick: called with the task of each question answered.
     """
     source = make_source(processor, [(CLIPS, item) for item in items])
@@ -187,7 +187,7 @@ def make_tables(
 
 
 class _Samples:
-    """Prompts that are not reported on, for what only real prompts tell."""
+    """Prompts that are not reported on, for counts that depend on the prompt."""
 
     def __init__(self, model: Any, processor: Any) -> None:
         self._model, self._processor = model, processor

@@ -14,17 +14,17 @@ Hooks = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class PaperSetting:
-    """One setting, which may stand in several tables.
+    """One setting, which may be in several tables.
 
     Attributes:
         name: unique.
         make: hooks for a value of the free parameter.
-        like: name of an earlier setting whose average tokens per layer this one is to have; None
-            where nothing is free.
-        values: where the free parameter is sought: the ends of an interval, or all values there
-            are; more of it keeps more tokens.
-        measured: whether the average is known only once real prompts are read.
-        floor: whether this is a draw at random, which others are compared with.
+        like: name of an earlier setting whose average tokens per layer this one must match; None
+            without a free parameter.
+        values: where the free parameter is searched: the ends of an interval, or all possible
+            values; a larger one keeps more tokens.
+        measured: whether the average depends on the content of the prompt.
+        floor: whether this is a random control, which others are compared with.
     """
 
     name: str
@@ -41,7 +41,7 @@ class PaperSetting:
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Settings that are read side by side.
+    """Settings that are compared.
 
     Attributes:
         key: short name.
@@ -63,8 +63,8 @@ class Solved:
     Attributes:
         setting: the setting.
         config: at that value.
-        value: of the free parameter; None where nothing is free.
-        wanted: average tokens per layer asked for; None where nothing is free.
+        value: of the free parameter; None without one.
+        wanted: average tokens per layer asked for; None without a free parameter.
         tokens: the average that it has on the prompts it was solved for.
     """
 
@@ -87,7 +87,7 @@ class Solved:
 #: Tokens of an average layer under a config.
 Average = Callable[[FastAVConfig], float]
 
-#: Tokens of an average layer by which a solved setting may miss before the search goes on.
+#: Tolerance of the search, in tokens of an average layer.
 CLOSE = 0.2
 
 

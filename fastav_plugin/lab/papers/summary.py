@@ -1,4 +1,4 @@
-"""What the answers amount to, table by table."""
+"""Summaries of the answers, table by table."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fastav_plugin.evaluation.records import Record
 from fastav_plugin.lab.papers.setting import PaperTable, Solved
 from fastav_plugin.lab.testbed.needles import EARLY, LATE, SIGHT, SOUND
 
-#: Kinds of questions that have a column of their own.
+#: Kinds of questions, one column each.
 FACETS = ("sight", "sound", "both", "early", "late")
 
 
 def facets_of(task: str, needle: str | None) -> frozenset[str]:
-    """The facets of a question by its task and the half of the clip that it hangs on."""
+    """The facets of a question by its task and the half of the clip that decides its answer."""
     sense = "sight" if task in SIGHT else "sound" if task in SOUND else "both"
     return frozenset({sense, *({needle} if needle in (EARLY, LATE) else ())})
 
@@ -35,14 +35,14 @@ def summarise_tables(
     Args:
         records: with an answer of every setting.
         facets: of each question by its key.
-        tables: what to lay side by side.
+        tables: what to compare.
         solved: settings by name.
         seed: of the confidence intervals.
 
     Returns:
         Per table its key, title, about and rows; a row has the setting's name and hooks, accuracy
         with interval, its share of dense, the mean of each facet, agreement with dense, KL,
-        tokens of an average layer, FLOPs, and, where the table has random rows, the paired
+        tokens of an average layer, FLOPs, and, where the table has random controls, the paired
         difference of accuracy from their mean.
     """
     summary = _Summary(records, facets, seed)
@@ -65,7 +65,7 @@ def _floors(table: PaperTable, solved: Mapping[str, Solved]) -> list[str]:
 
 
 class _Summary:
-    """Answers of all settings; a row is computed once, whatever tables it stands in."""
+    """Answers of all settings; a row is computed once for all tables."""
 
     def __init__(
         self, records: Sequence[Record], facets: Mapping[str, frozenset[str]], seed: int
@@ -155,7 +155,7 @@ def _interval(found: Mapping[str, float]) -> str:
 
 
 def _difference(found: Mapping[str, float] | None) -> str:
-    """With a sign; in brackets where the interval holds zero."""
+    """With a sign; in brackets if the interval contains zero."""
     if found is None:
         return ""
     text = f"{round(100 * found['mean'], 1) + 0.0:+.1f}"

@@ -1,4 +1,4 @@
-"""The tables: which settings are compared, and at whose cost."""
+"""The tables: which settings are compared, and at which cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoders in front of a decoder, run once for one prompt that is asked many times."""
+"""The encoders of a model, run once for a prompt that is answered under many settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ _TOWERS = ("visual", "audio_tower")
 
 @contextmanager
 def towers_once(model: nn.Module) -> Iterator[None]:
-    """Let the vision and the audio encoder return what they returned for the same inputs before.
+    """Let the vision and the audio encoder reuse their last output for equal inputs.
 
-    generate() takes the same path as ever; a tower that gets the very numbers of its last call
-    hands out its last output instead of computing it again. No pruning method touches a tower.
+    generate() itself is unchanged, and no pruning method touches an encoder.
 
     Args:
-        model: holds its towers as `visual` and `audio_tower`, anywhere; others are left alone.
+        model: its encoders are called `visual` and `audio_tower`; others are not memoised.
     """
     towers = [
         module
@@ -50,7 +49,7 @@ class _Remembering:
         if self._last is not None and _equal((args, kwargs), self._last[:2]):
             return copy.copy(self._last[2])
         result = self._function(*args, **kwargs)
-        # transformers puts other tensors into the output it gets, so that it must be a copy.
+        # A copy, because transformers puts other tensors into the output it gets.
         self._last = args, kwargs, copy.copy(result)
         return result
 

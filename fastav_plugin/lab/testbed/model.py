@@ -42,7 +42,7 @@ _MATCH_SCALE, _COPY_SCALE = 1.4, 0.25
 
 def build_processor() -> Qwen2_5OmniProcessor:
     """Build the processor: 112 x 112 pictures, 16 kHz sound, the word tokenizer."""
-    # Every picture is brought to about the size that the model was trained on.
+    # Every picture is resized to about the size that the model was trained on.
     size = {"shortest_edge": FRAME_SIZE**2, "longest_edge": FRAME_SIZE**2}
     return Qwen2_5OmniProcessor(  # type: ignore[no-untyped-call]
         image_processor=Qwen2VLImageProcessor(size=dict(size)),
@@ -143,7 +143,7 @@ def prepare_inputs(
         processor: from `build_processor` or loaded.
         frames: uint8 [T, H, W, 3], RGB, two per second.
         waveform: float32 [n] at 16 kHz; at most 30 seconds are used.
-        question: in the words of `tasks`; unknown words become one unknown token each.
+        question: in the vocabulary of `tasks`; each unknown word becomes the unknown token.
 
     Returns:
         Tensors of batch size 1, pictures before sound before the question.
@@ -184,7 +184,7 @@ def _initialise(model: Qwen2_5OmniThinkerForConditionalGeneration) -> None:
                 nn.init.zeros_(module.bias)
     text = decoder_of(model)
     nn.init.normal_(text.embed_tokens.weight, std=0.5)
-    # A row that carries a word's embedding names the word.
+    # A token that carries a word's embedding names the word.
     model.lm_head.weight.copy_(text.embed_tokens.weight * (2 / math.sqrt(_HIDDEN)))
     for layer in text.layers:
         layer.self_attn.o_proj.weight.mul_(1 / math.sqrt(2 * _LAYERS))
@@ -199,7 +199,7 @@ def _match_and_copy(attention: Any, key_head: int) -> None:
     Small models spend most of their training on learning to look where a question's word
     reappears among the media. Queries and keys that start as the same projection, in rotary pairs
     that hardly turn, look there from the first step; an output that starts as the transpose of
-    the values brings the other half of what is there, such as its colour.
+    the values carry the other half of what is there, such as its colour.
     """
     slow = [i for i in range(_HEAD_DIM) if i % (_HEAD_DIM // 2) >= _SLOW_PAIR]
     match = nn.init.orthogonal_(torch.empty(len(slow), _HIDDEN), gain=_MATCH_SCALE)

@@ -78,7 +78,7 @@ def test_the_cost_range_of_a_table() -> None:
 
 
 def test_dense_alone_is_no_tradeoff(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="beside dense"):
+    with pytest.raises(ConfigError, match="besides dense"):
         draw_tradeoff(tmp_path / "a.png", [Point("dense", 1, (1, 1, 1))], title="t", about="a")
 
 

@@ -22,7 +22,7 @@ class Stage:
         learning_rate: after a short warm-up.
         enough: share of right answers of every task that ends the stage early; above 1, never.
         decay: let the learning rate fall to a twentieth over the stage.
-        dense_weight: weight of the dense targets beside the answers.
+        dense_weight: weight of the dense targets relative to the answers.
         towers_only: train the towers on the dense targets alone.
         focus: tasks asked twice as often as the others.
     """
@@ -47,7 +47,7 @@ class Stage:
 
 
 _SLOW_TO_LEARN = ("colour", "match")
-# When a sound is heard has to be learned anew for each length.
+# The time of a sound has to be learned again for each clip length.
 _ORDER = ("order", "order", "match")
 CURRICULUM = (
     Stage("towers", Difficulty(2, 3, 2), 900, 24, 2e-3, enough=0.97, towers_only=True),

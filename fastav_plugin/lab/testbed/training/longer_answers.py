@@ -1,9 +1,9 @@
 """What a longer text loses: `python -m fastav_plugin.lab.testbed.training.longer_answers`.
 
-The model's answers are one word, so a longer text is made of what it knows: its dense answer, the
-end of that turn, another question about the same clip and its dense answer, all put into its mouth
-token by token in one generate(). Every token's distribution is compared with the dense one; the
-last token answers a question that no cut could know of.
+The model's answers are one word, so a longer text is composed: its dense answer, the end of that
+turn, another question about the same clip and its dense answer, all forced token by token in one
+generate(). Every token's distribution is compared with the dense one; the last token answers a
+question that came after every cut.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FIRST, BETWEEN, SECOND = "first answer", "between", "second answer"
 def dictate(
     model: Any, inputs: Mapping[str, Any], text: Tensor, config: FastAVConfig | None
 ) -> Tensor:
-    """The model's own logits [n, vocabulary] before each of n tokens put into its mouth.
+    """The model's logits [n, vocabulary] before each of n forced tokens.
 
     Args:
         model: in evaluation mode.
@@ -46,7 +46,7 @@ def dictate(
         text: int64 [n].
         config: what to prune; None for the stock model.
     """
-    # The end of a turn must not end the text, and padding is never dictated.
+    # The end of a turn must not end the text, and padding is never forced.
     end = model.generation_config.pad_token_id
     return torch.cat(run_once(model, inputs, config, forced=text, eos_token_id=end).logits)
 
@@ -74,7 +74,7 @@ def compare_text(
     turn = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     between = processor.tokenizer("<|im_end|>" + turn, return_tensors="pt").input_ids[0]
     answer = dictate(model, inputs, between[:1], None)[0].argmax()
-    # The last token is dictated too, but what counts is what comes before it.
+    # The last token is forced too; only its logits count.
     text = torch.cat([answer[None].cpu(), between, between[:1]])
     dense = dictate(model, inputs, text, None).double().log_softmax(dim=-1)
     places = {FIRST: [0], BETWEEN: range(1, len(text) - 1), SECOND: [len(text) - 1]}

@@ -1,4 +1,4 @@
-"""The training loss: answers, and dense targets for the towers tied to the words' embeddings."""
+"""The training loss: answers, and dense targets for the encoders tied to the words' embeddings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Scores = dict[str, tuple[float, int]]
 
 
 class DenseTargets(nn.Module):
-    """Name what each media row shows, by cosine with the embeddings of the words for it.
+    """Name what each media token shows, by cosine with the embeddings of the words for it.
 
     Perception is learned in minutes this way, and in the language that the questions use. The
     few parameters are of use in training only.
@@ -37,7 +37,7 @@ class DenseTargets(nn.Module):
     def forward(
         self, embedding: Tensor, video: Tensor, audio: Tensor, batch: Batch
     ) -> tuple[Tensor, Scores]:
-        """Compute the loss of all rows, and how many shapes, colours and sounds are right."""
+        """Compute the loss of all tokens, and how many shapes, colours and sounds are right."""
         losses, scores = [], Scores()
         for index, name in enumerate(("shapes", "colours")):
             labels: Tensor = getattr(batch, name)
@@ -76,7 +76,7 @@ def compute_loss(
         model: the thinker.
         dense: the dense targets.
         batch: clips and questions.
-        dense_weight: weight of the dense targets beside the answers.
+        dense_weight: weight of the dense targets relative to the answers.
         towers_only: leave the language model out.
 
     Returns:

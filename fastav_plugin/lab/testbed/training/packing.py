@@ -1,6 +1,6 @@
 """One forward pass for many questions about each clip of a batch.
 
-The media rows are the cost of a prompt, so they are computed once per clip; every question then
+The media tokens are the cost of a prompt, so they are computed once per clip; every question then
 follows as a block that sees the media and itself, at the positions it would have alone.
 """
 
@@ -30,9 +30,9 @@ class Packed:
     """What a packed forward pass gives.
 
     Attributes:
-        hidden: [B, Q, 9, hidden], the last layer's rows of the questions.
-        video: [B, V, hidden], the vision tower's rows.
-        audio: [B, A, hidden], the audio tower's rows.
+        hidden: [B, Q, 9, hidden], the last layer's output at the questions.
+        video: [B, V, hidden], the vision encoder's output.
+        audio: [B, A, hidden], the audio encoder's output.
     """
 
     hidden: Tensor

@@ -1,10 +1,10 @@
-"""What the second question about a clip loses.
+"""What pruning costs a second question about a clip.
 
 Run it with `python -m fastav_plugin.lab.testbed.training.second_question`.
 
-The first question's last token decides what FastAV's fine cut keeps, so another question about the
-same clip finds what that one left. It is asked in three ways: alone (its own prefill), as the next
-turn of the conversation, and instead of the first question, after `crop` took that one back.
+The first question's last token decides what FastAV's fine cut keeps, so a second question about the
+same clip sees only what is left. It is asked in three ways: alone (its own prefill), as the next
+turn of the conversation, and instead of the first question, which `crop` removes.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class Trainer:
 
     @property
     def checkpoint(self) -> Path:
-        """File that training goes on from."""
+        """File that training resumes from."""
         return self.output / "checkpoint.pt"
 
     def start_stage(self, index: int) -> None:
@@ -158,7 +158,7 @@ def export(model: Qwen2_5OmniThinkerForConditionalGeneration, path: Path) -> Non
 
 def train(
     output: Annotated[Path, typer.Option(help="Folder for the checkpoint, log and model.")],
-    stage: Annotated[str | None, typer.Option(help="Start this stage anew.")] = None,
+    stage: Annotated[str | None, typer.Option(help="Restart this stage.")] = None,
     device: Annotated[str, typer.Option(help="Where to train.")] = "cpu",
     save_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 180.0,
     max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
