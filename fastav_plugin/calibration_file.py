@@ -1,4 +1,4 @@
-"""A calibration in one .safetensors file: what was measured on which model, and what it chose."""
+"""Calibration files (.safetensors): what was measured on which model, and the settings chosen."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from fastav_plugin.errors import ConfigError
 #: Name of the file beside a model's `fastav_config.json`.
 CALIBRATION_NAME = "fastav_calibration.safetensors"
 
-#: The one entry of the file's metadata: JSON. One, because safetensors writes entries in an order
-#: of its own, and the same calibration is to have the same bytes.
+#: The only entry of the file's metadata: JSON. One entry, because safetensors does not keep the
+#: order of several, and the same calibration should have the same bytes.
 _ENTRY = "fastav_calibration"
 _FORMAT = 2
 _NEEDED = {"format": int, "plugin_version": str, "method": str, "alpha": float}
@@ -36,7 +36,8 @@ class Calibration:
         path: of the file.
         facts: the metadata, plain JSON data: "model" (sizes of the decoder and a digest of its
             weights), "method", "alpha", "samples", "plugin_version", "profile", "candidates",
-            "chosen", "check" (what was chosen on samples apart, None with too few) and "settings".
+            "chosen", "check" (what was chosen, on separate samples; None with too few) and
+            "settings".
     """
 
     path: str
@@ -52,27 +53,27 @@ class Calibration:
         settings = self.facts.get("settings")
         if not isinstance(settings, dict) or not settings:
             raise ConfigError(
-                f"The calibration file '{self.path}' holds no setting: it was not finished. Go on "
-                "with the `fastav calibrate` that began it."
+                f"The calibration file '{self.path}' holds no settings: it was not finished. "
+                "Run the same `fastav calibrate` again to resume."
             )
         return dict(settings)
 
     def describe(self, fields: Mapping[str, Any]) -> str:
-        """A sentence or two: what of a config comes from here, and what was measured with it.
+        """One or two sentences: which fields of a config come from here, and what was measured.
 
         Args:
             fields: the config's, by name.
         """
         model, settings, samples = self.facts["model"], self.settings, self.facts["samples"]
         found = self.facts["check"] or self.facts["chosen"]
-        where = f"{samples['fidelity']} samples it was chosen on: other prompts may fare worse."
+        where = f"{samples['fidelity']} samples it was chosen on: other prompts may do worse."
         if self.facts["check"]:
-            where = f"{samples['check']} samples of the check, apart from those it was chosen on."
+            where = f"{samples['check']} samples of the check, which are not those of the choice."
             if found["rejected"]:
-                where += f" {found['rejected']} cheaper settings had failed there before it."
+                where += f" {found['rejected']} cheaper settings failed there."
         same = [name for name, value in settings.items() if fields.get(name) == value]
         others = [name for name in settings if name not in same]
-        told = (
+        text = (
             f"{', '.join(same) or 'Nothing'} from the calibration '{Path(self.path).name}' of a "
             f"{model['model_type']} with {model['num_hidden_layers']} layers, which measured a "
             f"mean KL of {found['kl']:.4g} (95 % interval {found['kl_low']:.4g} to "
@@ -80,13 +81,13 @@ class Calibration:
             f"dense and {100 * found['flops_ratio']:.1f} % of the dense FLOPs on the {where}"
         )
         rare = 100 * min(1.0, 3 / found["prompts"])
-        told += f" What befalls fewer than about {rare:.0f} % of prompts may not be among them."
+        text += f" Faults on fewer than about {rare:.0f} % of prompts may not show in so few."
         if others:
-            told += f" It did not measure them with {', '.join(others)} as given here."
-        return told
+            text += f" It was not measured with {', '.join(others)} as given here."
+        return text
 
     def copy_to(self, directory: str | Path) -> str:
-        """Copy the file into a directory, unless it lies there; returns its name there."""
+        """Copy the file into a directory, unless it is there already; returns its name there."""
         beside = Path(directory) / CALIBRATION_NAME
         if not beside.exists() or not beside.samefile(self.path):
             shutil.copyfile(self.path, beside)
@@ -97,7 +98,7 @@ def read_calibration(path: str | os.PathLike[str]) -> Calibration:
     """Read what a calibration file says, without its tensors.
 
     Raises:
-        ConfigError: no such file, or none of ours.
+        ConfigError: no such file, or no calibration file of this version.
     """
     try:
         state = os.stat(path)
@@ -118,7 +119,7 @@ def _read(path: str, _modified: int, _size: int) -> Calibration:
         raise ConfigError(f"Cannot read the calibration file '{path}': {error}.") from error
     if not isinstance(facts, dict):
         raise ConfigError(
-            f"'{path}' is no calibration file. Make one with `fastav calibrate --output {path}`."
+            f"'{path}' is not a calibration file. Make one with `fastav calibrate --output {path}`."
         )
     if facts.get("format") != _FORMAT:
         raise ConfigError(
@@ -149,7 +150,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def write_calibration(
     path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write a calibration file: wholly, or not at all if the process dies meanwhile.
+    """Write a calibration file atomically.
 
     Args:
         path: the file; an existing one is replaced.

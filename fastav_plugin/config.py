@@ -1,7 +1,7 @@
 """FastAVConfig: what to prune and where, as data.
 
-The file knows ranges and JSON, no hook and no model. Names of methods and hooks are checked where
-the registries are known: in `for_model`, when a cache is made, and when it is bound.
+This module checks ranges and reads files, and knows neither hooks nor models. Names of methods
+and hooks are checked in `for_model`, when a cache is made, and when it is bound.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from fastav_plugin.global_rule import rules_by_modality
 
 CONFIG_NAME = "fastav_config.json"
 
-#: Set by the binding room: fills the defaults of one model into a config and checks its names.
-#: Its third argument is what a budget asks for: target, prompt, fields given; or None.
+#: Fills the defaults of one model into a config and checks its names; attach.py, which knows the
+#: models, sets it. Its third argument is None or a FLOPs budget: target, prompt, fields given.
 Resolver = Callable[[Any, "FastAVConfig", tuple[float, Any, frozenset[str]] | None], "FastAVConfig"]
 _resolver: Resolver | None = None
 
 
 def set_model_resolver(resolver: Resolver) -> None:
-    """Let a higher room say what `FastAVConfig.for_model` knows about models."""
+    """Set what `FastAVConfig.for_model` does; this module must not import what knows models."""
     global _resolver
     _resolver = resolver
 
@@ -40,26 +40,26 @@ class FastAVConfig:
     Args:
         method: a registered method, or several joined by "+": "fastav", "divprune",
             "fastav+divprune", "none", or one of the baselines (`fastav models` lists them).
-        global_layer: layer on whose entrance FastAV's global cut is made, or the cut of another
-            method that makes one. None means the method's own, mostly L // 2.
+        global_layer: the layer on entering which FastAV's global cut is made, or the one cut of
+            another method. None means the method's default, mostly L // 2.
         global_rule: what the global cut keeps, one rule for all media or one per modality:
-            "all", "first N tokens", "first N frames", "below N" (positions counted from the row's
-            first real token). Modalities that a mapping leaves out keep all. None means the
-            model family's default.
-        fine_drop_ratio: share of the alive media tokens dropped on entering each later layer,
-            in [0, 1). FastAV's P.
+            "all", "first N tokens", "first N frames", "below N" (positions counted from the batch
+            row's first real token). All tokens of modalities that a mapping leaves out are kept.
+            None means the model family's default.
+        fine_drop_ratio: share of the surviving media tokens dropped on entering each later
+            layer, in [0, 1). FastAV's P.
         visual_keep_ratio: share of image and video tokens kept, in (0, 1], by DivPrune and by every
             other method that has a ratio.
-        audio_keep_ratio: the same for audio tokens; None leaves audio alone.
+        audio_keep_ratio: the same for audio tokens; None keeps all audio.
         positions: "original" keeps each survivor's rotary position, "renumbered" counts the
             survivors of the entrance cut 0..n-1 as DivPrune was published.
-        min_media_tokens: batch rows with fewer media tokens in their prompt are not cut.
-        calibration: path of a file that `fastav calibrate` wrote for this very model. What it
-            chose fills the fields that are not given here; what is given wins.
+        min_media_tokens: batch rows with fewer media tokens in their prompt are not pruned.
+        calibration: path of a file that `fastav calibrate` wrote for this model. Its settings
+            fill the fields that are not given.
         hooks: explicit LayerHooks (a LayerHookList); replaces what `method` names.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: a value out of range, or an unknown field.
     Reference: FastAV (arXiv 2601.13143), DivPrune (arXiv 2503.02175).
     """
 
@@ -74,12 +74,13 @@ class FastAVConfig:
     calibration: str | PathLike[str] | None = None
     hooks: Any = None
 
-    #: Why the settings are what they are; no field, for it is no setting.
+    #: For `describe()`. No field, so that equality and JSON compare settings only.
     _explanation: ClassVar[str] = ""
+    #: Fields that were passed: a default that was passed wins over a calibration, too.
     _given: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls, **values: Any) -> FastAVConfig:
-        """Refuse unknown names with the nearest known one, before the dataclass would."""
+        """Refuse unknown fields and note which are given; a dataclass's own __init__ cannot."""
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
@@ -97,6 +98,7 @@ class FastAVConfig:
             if not isinstance(self.calibration, (str, PathLike)):
                 raise ConfigError(f"`calibration` must be a path, got {self.calibration!r}.")
             object.__setattr__(self, "calibration", str(self.calibration))
+            # The file is read here so that every way to make a config fills the same fields.
             for name, value in read_calibration(str(self.calibration)).settings.items():
                 if name not in self._given:
                     object.__setattr__(self, name, value)
@@ -146,14 +148,14 @@ class FastAVConfig:
                 PreTrainedConfig.
             method: as in the class; None for the calibration's, or "fastav".
             target_flops: choose the method's ratios so that the prefill of `prompt` takes this
-                share of the dense FLOPs, in (0, 1]: at most, and as near as possible. It is an
-                aim and not only a cap, so a target above what the defaults take loosens them.
-                Settings give way in the order `visual_keep_ratio`, `audio_keep_ratio`,
-                `fine_drop_ratio`, `global_rule`, first within sensible bounds; those among
-                `overrides` stay. `describe()` says what was chosen.
-            prompt: what `target_flops` is for: a TokenMap, token counts such as
+                share of the dense FLOPs, in (0, 1]: at most, and as near as possible. A target
+                above what the defaults take therefore loosens them. Fields are changed in the
+                order `visual_keep_ratio`, `audio_keep_ratio`, `fine_drop_ratio`, `global_rule`,
+                `global_layer`, first within soft bounds; those among `overrides` are not
+                changed. `describe()` says what was chosen.
+            prompt: the prompt that `target_flops` is for: a TokenMap, token counts such as
                 `{"text": 50, "video": 676, "audio": 1496}`, or the inputs of generate().
-            overrides: any other field; wins over the model family's default.
+            overrides: any other field, instead of the model family's default.
 
         Raises:
             ConfigError: unknown method or field, or a target out of reach; the message names the
@@ -162,9 +164,11 @@ class FastAVConfig:
         """
         config = cls.from_dict(overrides if method is None else {"method": method, **overrides})
         if _resolver is None:
-            raise ConfigError("Import FastAVConfig from fastav_plugin, which knows the models.")
+            raise ConfigError(
+                "Import FastAVConfig from fastav_plugin, not from fastav_plugin.config."
+            )
         if target_flops is None and prompt is not None:
-            raise ConfigError("`prompt` says what `target_flops` is for. Give both, or neither.")
+            raise ConfigError("`prompt` is used with `target_flops` only. Give both, or neither.")
         wanted = None if target_flops is None else (target_flops, prompt, frozenset(overrides))
         return _resolver(model, config, wanted)
 
@@ -175,13 +179,13 @@ class FastAVConfig:
             for field in dataclasses.fields(self)
             if field.name == "method" or getattr(self, field.name) != field.default
         )
-        told = f"FastAVConfig({given})."
+        text = f"FastAVConfig({given})."
         if self.calibration is not None:
-            told += f" {read_calibration(self.calibration).describe(self._fields())}"
-        return f"{told} {self._explanation}".rstrip()
+            text += f" {read_calibration(self.calibration).describe(self._fields())}"
+        return f"{text} {self._explanation}".rstrip()
 
     def explained(self, explanation: str) -> FastAVConfig:
-        """The same config with a sentence for `describe()`, which no changed copy keeps."""
+        """The same config with a sentence for `describe()`; a changed copy does not keep it."""
         twin = self.replace()
         object.__setattr__(twin, "_explanation", explanation)
         return twin
@@ -189,8 +193,7 @@ class FastAVConfig:
     def replace(self, **changes: Any) -> FastAVConfig:
         """A copy with some fields changed.
 
-        Another `calibration` brings its own settings: of those, only what is among the changes
-        wins over it.
+        Another `calibration` replaces the fields that it decides, except those among the changes.
         """
         fields = self._fields()
         if changes.get("calibration") not in (None, self.calibration):
@@ -222,7 +225,7 @@ class FastAVConfig:
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `fastav_config.json` into a directory, made if missing.
 
-        A calibration file is copied beside it, so that the directory can be moved.
+        A calibration file is copied into the directory, so that it can be moved.
 
         Raises:
             HookError: an explicit hook that is not registered, so could not be read back.
@@ -238,7 +241,7 @@ class FastAVConfig:
     def from_pretrained(cls, directory: str | Path) -> FastAVConfig:
         """Read `fastav_config.json` from a directory, or the JSON file itself.
 
-        A relative path of a calibration file counts from there.
+        A relative path of a calibration file is relative to that directory.
 
         Raises:
             ConfigError: no such file, or not one JSON object of known keys.

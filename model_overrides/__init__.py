@@ -1,4 +1,4 @@
-"""What must be known about each model family. A new family is one file here and one row below."""
+"""What must be known about each model family. A new family is one file here and one import."""
 
 from fastav_plugin.model_overrides import (
     chameleon,

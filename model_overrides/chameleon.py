@@ -1,4 +1,4 @@
-"""Chameleon and Emu3: pictures are words of an image vocabulary, marked by one placeholder."""
+"""Chameleon and Emu3: image tokens have ids of their own, marked by one placeholder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastav_plugin.tokens import Modality
 
 @register_override
 class ChameleonOverride(ModelOverride):
-    """Image placeholders that stand in the vocabulary map."""
+    """The image placeholder is an entry of the vocabulary map."""
 
     model_types = ("chameleon", "emu3")
 

@@ -1,4 +1,4 @@
-"""Ernie 4.5 VL: each layer is told which rows are media, for those go to experts of their own."""
+"""Ernie 4.5 VL: each layer takes the kind of every token, as media go to separate experts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastav_plugin.model_overrides.registry import register_override
 
 @register_override
 class ErnieVLOverride(QwenVLOverride):
-    """Placeholders and frames as in Qwen-VL; the kinds of the rows are cut with them."""
+    """Placeholders and frames as in Qwen-VL; the kinds of the tokens are cut with them."""
 
     model_types = ("ernie4_5_vl_moe",)
     row_arguments = ("moe_mm_token_type_ids",)

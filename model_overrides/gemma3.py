@@ -1,4 +1,4 @@
-"""Gemma 3: sliding layers, and image tokens that see each other in both directions."""
+"""Gemma 3: sliding layers, and bidirectional attention between image tokens."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from fastav_plugin.model_overrides.registry import register_override
 
 @register_override
 class Gemma3Override(ModelOverride):
-    """Masks arrive made, one per kind of layer, with image blocks in them; they are cut as is."""
+    """Masks come as arguments, one per kind of layer, image blocks included, and are cut."""
 
     model_types = ("gemma3",)

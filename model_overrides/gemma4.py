@@ -1,4 +1,4 @@
-"""Gemma 4 without per-layer embeddings: sliding layers, images that see themselves both ways."""
+"""Gemma 4 without per-layer embeddings: sliding layers, bidirectional image attention."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastav_plugin.report import LayerCost
 
 @register_override
 class Gemma4Override(ModelOverride):
-    """Masks arrive made, one per kind of layer. Heads of full layers may be wider."""
+    """Masks come as arguments, one per kind of layer. Heads of full layers may be wider."""
 
     model_types = ("gemma4", "gemma4_unified")
 
@@ -27,11 +27,11 @@ class Gemma4Override(ModelOverride):
 
     @override
     def check_text_model(self, text_model: nn.Module) -> None:
-        """The per-layer inputs it could take are never made: `refusal` sees to that."""
+        """Allow its argument for per-layer inputs: `refusal` refuses the models that use it."""
 
     @override
     def scores_allowed(self, head: nn.Module) -> bool:
-        # Only its text model compares names of attention, and that is not renamed.
+        # Only its text model compares names of attention implementations, and that is not renamed.
         return True
 
     @override

@@ -1,4 +1,4 @@
-"""Any other transformers model, after a probe on a tiny copy of it."""
+"""Any other transformers model, if a tiny copy of it passes a probe."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.unsupported import REASONS
 
-#: Why a model cannot be pruned, or None; and whether its attention hands over scores.
+#: Why a model cannot be pruned, or None; and whether its scores can be read.
 Verdict = tuple[str | None, bool]
 
 _probe: Callable[[nn.Module], Verdict] | None = None
 
-#: Verdicts by class of the text model, kinds of its layers, whether it names a window, and how few
-#: layers it has: a probe is run once for each.
+#: Verdicts by class of the text model, kinds of its layers, whether it has a sliding window, and
+#: how few layers it has: a probe is run once for each.
 _verdicts: dict[tuple[type[nn.Module], frozenset[str], bool, int], Verdict] = {}
 
 
@@ -29,7 +29,7 @@ def set_probe(probe: Callable[[nn.Module], Verdict]) -> None:
 
 
 class GenericOverride(ModelOverride):
-    """The common contract, believed only after a probe. Media are found by placeholder ids."""
+    """The common contract, if the model passes a probe. Media are found by placeholder ids."""
 
     @override
     def refusal(self, config: Any) -> str | None:

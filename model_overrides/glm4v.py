@@ -1,4 +1,4 @@
-"""GLM-4V: video frames stand as image placeholders between marks of a video."""
+"""GLM-4V: a video is image placeholders between a start and an end token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastav_plugin.tokens import Modality, TokenMap
 
 @register_override
 class Glm4vOverride(ModelOverride):
-    """Image placeholders, of a video between its marks; each frame of one is a segment."""
+    """Image placeholders are video between video tokens; each frame is a segment."""
 
     model_types = ("glm4v", "glm4v_moe", "glm46v", "glmga", "glm_ocr")
 

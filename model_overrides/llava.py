@@ -19,7 +19,7 @@ _TEXT_MODELS = frozenset({"llama", "mistral", "qwen2"})
 
 @register_override
 class LlavaOverride(GenericOverride):
-    """Image placeholders; rows that separate image lines count as image tokens."""
+    """Image placeholders; tokens that separate image lines count as image tokens."""
 
     model_types = ("llava", "llava_next")
 
@@ -62,7 +62,7 @@ def _frame_tokens(config: Any) -> int:
 
 
 def _pooled_frames(tokens: TokenMap, size: int) -> TokenMap:
-    """Split each video segment into frames of `size` tokens; a shorter rest joins the last."""
+    """Split each video segment into frames of `size` tokens; a shorter remainder joins the last."""
     frame = tokens.frame.clone()
     video = tokens.mask(Modality.VIDEO)
     for row in range(tokens.rows):

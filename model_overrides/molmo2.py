@@ -14,7 +14,7 @@ from fastav_plugin.tokens import Modality, TokenMap
 
 @register_override
 class Molmo2Override(ModelOverride):
-    """Patches are of a video when the request brings one, else of images; never of both."""
+    """A request has patches of a video or of images, never of both."""
 
     model_types = ("molmo2",)
 

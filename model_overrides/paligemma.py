@@ -1,4 +1,4 @@
-"""PaliGemma: a prompt that sees itself in both directions, through a mask that arrives made."""
+"""PaliGemma: bidirectional attention over the prompt, by a mask that comes as argument."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastav_plugin.upstream.arguments import cache_of
 
 @register_override
 class PaliGemmaOverride(ModelOverride):
-    """Image placeholders. Its processor's `token_type_ids` say how far the prompt goes."""
+    """Image placeholders. Its processor's `token_type_ids` say where the prompt ends."""
 
     model_types = ("paligemma",)
     first_position = 1
@@ -34,7 +34,7 @@ class PaliGemmaOverride(ModelOverride):
             )
         if inputs.get("logits_to_keep", 0) > 1:
             raise UnsupportedError(
-                "PaliGemma's prompt would see drafted tokens, so it cannot be pruned with drafts. "
+                "PaliGemma's prompt attends to drafted tokens, so it cannot be pruned with drafts. "
                 "Leave the assistant or prompt_lookup_num_tokens out."
             )
 
@@ -49,7 +49,7 @@ class PaliGemmaOverride(ModelOverride):
         past = cache_of(inputs)
         if past is not None and past.get_seq_length() > 0:
             raise UnsupportedError(
-                "PaliGemma's `token_type_ids` know one prompt only, so a later turn cannot be "
+                "PaliGemma's `token_type_ids` describe one prompt only, so a later turn cannot be "
                 "pruned. Use a new FastAVCache for each prompt."
             )
         return super().token_map(config, input_ids, attention_mask, inputs)

@@ -1,4 +1,4 @@
-"""Phi-4 multimodal: its text model calls the towers itself, and its ids stand with the towers."""
+"""Phi-4 multimodal: the text model calls the towers; their configurations hold the ids."""
 
 from __future__ import annotations
 

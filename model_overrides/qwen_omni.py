@@ -18,10 +18,10 @@ from fastav_plugin.upstream.generation import will_speak
 
 @register_override
 class QwenOmniOverride(ModelOverride):
-    """The thinker. The full model is served through its thinker, for text only.
+    """The thinker. The full model is pruned through its thinker, for text output only.
 
-    The talker reads first and last hidden states of the whole prompt, which a cut shortens, so
-    speech output is refused.
+    The talker reads hidden states of the whole prompt, which a cut shortens, so speech output is
+    refused.
     """
 
     model_types = (
@@ -66,15 +66,15 @@ class QwenOmniOverride(ModelOverride):
 
 
 def _interleaved(tokens: TokenMap) -> TokenMap:
-    """One segment per clip, and each audio token in the frame whose chunk it sounds with.
+    """One segment per clip, and each audio token in the frame that it belongs to.
 
-    Only audio taken from a video stands in one unbroken run of media with it; such a run is one
-    clip, and an audio token belongs to the last frame before it.
+    Only audio taken from a video is in one unbroken run of media with it; such a run is one clip,
+    and an audio token belongs to the last frame before it.
     """
     segment = tokens.one_segment_per_run().segment
     latest = tokens.frame.cummax(dim=1).values
     audio = tokens.mask(Modality.AUDIO)
-    # The frame must be of the same clip, for frames are counted over the whole row.
+    # The frame must be of the same clip: frames are numbered over the whole batch row.
     clip_frame = torch.where(tokens.frame >= 0, segment, -1).cummax(dim=1).values
     frame = torch.where(audio & (clip_frame == segment), latest, tokens.frame)
     return TokenMap(tokens.modality, segment, frame)

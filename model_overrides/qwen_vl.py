@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (whose loop adds deepstack features by row)."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL (whose text model adds deepstack features by token)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class QwenVLOverride(ModelOverride):
 
     @override
     def refusal(self, config: Any) -> str | None:
-        # The authors' config.json calls itself like its base, which knows no sound.
+        # The authors' config.json has its base model's type.
         if getattr(config, "audio_config", None):
             return (
-                "it is a video-SALMONN 2+ without its sound, loaded as its base; load it with "
+                "it is a video-SALMONN 2+ loaded as its base model, which takes no audio; use "
                 "fastav_plugin.model_overrides.video_salmonn2."
                 "VideoSalmonn2PlusForConditionalGeneration"
             )
@@ -45,8 +45,9 @@ class QwenVLOverride(ModelOverride):
 def grid_frames(tokens: TokenMap, inputs: dict[str, Any], merge: int) -> TokenMap:
     """Number video frames, one per time grid.
 
-    `video_grid_thw` (int64 [videos, 3], in patches) says it; where it is not there, or is of other
-    videos, position ids [3 or 4, B, T] do: their temporal row moves on from grid to grid.
+    They follow from `video_grid_thw` (int64 [videos, 3], in patches); where that is missing or
+    does not match the tokens, from position ids [3 or 4, B, T], whose temporal index grows from
+    grid to grid.
     """
     grids = inputs.get("video_grid_thw")
     if grids is not None:

@@ -22,7 +22,8 @@ def register_override(override_class: OverrideClass) -> OverrideClass:
     """Make a ModelOverride class known for its `model_types`; usable as a decorator.
 
     Raises:
-        ConfigError: not a ModelOverride class, or one without model types.
+        ConfigError: not a ModelOverride class, one without model types, or a model type that
+            another class is registered for.
     """
     known = isinstance(override_class, type) and issubclass(override_class, ModelOverride)
     if not known or not override_class.model_types:
@@ -31,6 +32,13 @@ def register_override(override_class: OverrideClass) -> OverrideClass:
             f"got {override_class!r}."
         )
     override = override_class()
+    for model_type in override_class.model_types:
+        taken = type(OVERRIDES.get(model_type, override))
+        if taken is not override_class:
+            raise ConfigError(
+                f"The model type {model_type!r} has an override already: {taken.__name__}. "
+                f"Leave it out of {override_class.__name__}.model_types."
+            )
     for model_type in override_class.model_types:
         OVERRIDES[model_type] = override
     return override_class

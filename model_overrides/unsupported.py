@@ -1,14 +1,14 @@
-"""Families that cannot be pruned by nature, and why; others are judged by their configuration."""
+"""Families that cannot be pruned, and why; the configuration decides for all others."""
 
 from __future__ import annotations
 
-_CROSS = "its media enter by cross-attention, so no row of the prompt is a media token"
+_CROSS = "its media enter by cross-attention, so no token of the prompt is a media token"
 _INNER = (
-    "its generate() hands finished embeddings to the generate() of a model inside it, past this "
-    "plugin's reading of the prompt"
+    "its generate() passes embeddings to the generate() of an inner model, which does not get the "
+    "prompt's ids"
 )
-_EACH = "audio is added to every row, prompt and answer alike, so no row is a media token"
-PER_LAYER = "each of its layers takes embeddings of its own for every row, which cannot be cut"
+_EACH = "audio is added to every token of prompt and answer, so no token is a media token"
+PER_LAYER = "each of its layers takes its own embeddings for every token, which cannot be cut"
 
 #: By `config.model_type`. The reason completes "<class> cannot be pruned: ...".
 REASONS: dict[str, str] = {
@@ -17,8 +17,8 @@ REASONS: dict[str, str] = {
     "diffusion_gemma": "it denoises whole blocks of text instead of decoding token by token",
     "evolla": _CROSS,
     "gemma3n": PER_LAYER,
-    "git": "its images are put in front of the prompt, where no prompt position names them",
-    "granite4_vision": "it adds visual features by row before layers in the middle of the network",
+    "git": "its images are put before the prompt, where no prompt position marks them",
+    "granite4_vision": "it adds visual features by token before layers in the middle",
     "idefics": _CROSS,
     "instructblip": _INNER,
     "instructblipvideo": _INNER,

@@ -1,4 +1,8 @@
-"""Numbers that look random and are the same everywhere: for choices drawn anew for each prompt."""
+"""Pseudo-random numbers that are the same on every device: draws that follow from a prompt's ids.
+
+The `random` control needs them: a mean over prompts must be one over draws, and the draw of a
+prompt must not depend on its batch or padding. A torch.Generator gives neither.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,10 @@ from torch import Tensor
 
 
 def mix(numbers: Tensor) -> Tensor:
-    """Spread int64 numbers over all of int64, in the same way on every device.
+    """Map int64 numbers one-to-one to numbers that look random.
 
     Args:
-        numbers: int64, any shape; different numbers stay different.
+        numbers: int64, any shape.
     Reference: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
     """
     # The constants are that paper's, as signed numbers; products wrap around.
@@ -25,7 +29,7 @@ def _shifted(numbers: Tensor, bits: int) -> Tensor:
 
 
 def fingerprints(ids: Tensor, valid: Tensor) -> Tensor:
-    """A number for each prompt that depends on its tokens and their order, not on padding.
+    """A number for each prompt that follows from its tokens and their order, not from padding.
 
     Args:
         ids: int64 [B, T].
@@ -34,5 +38,5 @@ def fingerprints(ids: Tensor, valid: Tensor) -> Tensor:
     Returns:
         int64 [B].
     """
-    places = valid.long().cumsum(dim=1)
-    return (mix(mix(ids) + places) * valid).sum(dim=1)
+    positions = valid.long().cumsum(dim=1)
+    return (mix(mix(ids) + positions) * valid).sum(dim=1)

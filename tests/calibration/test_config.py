@@ -90,10 +90,10 @@ def test_it_says_where_the_numbers_come_from(calibration: Calibration, model: An
     assert f"mean KL of {calibration.facts['chosen']['kl']:.4g}" in told
     chosen = calibration.facts["chosen"]
     assert f"(95 % interval {chosen['kl_low']:.4g} to {chosen['kl_high']:.4g})" in told
-    assert "on the 2 samples it was chosen on: other prompts may fare worse" in told
+    assert "on the 2 samples it was chosen on: other prompts may do worse" in told
     assert "did not measure" not in told
     changed = config.replace(global_layer=7).describe()
-    assert "did not measure them with global_layer as given here" in changed
+    assert "was not measured with global_layer as given here" in changed
 
 
 def test_a_folder_that_is_moved(calibration: Calibration, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_files_that_are_none(calibration: Calibration, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match="Cannot read the calibration file"):
             FastAVConfig(calibration=path)
     build_model().save_pretrained(tmp_path / "model")
-    with pytest.raises(ConfigError, match="is no calibration file"):
+    with pytest.raises(ConfigError, match="is not a calibration file"):
         FastAVConfig(calibration=tmp_path / "model" / "model.safetensors")
     with pytest.raises(ConfigError, match="Cannot read the calibration file"):
         FastAVConfig(calibration=tmp_path)

@@ -295,7 +295,7 @@ def test_if_a_setting_fails_the_check_the_next_one_is_tried(
     assert {name: found.settings[name] for name in FIELDS} == cheapest[2]
     assert found.facts["check"]["rejected"] == 2
     assert found.facts["check"]["kl"] < 10
-    assert "2 cheaper settings had failed there" in found.describe(found.settings)
+    assert "2 cheaper settings failed there" in found.describe(found.settings)
     whole = calibrate(model, source, plan, tmp_path / "whole.safetensors", measure=measure)
     assert path.read_bytes() == Path(whole.path).read_bytes()
 

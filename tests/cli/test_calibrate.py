@@ -166,7 +166,7 @@ def test_a_file_for_another_model(
     reason = "made for another model: its hidden_size is 192, this model's 96"
     assert all(reason in line for line in refused.stderr.splitlines())
     weights = checkpoint / "model.safetensors"
-    assert "is no calibration file" in fail("inspect", checkpoint, "--calibration", weights)
+    assert "is not a calibration file" in fail("inspect", checkpoint, "--calibration", weights)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,19 @@ def test_registering_anything_else_is_refused(wrong: Any) -> None:
     assert before == OVERRIDES
 
 
+def test_a_taken_model_type_is_refused() -> None:
+    class Mine(ModelOverride):
+        model_types = ("phi9", "llava")
+
+    before = dict(OVERRIDES)
+    with pytest.raises(ConfigError, match="'llava' has an override already: LlavaOverride"):
+        register_override(Mine)
+    assert before == OVERRIDES
+    llava = type(OVERRIDES["llava"])
+    assert register_override(llava) is llava  # again is fine
+    assert type(OVERRIDES["llava"]) is llava
+
+
 def test_a_model_nobody_registered_is_probed() -> None:
     assert override_for_config(Qwen2Config()) is None
     override = find_override(qwen2())

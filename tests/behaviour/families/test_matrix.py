@@ -56,7 +56,7 @@ def test_refused_family(model_type: str) -> None:
 
 def test_gemma_4_with_embeddings_per_layer_is_refused() -> None:
     why = refused_configuration("gemma4")
-    assert why is not None and "embeddings of its own for every row" in why
+    assert why is not None and "its own embeddings for every token" in why
 
 
 @pytest.mark.slow
