@@ -102,7 +102,7 @@ def _methods(base: Base, like: str) -> Part:
         f"methods-{like}",
         f"Methods at the average tokens of {like}",
         "One ratio of each method is solved so that an average layer sees as many tokens. Random "
-        "and uniform rows are taken before layer 0.",
+        "and uniform tokens are taken before layer 0.",
         rows,
     )
 
@@ -141,7 +141,7 @@ def _rules(base: Base, like: str, factor: int) -> Part:
     return [positional, *(s for _, s in found)], PaperTable(
         "rules" if factor == 1 else "rules-wider",
         f"Rules of the global cut at layer {layer} (FastAV's Table 2): {said}",
-        "Fine cuts as ever; each rule keeps as many tokens as the positional one. The adaptive "
+        "Fine cuts as usual; each rule keeps as many tokens as the positional one. The adaptive "
         "rule keeps that many on average over prompts that are not reported on.",
         rows,
     )
@@ -235,8 +235,8 @@ def _removals(base: Base) -> Part:
     before = [(name, name) for name in (FASTAV, DIVPRUNE, COMPOSED)]
     return settings, PaperTable(
         "late-removal",
-        "All media rows dropped late",
-        "Late removal is at 0.82 of the depth; the last rows drop everything from one layer on "
+        "All media tokens dropped late",
+        "Late removal is at 0.82 of the depth; the last lines drop everything from one layer on "
         "and nothing before it (VTW).",
         [*before, *rows],
     )

@@ -179,7 +179,7 @@ def targets(base: Base) -> tuple[list[PaperSetting], PaperTable]:
     return settings, PaperTable(
         "targets",
         f"Accuracy targets: FastAV with P = {100 * DROP:.0f} %, alone and after DivPrune",
-        "The rows with a factor were chosen by `--select` on clips that are not reported on; what "
+        "The lines with a factor were chosen by `--select` on clips that are not reported on; what "
         "it chose for FastAV alone also stands after DivPrune.",
         [(setting.name, setting.name) for setting in settings],
     )
