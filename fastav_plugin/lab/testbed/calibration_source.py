@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.calibration.data import PromptSource, digest_of
-from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample import Sample
 from fastav_plugin.evaluation.sample_inputs import SampleInputs
-from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.media import write_clip
 from fastav_plugin.lab.testbed.tasks import training_questions
 from fastav_plugin.lab.testbed.world import FIRST_TRAINING_SEED, sample_clip
@@ -33,6 +32,7 @@ def generated_source(prepare: SampleInputs, count: int, seed: int = 0) -> Prompt
 
     Raises:
         ConfigError: a count that is out of range.
+        UnsupportedError: when inputs are made, PyAV is not installed.
     """
     if not 0 < count <= _SEEDS:
         raise ConfigError(f"The number of clips must lie in [1, {_SEEDS}], got {count}.")
@@ -43,12 +43,7 @@ def generated_source(prepare: SampleInputs, count: int, seed: int = 0) -> Prompt
         (asked,) = training_questions(clip, np.random.default_rng((clip.seed, 7)), 1)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "clip.mp4"
-            try:
-                write_clip(path, clip)
-            except ImportError as error:
-                raise UnsupportedError(
-                    f"Making clips needs PyAV. {install_hint('media')}"
-                ) from error
+            write_clip(path, clip)
             return prepare(Sample(asked.text, video=path))
 
     return PromptSource(range(count), inputs, digest_of(["generated", first, count]))

@@ -7,7 +7,6 @@ most likely first word out of the whole vocabulary.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -18,10 +17,9 @@ import typer
 from rich.progress import track
 from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
-from fastav_plugin.lab.testbed.media import write_clip
+from fastav_plugin.lab.testbed.media import through_a_file
 from fastav_plugin.lab.testbed.model import MODEL_PATH, prepare_inputs
 from fastav_plugin.lab.testbed.tasks import CHANCE, TASKS, Item, held_out_items
-from fastav_plugin.media.clips import read_clip
 
 
 def answer_items(
@@ -39,17 +37,14 @@ def answer_items(
     Yields:
         Each item and the model's answer to it.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        for _, same_clip in groupby(items, key=lambda item: (item.seed, item.difficulty)):
-            questions = list(same_clip)
-            write_clip(path, questions[0].clip())
-            frames, waveform = read_clip(path)
-            for item in questions:
-                inputs = prepare_inputs(processor, frames, waveform, item.question.text)
-                with torch.no_grad():
-                    logits = model(**inputs.to(model.device), use_cache=False).logits
-                yield item, str(processor.tokenizer.decode(logits[0, -1].argmax()))
+    for _, same_clip in groupby(items, key=lambda item: (item.seed, item.difficulty)):
+        questions = list(same_clip)
+        media = through_a_file(questions[0].clip())
+        for item in questions:
+            inputs = prepare_inputs(processor, *media, item.question.text)
+            with torch.no_grad():
+                logits = model(**inputs.to(model.device), use_cache=False).logits
+            yield item, str(processor.tokenizer.decode(logits[0, -1].argmax()))
 
 
 def evaluate(

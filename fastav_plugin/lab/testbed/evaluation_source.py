@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from transformers import Qwen2_5OmniProcessor
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.evaluation.records import Question, QuestionSource
-from fastav_plugin.installation import install_hint
+from fastav_plugin.lab.testbed.media import through_a_file
 from fastav_plugin.lab.testbed.model import prepare_inputs
 from fastav_plugin.lab.testbed.tasks import CHANCE, TASKS, Item, held_out_items
 
@@ -70,7 +68,7 @@ def make_source(processor: Any, items: Sequence[tuple[str, Item]]) -> QuestionSo
         clip = item.seed, item.difficulty
         if clip not in read:
             read.clear()
-            read[clip] = _through_a_file(item)
+            read[clip] = through_a_file(item.clip())
         return dict(prepare_inputs(processor, *read[clip], question.text))
 
     return QuestionSource([make_question(part, item) for part, item in items], inputs)
@@ -92,19 +90,3 @@ def make_question(part: str, item: Item) -> Question:
 
 def _key(part: str, item: Item) -> str:
     return f"{part}/{item.seed}/{item.question.task}"
-
-
-def _through_a_file(item: Item) -> tuple[Any, Any]:
-    """Frames and samples of a clip as they come out of an mp4 file."""
-    try:
-        from fastav_plugin.lab.testbed.media import write_clip
-        from fastav_plugin.media.clips import read_clip
-
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "clip.mp4"
-            write_clip(path, item.clip())
-            return read_clip(path)
-    except ImportError as error:
-        raise UnsupportedError(
-            f"The evaluation writes and reads mp4 files. {install_hint('media')}"
-        ) from error

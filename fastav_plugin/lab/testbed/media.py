@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from fastav_plugin.lab.testbed.picture import frame_times, render_frames
 from fastav_plugin.lab.testbed.sound import render_waveform
 from fastav_plugin.lab.testbed.world import Clip
+from fastav_plugin.media.clips import read_clip
 from fastav_plugin.media.files import pyav
 from fastav_plugin.media.sound import SAMPLE_RATE
 
@@ -26,6 +28,18 @@ def write_clip(path: str | Path, clip: Clip) -> None:
     """
     frames = render_frames(clip, frame_times(clip, FILE_FRAMES_PER_SECOND))
     write_media(path, frames, render_waveform(clip), FILE_FRAMES_PER_SECOND)
+
+
+def through_a_file(clip: Clip) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Frames and samples of a clip, written as an mp4 file and read back as `read_clip` does.
+
+    Raises:
+        UnsupportedError: PyAV is not installed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        write_clip(path, clip)
+        return read_clip(path)
 
 
 def write_media(

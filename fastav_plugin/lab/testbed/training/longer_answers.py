@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,10 +22,9 @@ from transformers import Qwen2_5OmniProcessor, Qwen2_5OmniThinkerForConditionalG
 
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.lab.testbed.media import write_clip
+from fastav_plugin.lab.testbed.media import through_a_file
 from fastav_plugin.lab.testbed.model import MODEL_PATH, prepare_inputs
 from fastav_plugin.lab.testbed.tasks import Item, clips_asked_twice
-from fastav_plugin.media.clips import read_clip
 
 LATE = "late_removal"
 METHODS = ("fastav", "divprune", "fastav+divprune")
@@ -65,10 +63,7 @@ def compare_text(
     Returns:
         By name and part of the text, one pair for each of its tokens.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        write_clip(path, items[0].clip())
-        media = read_clip(path)
+    media = through_a_file(items[0].clip())
     inputs = prepare_inputs(processor, *media, items[0].question.text).to(model.device)
     chat = [{"role": "user", "content": items[1].question.text}]
     turn = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)

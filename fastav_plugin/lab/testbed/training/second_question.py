@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +25,9 @@ from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.lab.testbed.media import write_clip
+from fastav_plugin.lab.testbed.media import through_a_file
 from fastav_plugin.lab.testbed.model import MODEL_PATH, prepare_inputs
 from fastav_plugin.lab.testbed.tasks import Item, clips_asked_twice
-from fastav_plugin.media.clips import read_clip
 
 METHODS = ("none", "fastav", "divprune", "fastav+divprune")
 ALONE, NEXT_TURN, INSTEAD = "alone", "next turn", "instead"
@@ -49,10 +47,7 @@ def second_answers(
     Yields:
         The way, the question's item and the answer.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "clip.mp4"
-        write_clip(path, items[0].clip())
-        media = read_clip(path)
+    media = through_a_file(items[0].clip())
     prompts = [
         prepare_inputs(processor, *media, item.question.text).to(model.device) for item in items
     ]
