@@ -7,33 +7,16 @@ from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 
 from fastav_plugin.analysis.drawing.page import check_drawing
-from fastav_plugin.cli.bench_clip import run_on_clip
-from fastav_plugin.cli.console import (
-    make_room,
-    note,
-    percent,
-    print_json,
-    print_table,
-    progress,
-    size,
-)
-from fastav_plugin.cli.console import seconds as in_seconds
-from fastav_plugin.cli.options import (
-    AudioKeepRatio,
-    DropRatio,
-    JsonFlag,
-    KeepRatio,
-    Ratios,
-    Rule,
-    Settings,
-    Threads,
-)
+from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json, progress
+from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
+from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.pruning import Ratios
+from fastav_plugin.cli.tables.bench import print_clip, print_point
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.lab.bench.clip import CLIP_SHAPES, ClipPlan
+from fastav_plugin.lab.bench.clip import CLIP_SHAPES, ClipPlan, describe_clip, run_clip_bench
 from fastav_plugin.lab.bench.picture import draw_bench
 from fastav_plugin.lab.bench.plan import BenchPlan
 from fastav_plugin.lab.bench.run import describe, run_bench
@@ -42,7 +25,9 @@ from fastav_plugin.lab.bench.shapes import find_shape
 Count = Annotated[int | None, typer.Option(min=0, help="Tokens. Default: the shape's.")]
 
 
+@grouped
 def run(
+    *,
     shape: Annotated[
         str,
         typer.Option(
@@ -118,11 +103,7 @@ def run(
             "taken of the clip, default 8.",
         ),
     ] = None,
-    rule: Rule = None,
-    drop_ratio: DropRatio = None,
-    keep_ratio: KeepRatio = None,
-    audio_keep_ratio: AudioKeepRatio = None,
-    settings: Settings = None,
+    ratios: Ratios,
     plot: Annotated[
         Path | None,
         typer.Option(dir_okay=False, help="Draw the times to this .png or .svg file."),
@@ -146,14 +127,12 @@ def run(
 
     Example: fastav bench --shape qwen2-0.5b --methods fastav --new-tokens 33 --threads 2
     """
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
     counts = {"text": text, "image": image, "video": video, "audio": audio}
     grid: dict[str, Any] = {"batch": batch, "lengths": lengths, "new-tokens": new_tokens}
     grid |= {"warm-up": warm_up, "idle": idle, "attention": attention, "device": device}
     grid |= {"plot": plot, "output": output, "peers": peers or None}
     names = None if methods is None else _names(methods)
-    if threads is not None:
-        torch.set_num_threads(threads)
+    limit_threads(threads)
     if shape in CLIP_SHAPES:
         _refuse(shape, {"image": image, "video": video, "audio": audio} | grid)
         whole = ClipPlan(
@@ -166,7 +145,13 @@ def run(
             dtype=dtype,
             repeats=repeats or 1,
         )
-        run_on_clip(whole, json)
+        whole.check()
+        with progress("bench", whole.steps) as tick:
+            found = describe_clip(whole, run_clip_bench(whole, tick))
+        if json:
+            print_json(found)
+        else:
+            print_clip(found)
         return
     _refuse(shape, {"clip": clip})
     sizes, batches = _integers("lengths", lengths), _integers("batch", batch) or (1,)
@@ -201,37 +186,7 @@ def run(
         print_json(found)
         return
     for point in found["points"]:
-        _print(found, point)
-
-
-def _print(found: dict[str, Any], point: dict[str, Any]) -> None:
-    prompt, machine = point["prompt"], found["machine"]
-    kinds = ", ".join(f"{prompt[k]} {k}" for k in ("image", "video", "audio") if prompt[k])
-    title = (
-        f"{found['shape']}, {found['dtype']}, batch {point['batch']}, {prompt['tokens']} tokens "
-        f"({kinds}), {machine['gpu'] or machine['processor']}, threads: {machine['threads']}, "
-        f"median of {found['repeats']} (interquartile range)"
-    )
-    columns = ["case", "first token", "of dense", "in theory", "pruner", "of prefill"]
-    columns += ["later tokens", "KV", "peak memory", "logits"]
-    print_table(columns, [_row(case) for case in point["cases"]], title=title, left=(0, 9))
-
-
-def _row(case: dict[str, Any]) -> list[str]:
-    pruned, step, peak = case["bit_identical"] is None, case["decode_seconds"], case["peak_bytes"]
-    spent = case["pruner_seconds"]
-    return [
-        case["case"],
-        f"{in_seconds(case['median_seconds'])} ({in_seconds(case['iqr_seconds'])})",
-        f"{percent(case['ratio'])} ({percent(case['iqr_ratio'])})",
-        percent(case["theory"]),
-        in_seconds(spent) if pruned else "",
-        percent(spent / case["median_seconds"]) if pruned else "",
-        "" if step is None else f"{1 / step:.1f}/s",
-        size(case["kv_bytes"]),
-        "" if peak is None else size(peak),
-        "" if pruned else "dense bits" if case["bit_identical"] else "DIFFERENT",
-    ]
+        print_point(found, point)
 
 
 def _prompt(shape: str, counts: dict[str, int | None]) -> Any:

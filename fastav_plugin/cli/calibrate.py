@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 
 from fastav_plugin.calibration.data import file_source, read_data
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import READ
 from fastav_plugin.calibration.run import calibrate, steps
-from fastav_plugin.cli.console import make_room, note, print_json, progress
-from fastav_plugin.cli.generate import DTYPES, load
-from fastav_plugin.cli.options import JsonFlag, Ratios, Threads
+from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json, progress
+from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
+from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.media import Reading
+from fastav_plugin.cli.options.pruning import Ratios
 from fastav_plugin.cli.tables.calibration import print_calibration
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample_inputs import SampleInputs
 from fastav_plugin.lab.testbed.calibration_source import generated_source
-from fastav_plugin.lab.testbed.model import MODEL_PATH
-from fastav_plugin.media.inputs import SOUND
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
 _DEFAULT = CalibrationPlan()
+_MACHINE = Machine(threads=1)
 
 
+@grouped
 def run(
+    *,
     output: Annotated[
         Path,
         typer.Option(
             "--output", "-o", dir_okay=False, metavar="FILE.safetensors", help="File to write."
         ),
     ],
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder of a checkpoint. Default: the testbed's."
-        ),
-    ] = None,
+    model: ModelFolder = None,
     data: Annotated[
         Path | None,
         typer.Option(
@@ -116,12 +113,8 @@ def run(
             help="Measure every setting on every sample, which takes several times as long.",
         ),
     ] = False,
-    fps: Annotated[float, typer.Option(min=0.01, help="Video frames per second.")] = 2.0,
-    frames: Annotated[int | None, typer.Option(min=2, help="At most this many frames.")] = None,
-    sound: Annotated[str, typer.Option(help="A video's own sound: as in generate.")] = "separate",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu",
-    threads: Threads = 1,
+    reading: Reading,
+    machine: Machine = _MACHINE,
     json: JsonFlag = False,
 ) -> None:
     """Find layer, rule and drop ratio for a model on your own media, and what they cost.
@@ -130,16 +123,13 @@ def run(
     another third measure every setting against dense, to find the cheapest whose KL stays within
     --max-kl; the last third, apart from both, check it. If it fails there, the next
     cheapest is tried. What passes goes into the file with what the check measured, for
-    FastAVConfig(calibration=FILE) and for --calibration. What befalls fewer than about 3 in as
-    many prompts as check it may not be among them. A run that was killed goes on where it stopped
+    FastAVConfig(calibration=FILE) and for --calibration. If n prompts check it, a failure in fewer
+    than about 3 / n of all prompts may be missed. A run that was killed continues where it stopped
     when it is started again. Calibrate on other media than you test with.
 
     Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
     --output qwen.safetensors
     """
-    for name, value, allowed in (("sound", sound, SOUND), ("dtype", dtype, DTYPES)):
-        if value not in allowed:
-            raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
     plan = CalibrationPlan(
         method=method,
         samples=samples,
@@ -153,22 +143,19 @@ def run(
         max_kl=max_kl,
         tokens=tokens,
         full=full,
-        overrides=Ratios(settings=settings or ()).overrides(),
+        overrides=Ratios(settings=settings).overrides(),
     )
-    if model is None and not (MODEL_PATH / "config.json").exists():
-        raise ConfigError("The testbed's model is not part of this installation. Give `--model`.")
     if data is None and model is not None:
         raise ConfigError("Give questions about your media with `--data` to calibrate a model.")
     found, faults = ([], []) if data is None else read_data(data, media or ())
-    if threads is not None:
-        torch.set_num_threads(threads)
-    loaded, processor = load(model or MODEL_PATH, dtype, device)
-    reading: dict[str, Any] = {"fps": fps, "frames": frames, "sound": sound}
-    prepare = SampleInputs(processor, own=own_model(loaded.config) is not None, **reading)
+    folder = find_model(model)
+    loaded, processor = machine.load(folder)
+    media_options = reading.to_dict()
+    prepare = SampleInputs(processor, own=own_model(loaded.config) is not None, **media_options)
     source = (
         generated_source(prepare, samples, seed)
         if data is None
-        else file_source(found, prepare, reading)
+        else file_source(found, prepare, media_options)
     )
     make_room(output)
     with progress("calibrate", steps(plan, source)) as tick:
@@ -182,4 +169,4 @@ def run(
     for fault in faults:
         note(f"Left out: {fault}")
     if faults:
-        note(f"{len(faults)} rows of the data could not be used.")
+        note(f"{len(faults)} records of the data could not be used.")

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -19,8 +19,10 @@ from typer.core import TyperGroup
 
 from fastav_plugin.errors import ConfigError, FastAVError
 
-#: Exit status of a mistake that the user can mend.
+#: Exit status of a user error.
 USER_ERROR = 2
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
 Tick = Callable[[str], None]
 

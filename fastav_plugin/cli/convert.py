@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli.console import print_json, print_table, progress, size
-from fastav_plugin.cli.options import JsonFlag
+from fastav_plugin.cli.console import JsonFlag, print_json, print_table, progress, size
 from fastav_plugin.model_overrides.own_models.conversion import STEPS, convert
 
 

@@ -3,45 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fastav_plugin.analysis.inspection import Inspection, inspect_model
-from fastav_plugin.cli.console import flops, note, percent, print_json, print_table
-from fastav_plugin.cli.options import (
-    AudioKeepRatio,
-    CalibrationOption,
-    DropRatio,
-    JsonFlag,
-    KeepRatio,
-    Methods,
-    ModelFolder,
-    Ratios,
-    Rule,
-    Settings,
-    TargetFlops,
-)
+from fastav_plugin.cli.console import JsonFlag, flops, note, percent, print_json, print_table
+from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, TargetFlops
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.planning.dry_run import PromptSize
 
-DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
 
-
+@grouped
 def run(
-    model: ModelFolder,
+    *,
+    model: Annotated[
+        Path,
+        typer.Argument(exists=True, file_okay=False, help="Folder of a checkpoint.", metavar="DIR"),
+    ],
     method: Methods = None,
     text: Annotated[int, typer.Option(min=0, help="Text tokens.")] = 50,
     image: Annotated[int, typer.Option(min=0, help="Image tokens.")] = 0,
     video: Annotated[int, typer.Option(min=0, help="Video tokens.")] = 676,
     audio: Annotated[int, typer.Option(min=0, help="Audio tokens.")] = 1496,
     frames: Annotated[int, typer.Option(min=0, help="Frames of the video.")] = 0,
-    rule: Rule = None,
-    drop_ratio: DropRatio = None,
-    keep_ratio: KeepRatio = None,
-    audio_keep_ratio: AudioKeepRatio = None,
-    settings: Settings = None,
-    calibration: CalibrationOption = None,
+    pruning: Pruning,
     target_flops: TargetFlops = None,
     json: JsonFlag = False,
 ) -> None:
@@ -51,11 +39,11 @@ def run(
 
     Example: fastav inspect ./Qwen2.5-Omni-7B --text 50 --video 676 --audio 1496
     """
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
     prompt = PromptSize(text, image, video, audio, frames)
-    methods = ratios.methods(method, DEFAULT_METHODS)
+    methods = pruning.methods(method, DEFAULT_METHODS)
     try:
-        found = inspect_model(model, methods, ratios.overrides(), prompt, target_flops=target_flops)
+        fields = pruning.overrides()
+        found = inspect_model(model, methods, fields, prompt, target_flops=target_flops)
     except UnsupportedError as error:
         if json:
             print_json({"model": str(model), "supported": False, "reason": str(error)})

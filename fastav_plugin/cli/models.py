@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from fastav_plugin.cli.console import print_json, print_table
-from fastav_plugin.cli.options import JsonFlag
+from fastav_plugin.cli.console import JsonFlag, print_json, print_table
 from fastav_plugin.hooks.base import HOOKS
 from fastav_plugin.hooks.registry import METHODS
 from fastav_plugin.model_overrides.registry import OVERRIDES

@@ -12,16 +12,9 @@ import typer
 from typer.core import TyperCommand
 
 from fastav_plugin.cli.console import percent, size
-from fastav_plugin.cli.options import (
-    AudioKeepRatio,
-    CalibrationOption,
-    DropRatio,
-    KeepRatio,
-    Ratios,
-    Rule,
-    Settings,
-    Threads,
-)
+from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
+from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.pruning import Pruning
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
@@ -66,7 +59,9 @@ def _server() -> Any:
     return command
 
 
+@grouped
 def run(
+    *,
     context: typer.Context,
     model: Annotated[
         str | None,
@@ -79,12 +74,7 @@ def run(
         str | None,
         typer.Option("--method", "-m", help="A method, or several joined by '+'. Default: fastav."),
     ] = None,
-    rule: Rule = None,
-    drop_ratio: DropRatio = None,
-    keep_ratio: KeepRatio = None,
-    audio_keep_ratio: AudioKeepRatio = None,
-    settings: Settings = None,
-    calibration: CalibrationOption = None,
+    pruning: Pruning,
     threads: Threads = None,
 ) -> None:
     """Start transformers' OpenAI-compatible server with pruning in each model it loads.
@@ -93,20 +83,16 @@ def run(
 
     Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000
     """
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or (), calibration)
-    overrides = ratios.overrides()
+    overrides = pruning.overrides()
     if method is None:
-        (method,) = ratios.methods(None, ("fastav",))
+        (method,) = pruning.methods(None, ("fastav",))
     hooks = method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
     check_server()
     _check_folder(model)
     options: dict[str, Any] = context.obj
     if hooks:
         _refuse_shared_memory(options)
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
+    limit_threads(threads)
     _log_to_stderr()
 
     def make_config(loaded: Any) -> FastAVConfig:
@@ -151,8 +137,8 @@ def _check_folder(model: str | None) -> None:
 def _refuse_shared_memory(options: dict[str, Any]) -> None:
     """Raise for options under which transformers' server keeps no cache that can be exchanged."""
     for name, why in (
-        ("continuous_batching", "keeps the KV rows of all requests in shared pages"),
-        ("compile", "keeps the KV rows of each request in a cache of fixed length"),
+        ("continuous_batching", "keeps the keys and values of all requests in shared pages"),
+        ("compile", "keeps the keys and values of each request in a cache of fixed length"),
     ):
         if options.get(name):
             raise UnsupportedError(

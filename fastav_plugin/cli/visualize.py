@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import torch
 import typer
 
 from fastav_plugin.analysis.comparison import Outcome, compare
 from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.analysis.inspection import read_config
-from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.cli.console import Tick, note, progress
-from fastav_plugin.cli.demo import find_model
-from fastav_plugin.cli.generate import load
-from fastav_plugin.cli.options import (
-    AudioKeepRatio,
-    DropRatio,
-    KeepRatio,
-    Methods,
-    Ratios,
-    Rule,
-    Settings,
-    Threads,
-)
+from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
+from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Ratios
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.answers import saved_overrides
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
 from fastav_plugin.model_overrides.own_models.registry import own_model
@@ -39,28 +26,68 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Draw what happens inside a prefill, or what an evaluation found, as PNG or SVG.",
 )
-METHODS = ("fastav", "divprune", "fastav+divprune")
 QUESTION = "When is the hum heard?"
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", dir_okay=False, help="Picture to write: .png or .svg.")
 ]
-Model = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True, file_okay=False, help="Folder of a checkpoint. Default: the shipped model."
-    ),
-]
-Video = Annotated[
-    Path | None,
-    typer.Option(exists=True, dir_okay=False, help="A clip. Default: one that is shipped."),
-]
-Question = Annotated[str, typer.Option(help="What to ask about the clip.")]
 Title = Annotated[str | None, typer.Option(help="First line of the picture.")]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The clip that is drawn, and what a model is asked about it."""
+
+    model: ModelFolder = None
+    video: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="A clip. Default: one that is shipped."),
+    ] = None
+    question: Annotated[str, typer.Option(help="What to ask about the clip.")] = QUESTION
+    threads: Threads = 1
+
+    def load(self) -> Scene:
+        """The model, and its inputs for the question."""
+        folder = find_model(self.model)
+        files: dict[str, Any] = {"images": [], "video": self.video or SAMPLES[0].path}
+        files["audio"] = None
+        own = own_model(read_config(folder)) is not None
+        # The models of this package read files themselves.
+        media = Media() if own else read_media(**files)
+        model, processor = Machine(threads=self.threads).load(folder)
+        if own:
+            inputs = prepare_files(processor, self.question, **files)
+        else:
+            inputs = prepare_prompt(processor, media, self.question)
+        return Scene(model, processor, media, inputs)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A model and one question about one clip."""
+
+    model: Any
+    processor: Any
+    media: Media
+    inputs: dict[str, Any]
+
+    def compare(self, configs: list[FastAVConfig], tick: Tick) -> list[Outcome]:
+        """The answer of dense and of each config."""
+        return compare(
+            self.model,
+            self.inputs,
+            configs,
+            decode=lambda ids: str(self.processor.decode(ids, skip_special_tokens=True)),
+            max_new_tokens=8,
+            repeats=1,
+            tick=tick,
+        )
+
+
 @app.command("attention")
+@grouped
 def attention(
+    *,
     output: Output = Path("attention.png"),
     layers: Annotated[
         str | None,
@@ -69,13 +96,10 @@ def attention(
     alpha: Annotated[
         float, typer.Option(help="Weight of attention against the residual path in the rollout.")
     ] = 0.5,
-    model: Model = None,
-    video: Video = None,
-    question: Question = QUESTION,
+    asked: Asked,
     title: Title = None,
-    threads: Threads = 1,
 ) -> None:
-    """Draw the last row and the column sums of attention and of its rollout, layer by layer.
+    """Draw the last query and the column sums of attention and of its rollout, layer by layer.
 
     The rollout is exact and needs no n x n matrix; the prefill is dense.
 
@@ -87,28 +111,23 @@ def attention(
     check_drawing(output)
     wanted = None if layers is None else _integers(layers)
     with progress("visualize", 2) as tick:
-        scene = _load(model, video, question, threads)
+        scene = asked.load()
         tick("model loaded")
         profile = profile_attention(scene.model, scene.inputs, wanted, alpha=alpha)
         tick("attention")
-    draw_attention(output, profile, title=title or question)
+    draw_attention(output, profile, title=title or asked.question)
     note(f"Written: {output}")
 
 
 @app.command("layers")
+@grouped
 def layers(
+    *,
     output: Output = Path("layers.png"),
     method: Methods = None,
-    rule: Rule = None,
-    drop_ratio: DropRatio = None,
-    keep_ratio: KeepRatio = None,
-    audio_keep_ratio: AudioKeepRatio = None,
-    settings: Settings = None,
-    model: Model = None,
-    video: Video = None,
-    question: Question = QUESTION,
+    ratios: Ratios,
+    asked: Asked,
     title: Title = None,
-    threads: Threads = 1,
 ) -> None:
     """Draw how many tokens of each modality every layer sees, dense and under each method.
 
@@ -117,36 +136,30 @@ def layers(
     from fastav_plugin.analysis.drawing.layers import LayerCounts, draw_layers
 
     check_drawing(output)
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
-    configs = _configs(model, method or METHODS, ratios)
+    configs = ratios.configs_of_folder(find_model(asked.model), method, DEFAULT_METHODS)
     with progress("visualize", 1 + 2 * (1 + len(configs))) as tick:
-        scene = _load(model, video, question, threads)
+        scene = asked.load()
         tick("model loaded")
         outcomes = scene.compare(configs, tick)
     counts = [
         LayerCounts(one.method, one.tokens_per_layer, one.modality_per_layer, one.flops_ratio)
         for one in outcomes
     ]
-    draw_layers(output, counts, title=title or question)
+    draw_layers(output, counts, title=title or asked.question)
     note(f"Written: {output}")
 
 
 @app.command("pruning")
+@grouped
 def pruning(
+    *,
     output: Output = Path("pruning.png"),
     method: Annotated[
         str, typer.Option("--method", "-m", help="A method, or several joined by '+'.")
     ] = "fastav+divprune",
-    rule: Rule = None,
-    drop_ratio: DropRatio = None,
-    keep_ratio: KeepRatio = None,
-    audio_keep_ratio: AudioKeepRatio = None,
-    settings: Settings = None,
-    model: Model = None,
-    video: Video = None,
-    question: Question = QUESTION,
+    ratios: Ratios,
+    asked: Asked,
     title: Title = None,
-    threads: Threads = 1,
 ) -> None:
     """Draw the frames and the waveform of a clip, and in grey what each stage drops.
 
@@ -156,12 +169,11 @@ def pruning(
     from fastav_plugin.lab.demo.picture import stages_of, subtitle
 
     check_drawing(output)
-    ratios = Ratios(rule, drop_ratio, keep_ratio, audio_keep_ratio, settings or ())
-    configs = _configs(model, [method], ratios)
+    configs = ratios.configs_of_folder(find_model(asked.model), [method], ())
     if not configs:
         raise ConfigError("Dense drops nothing that could be drawn. Give another `--method`.")
     with progress("visualize", 5) as tick:
-        scene = _load(model, video, question, threads)
+        scene = asked.load()
         grid = video_grid(scene.processor, scene.inputs)
         tick("model loaded")
         dense, pruned = scene.compare(configs, tick)
@@ -174,7 +186,7 @@ def pruning(
         waveform,
         stages_of(pruned.report, configs[0], grid),
         seconds=len(frames) / scene.media.fps,
-        title=title or f"{question}  Dense: {dense.answer}.  Pruned: {pruned.answer}.",
+        title=title or f"{asked.question}  Dense: {dense.answer}.  Pruned: {pruned.answer}.",
         subtitle=subtitle(method, pruned.flops_ratio),
     )
     note(f"Written: {output}")
@@ -223,50 +235,6 @@ def tradeoff(
         about = "One line per table, through its settings; bands are the intervals."
         draw_curves(output, dict(chosen), title=title, about=about)
     note(f"Written: {output}")
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """A model and one question about one clip."""
-
-    model: Any
-    processor: Any
-    media: Media
-    inputs: dict[str, Any]
-
-    def compare(self, configs: list[FastAVConfig], tick: Tick) -> list[Outcome]:
-        """The answer of dense and of each config."""
-        return compare(
-            self.model,
-            self.inputs,
-            configs,
-            decode=lambda ids: str(self.processor.decode(ids, skip_special_tokens=True)),
-            max_new_tokens=8,
-            repeats=1,
-            tick=tick,
-        )
-
-
-def _load(model: Path | None, video: Path | None, question: str, threads: int | None) -> _Scene:
-    folder = find_model(model)
-    files: dict[str, Any] = {"images": [], "video": video or SAMPLES[0].path, "audio": None}
-    own = own_model(read_config(folder)) is not None
-    # The models of this package read files themselves.
-    media = Media() if own else read_media(**files)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    loaded, processor = load(folder)
-    if own:
-        return _Scene(loaded, processor, media, prepare_files(processor, question, **files))
-    return _Scene(loaded, processor, media, prepare_prompt(processor, media, question))
-
-
-def _configs(model: Path | None, methods: Sequence[str], ratios: Ratios) -> list[FastAVConfig]:
-    folder = find_model(model)
-    overrides = {**saved_overrides(folder), **ratios.overrides()}
-    description = read_config(folder)
-    names = [name for name in methods if name != DENSE]
-    return [FastAVConfig.for_model(description, method=name, **overrides) for name in names]
 
 
 def _integers(text: str) -> list[int]:

@@ -117,7 +117,7 @@ def test_the_table(invoke: Callable[..., Result]) -> None:
     result = invoke(*SMALL, "--methods", "fastav", "--threads", threads)
     assert result.exit_code == 0, result.output
     assert "tiny, bfloat16, batch 1, 220 tokens (80 video, 120 audio)" in result.stdout
-    assert "dense bits" in result.stdout
+    assert "bit-identical" in result.stdout
     assert "DIFFERENT" not in result.stdout
 
 

@@ -13,7 +13,7 @@ from typer.testing import Result
 
 import fastav_plugin
 from fastav_plugin.cli import console, main
-from fastav_plugin.cli.options import Ratios
+from fastav_plugin.cli.options.pruning import Ratios
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.global_rule import read_rules
 

@@ -18,7 +18,8 @@ from typer.testing import CliRunner, Result
 from fastav_plugin import FastAVConfig
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.cli import app
-from fastav_plugin.cli import demo as command
+from fastav_plugin.cli.options import checkpoint as options
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS
 from fastav_plugin.cli.tables.demo import _cell, print_answers, print_verdict
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.demo.own_clip import KNOWN
@@ -51,7 +52,7 @@ def test_the_trained_model_answers(shown: tuple[Result, Path]) -> None:
     assert [row["question"] for row in found["questions"]] == [one.text for one in asked]
     assert [row["right"] for row in found["questions"]] == [one.answer for one in asked]
     dense, *pruned = found["totals"]
-    assert [total["method"] for total in pruned] == list(command.METHODS)
+    assert [total["method"] for total in pruned] == list(DEFAULT_METHODS)
     assert dense["flops_ratio"] == 1
     assert dense["right"] >= len(asked) - 1
     for total in pruned:
@@ -86,7 +87,7 @@ def test_the_tables(shown: tuple[Result, Path]) -> None:
     cut = FastAVConfig.from_pretrained(MODEL_PATH).global_layer
     assert any(f"layer {cut}" in line for line in lines)
     assert lines[-1].startswith("Right: dense 1")
-    assert all(f"{method} " in lines[-1] for method in ("dense", *command.METHODS))
+    assert all(f"{method} " in lines[-1] for method in ("dense", *DEFAULT_METHODS))
     assert "not what a 7B model would answer" in shown[0].stderr
 
 
@@ -180,7 +181,7 @@ def test_marks_survive_an_ascii_terminal(right: str | None, marks: list[str]) ->
 def test_a_missing_model_is_one_line_with_the_remedy(
     fail: Fail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(command, "MODEL_PATH", tmp_path)
+    monkeypatch.setattr(options, "MODEL_PATH", tmp_path)
     line = fail("demo", "--output", tmp_path / "made")
     assert "not part of this installation" in line
     assert "fastav_plugin.lab.testbed.training.train" in line

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
-from fastav_plugin.cli import evaluate
-from fastav_plugin.cli.evaluation_settings import DEFAULT_METHODS, make_settings
+from fastav_plugin.cli.evaluation.settings import make_settings
+from fastav_plugin.cli.options import checkpoint as options
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS
 from fastav_plugin.lab.testbed.tasks import TASKS
 
 Invoke = Callable[..., Result]
@@ -96,7 +97,7 @@ def test_wrong_options(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     command = ("eval", "--model", checkpoint)
-    assert "Known: testbed" in fail(*command, "--suite", "avqa")
+    assert "must be one of testbed" in fail(*command, "--suite", "avqa")
     assert "takes NAME=JSON" in fail(*command, "--config", "quarter")
     assert "no JSON object" in fail(*command, "--config", "quarter={0.25}")
     assert "Cannot read the config file" in fail(*command, "--config", "quarter=missing.json")
@@ -105,7 +106,7 @@ def test_wrong_options(
     assert "Two settings are named" in fail(*command, "--config", "dense={}")
     assert "Unknown method" in fail(*command, "--method", "magic")
     assert "cannot be used here" in fail(*command, "--device", "abacus")
-    monkeypatch.setattr(evaluate, "MODEL_PATH", tmp_path)
+    monkeypatch.setattr(options, "MODEL_PATH", tmp_path)
     assert "fastav_plugin.lab.testbed.training.train" in fail("eval")
 
 

@@ -194,16 +194,16 @@ def test_rows_that_cannot_be_asked(
     shown = invoke(*call)
     assert shown.exit_code == 1
     assert shown.stderr.count("Left out, [") == 4
-    assert "4 rows were left out." in shown.stderr
+    assert "4 samples were left out." in shown.stderr
     assert "all: 2 questions about 2 clips" in shown.stdout
-    assert "3 rows cannot be asked. The first: [3]" in fail(*call, "--strict")
+    assert "3 samples are invalid. The first: [3]" in fail(*call, "--strict")
     del rows[1:4]
     data.write_text(json.dumps(rows))
     call = command(media, str(data), "--media", folder)
     assert "Cannot read the media file" in fail(*call, "--strict")
     data.write_text(json.dumps(rows[1:2]))
     line = fail(*call)
-    assert "No row can be asked. The first: [0], line 1: Cannot read the media" in line
+    assert "No sample is valid. The first: [0], line 1: Cannot read the media" in line
 
 
 def test_tables(invoke: Invoke, media: Path) -> None:
@@ -248,7 +248,7 @@ def test_wrong_options(fail: Callable[..., str], media: Path) -> None:
     assert "`--sound` must be" in fail(*call, "--sound", "loud")
     assert "`--dtype` must be" in fail(*call, "--dtype", "int8")
     line = fail("eval", "--data", FILES / "avqa.json", "--model", MODEL_PATH)
-    assert "No row can be asked. The first: [0], line 2: The video file" in line
+    assert "No sample is valid. The first: [0], line 2: The video file" in line
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ def test_help_shows_both_kinds_of_options(
         ((MODEL_PATH, "--port", "http"), "Invalid value for '--port'"),
         (("/no/such/folder",), "There is no folder '/no/such/folder'"),
         ((MODEL_PATH.parent,), "holds no config.json"),
-        ((MODEL_PATH, "--compile"), "`--compile` keeps the KV rows of each request in a cache"),
+        ((MODEL_PATH, "--compile"), "`--compile` keeps the keys and values of each request"),
         ((MODEL_PATH, "--continuous-batching"), "in shared pages"),
         ((MODEL_PATH, "--log-level", "loud"), "'loud' is unknown"),
         ((MODEL_PATH, "--quantization", "2bit"), "Unsupported quantization method: '2bit'"),

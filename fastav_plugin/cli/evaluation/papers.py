@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import typer
 
 from fastav_plugin import __version__
 from fastav_plugin.cli.console import make_room, note, print_json, print_table, progress
-from fastav_plugin.cli.generate import load
+from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
-from fastav_plugin.lab.bench.clock import machine
+from fastav_plugin.lab.bench.clock import machine as hardware
 from fastav_plugin.lab.papers.markdown import columns_of, duration, processor_of, render
 from fastav_plugin.lab.papers.run import SELECTION_SEED, answer_suite, make_tables, prepare_suite
 from fastav_plugin.lab.papers.tables import KEYS, suite
@@ -30,29 +32,37 @@ QUESTIONS = 300
 SELECTION_QUESTIONS = 600
 
 
-def check_options(*given: Any) -> None:
-    """Raise for options that the suite does not take, if one was given."""
-    if any(given):
-        raise ConfigError(
-            "`--suite papers` has settings and questions of its own: leave out --data, --method, "
-            "--config, --combinations and --all. --rule, --drop-ratio and the like change what "
-            "its tables start from."
-        )
+@dataclass(frozen=True)
+class PapersOptions:
+    """Options of `--suite papers` alone."""
+
+    table: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Papers: {', '.join(KEYS)}. May be repeated. Default: all."),
+    ] = None
+    markdown: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Papers: write the tables as Markdown.")
+    ] = None
+    select: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.json",
+            dir_okay=False,
+            help="Papers: instead, choose settings for the accuracy targets, on other clips.",
+        ),
+    ] = None
 
 
-def run(
+def run_papers(
     folder: Path,
     overrides: Mapping[str, Any],
+    options: PapersOptions,
+    machine: Machine,
     *,
     questions: int | None,
     limit: int | None,
-    tables: Sequence[str],
     resume: Path | None,
-    markdown: Path | None,
-    select: Path | None,
     seed: int,
-    device: str,
-    dtype: str,
     as_json: bool,
 ) -> None:
     """Solve the settings, answer the questions, print the tables.
@@ -60,19 +70,17 @@ def run(
     Args:
         folder: the model's.
         overrides: fields of FastAVConfig that the tables start from.
+        options: which tables, or that settings of the targets are to be chosen instead, on clips
+            that no table is about.
+        machine: what the model runs on.
         questions: how many, as many of every task; None for `QUESTIONS`, or for
             `SELECTION_QUESTIONS` where settings are chosen.
         limit: only the first so many of them.
-        tables: keys of the tables wanted; () for all.
         resume: file of answers.
-        markdown: file for the tables as Markdown.
-        select: file for settings of the targets, chosen on clips that no table is about; None
-            makes the tables.
         seed: of the intervals.
-        device: where the model runs.
-        dtype: of its weights.
         as_json: print JSON instead of tables.
     """
+    tables, markdown, select = options.table or (), options.markdown, options.select
     for key in tables:
         if key not in KEYS:
             raise ConfigError(f"Unknown table {key!r}. Known: {', '.join(KEYS)}.")
@@ -83,7 +91,7 @@ def run(
     first = 0 if select is None else SELECTION_SEED
     count = questions or (QUESTIONS if select is None else SELECTION_QUESTIONS)
     items = [item for _, item in items_of((CLIPS,), count, limit, first)]
-    model, processor = load(folder, dtype, device)
+    model, processor = machine.load(folder)
     with progress("settings", None) as tick:
         make = suite if select is None else selection
         found = prepare_suite(model, processor, overrides, only=tables, make=make, tick=tick)
@@ -93,8 +101,8 @@ def run(
         "draws": "one per question",
         "version": __version__,
         "model": checkpoint_digest(folder),
-        "device": device,
-        "dtype": dtype,
+        "device": machine.device,
+        "dtype": machine.dtype,
         "settings": found.facts(),
     }
     with AnswerLog(resume, facts) as file, progress(PAPERS, len(items)) as tick:
@@ -106,7 +114,7 @@ def run(
         "clips": len({record.question.clip for record in records}),
         "seed": seed,
         "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "over": "clips"},
-        "hardware": machine(device),
+        "hardware": hardware(machine.device),
         "torch": torch.__version__,
         # The time of a run that found answers says nothing.
         "minutes": None if resumed else (time.monotonic() - start) / 60,
@@ -129,6 +137,6 @@ def run(
         f"{result['questions']} questions about {result['clips']} clips, seed {seed}, "
         f"{result['hardware']['threads']} threads of {processor_of(result)}, "
         f"{duration(result)}. In %: right answers with 95 % intervals, by what the "
-        "question is about, and as dense. 'over random' is the difference from random rows of the "
-        "same table, in brackets where its interval holds zero."
+        "question is about, and as dense. 'over random' is the difference from the random control "
+        "of the same table, in brackets where its interval contains zero."
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastav_plugin.cli.options.dataset import DatasetOptions
+from fastav_plugin.cli.options.media import Reading
 from fastav_plugin.cli.tables.evaluation import print_summary, print_task
 from fastav_plugin.evaluation.dataset import read_dataset
 from fastav_plugin.evaluation.formats.fields import Fault
@@ -28,8 +30,8 @@ class Plan:
         source: makes the questions, given the processor.
         measure: parts of the result as plain JSON data.
         show: prints one part.
-        faults: rows that are left out.
-        places: where in its file a question stands, by its key.
+        faults: records of the file that are left out.
+        places: where each question is in its file, by its key.
     """
 
     facts: dict[str, Any]
@@ -64,22 +66,24 @@ def plan_testbed(held_out: Sequence[str], count: int, limit: int | None, seed: i
 
 
 def plan_dataset(
-    data: Path, options: dict[str, Any], reading: dict[str, Any], own: bool, seed: int
+    data: Path, options: DatasetOptions, reading: Reading, limit: int | None, own: bool, seed: int
 ) -> Plan:
     """The questions of a dataset's file.
 
     Args:
         data: the file.
-        options: of `read_dataset`.
-        reading: how media are read, as `SampleInputs` takes it.
+        options: how the file is read.
+        reading: how its media are read.
+        limit: only the first so many of its records.
         own: whether the model is one of this package's.
         seed: of the confidence intervals.
     """
-    dataset = read_dataset(data, **options)
+    dataset = read_dataset(data, **options.to_dict(), limit=limit)
+    media = reading.to_dict()
     return Plan(
-        {"suite": dataset.form.name, **dataset.facts(), **reading},
+        {"suite": dataset.form.name, **dataset.facts(), **media},
         len(dataset.questions),
-        lambda processor: dataset.source(SampleInputs(processor, own=own, **reading)),
+        lambda processor: dataset.source(SampleInputs(processor, own=own, **media)),
         lambda records: summarise_tasks(records, seed=seed),
         print_task,
         dataset.faults,

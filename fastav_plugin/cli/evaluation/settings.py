@@ -6,14 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-
 from fastav_plugin.analysis.measured_run import DENSE
-from fastav_plugin.cli.options import laid_over
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, laid_over
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-
-DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
 
 
 def make_settings(
@@ -62,12 +58,3 @@ def _fields(text: str) -> dict[str, Any]:
     except ValueError as error:
         raise ConfigError(f"`--config` holds no JSON object: {error}. Got {text!r}.") from error
     return dict(found)
-
-
-def check_device(name: str) -> None:
-    """Raise a ConfigError for a device that is not there."""
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).split("\n")[0]
-        raise ConfigError(f"`--device` {name!r} cannot be used here: {first}") from error

@@ -1,0 +1,113 @@
+"""The options of a checkpoint folder and of the machine it runs on, and its loading."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from transformers import AutoProcessor
+
+from fastav_plugin.analysis.inspection import model_class, read_config
+from fastav_plugin.attach import unwrap
+from fastav_plugin.cli.options.groups import check_choice
+from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.model_overrides.own_models.registry import own_model
+
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="Folder of a checkpoint. Default: the testbed's model."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """How a checkpoint is run.
+
+    Raises:
+        ConfigError: an unknown dtype, or a device that is not there.
+    """
+
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu"
+    threads: Threads = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None:
+            check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            first = str(error).split("\n")[0]
+            raise ConfigError(f"`--device` {self.device!r} cannot be used here: {first}") from error
+
+    def load(self, folder: Path, dtype: str = "auto") -> tuple[Any, Any]:
+        """The model and the processor in a folder, for text output.
+
+        Args:
+            folder: of the checkpoint.
+            dtype: of the weights where the user named none.
+
+        Raises:
+            ConfigError: files that are missing or broken, or a device without room for it.
+        """
+        limit_threads(self.threads)
+        model, processor = load(folder, self.dtype or dtype)
+        try:
+            return model.to(self.device), processor
+        except RuntimeError as error:
+            first = str(error).strip().split("\n")[0]
+            raise ConfigError(f"`--device` {self.device!r} cannot be used: {first}") from error
+
+
+def limit_threads(count: int | None) -> None:
+    """Let torch compute with so many CPU threads; None for as many as it takes by default."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
+def load(folder: Path, dtype: str) -> tuple[Any, Any]:
+    """The model and the processor in a folder, for text output, on the CPU.
+
+    Raises:
+        ConfigError: files that are missing or broken.
+        UnsupportedError: it has no processor of media.
+    """
+    config = read_config(folder)
+    try:
+        own = own_model(config)
+        processors: Any = AutoProcessor if own is None else own.processor_class()
+        processor = processors.from_pretrained(folder, local_files_only=True)
+        if not hasattr(processor, "tokenizer"):
+            raise UnsupportedError(
+                f"'{folder}' holds a {type(processor).__name__} and no processor of media."
+            )
+        model = model_class(config).from_pretrained(folder, dtype=dtype, local_files_only=True)
+    except UnsupportedError:
+        raise
+    except Exception as error:  # files of any kind of damage, read by several libraries
+        first = str(error).strip().split("\n")[0]
+        raise ConfigError(f"Cannot load the checkpoint in '{folder}': {first}") from error
+    return unwrap(model).eval(), processor
+
+
+def find_model(folder: Path | None) -> Path:
+    """The given folder, or that of the testbed's model.
+
+    Raises:
+        ConfigError: the installation has no model.
+    """
+    if folder is None and not (MODEL_PATH / "model.safetensors").exists():
+        raise ConfigError(
+            "The testbed's model is not part of this installation. Install the wheel or a "
+            "checkout, or train one with "
+            "`python -m fastav_plugin.lab.testbed.training.train --output runs` "
+            "and give `--model runs/model`."
+        )
+    return folder or MODEL_PATH

@@ -1,0 +1,60 @@
+"""The options that say how a dataset's file is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastav_plugin.evaluation.formats.registry import FORMATS
+from fastav_plugin.evaluation.matching import RULES
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """How questions are made of a dataset's file; None leaves a choice to its format."""
+
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help=f"{', '.join(FORMATS)}. Default: detected from the first record."
+        ),
+    ] = None
+    media: Annotated[
+        list[Path] | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of the media of --data. May be repeated. Default: the file's own.",
+        ),
+    ] = None
+    answers: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Answers of --data, by question_id."),
+    ] = None
+    prompt_template: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompt instead of the format's: '{question}', '{question}\\n{options}' ..."
+        ),
+    ] = None
+    match: Annotated[
+        str | None,
+        typer.Option(help=f"Matching rule instead of the format's: {', '.join(RULES)}."),
+    ] = None
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer. Default: the format's.")
+    ] = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keywords of `read_dataset`."""
+        return {
+            "name": self.form,
+            "media": self.media or (),
+            "answers": self.answers,
+            "template": self.prompt_template,
+            "rule": self.match,
+            "max_new_tokens": self.max_new_tokens,
+        }

@@ -1,0 +1,159 @@
+"""The options that say what is pruned, and the FastAVConfigs they make."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fastav_plugin.analysis.inspection import read_config
+from fastav_plugin.analysis.measured_run import DENSE
+from fastav_plugin.calibration_file import read_calibration
+from fastav_plugin.config import FastAVConfig
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.answers import saved_overrides
+from fastav_plugin.global_rule import read_rules
+
+#: What a command compares where nothing else is asked for.
+DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
+
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", "-m", help="A method, or several joined by '+'. May be repeated."),
+]
+TargetFlops = Annotated[
+    float | None,
+    typer.Option(
+        "--target-flops",
+        help="Choose the ratios that are not given so that prefill takes this share of the dense "
+        "FLOPs, in (0, 1].",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Any other field of FastAVConfig: 'global_layer=10'. May be repeated."
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Ratios:
+    """Rules and ratios of the methods, each as its option takes it."""
+
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            "--rule",
+            help="FastAV's global cut: 'below 750', or one rule per modality: "
+            "'video=all, audio=first 10 tokens'.",
+        ),
+    ] = None
+    drop_ratio: Annotated[
+        float | None, typer.Option("--drop-ratio", help="FastAV's P, in \\[0, 1). Default 0.2.")
+    ] = None
+    keep_ratio: Annotated[
+        float | None,
+        typer.Option("--keep-ratio", help="Visual share DivPrune keeps, in (0, 1]. Default 0.5."),
+    ] = None
+    audio_keep_ratio: Annotated[
+        float | None,
+        typer.Option("--audio-keep-ratio", help="Audio share DivPrune keeps. Default: all."),
+    ] = None
+    settings: Settings = None
+
+    def overrides(self) -> dict[str, Any]:
+        """Fields of FastAVConfig that the user gave.
+
+        Raises:
+            ConfigError: a setting that is not `name=value`.
+        """
+        named = {
+            "global_rule": None if self.rule is None else read_rules(self.rule),
+            "fine_drop_ratio": self.drop_ratio,
+            "visual_keep_ratio": self.keep_ratio,
+            "audio_keep_ratio": self.audio_keep_ratio,
+        }
+        found = {name: value for name, value in named.items() if value is not None}
+        for setting in self.settings or ():
+            name, equals, value = setting.partition("=")
+            if not equals:
+                raise ConfigError(f"`--set` takes name=value, got {setting!r}.")
+            found[name.strip()] = _value(value.strip())
+        return found
+
+    def methods(self, asked: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+        """The methods asked for without "dense"; else the calibration's, else the default."""
+        calibrated = _calibrated(self.overrides()).get("method")
+        names = asked or (default if calibrated is None else (calibrated,))
+        return [name for name in names if name != DENSE]
+
+    def configs(
+        self, model: Any, methods: Sequence[str] | None, default: Sequence[str], **more: Any
+    ) -> list[FastAVConfig]:
+        """One config per method, fit for a model or its configuration.
+
+        Args:
+            model: as `FastAVConfig.for_model` takes it, and so are `more`.
+            methods: what the user asked for. "dense" is always the reference, so asking for it
+                adds nothing.
+            default: methods where the user asked for none, and no calibration says one.
+            more: fields, or `target_flops` and `prompt`.
+        """
+        names = self.methods(methods, default)
+        return [
+            FastAVConfig.for_model(model, method=name, **laid_over(more, self.overrides()))
+            for name in names
+        ]
+
+    def configs_of_folder(
+        self, folder: Path, methods: Sequence[str] | None, default: Sequence[str]
+    ) -> list[FastAVConfig]:
+        """As `configs`, over the fields in the folder's fastav_config.json."""
+        return self.configs(read_config(folder), methods, default, **saved_overrides(folder))
+
+
+@dataclass(frozen=True)
+class Pruning(Ratios):
+    """Rules and ratios of the methods, and what a calibration chose."""
+
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+            help="File that `fastav calibrate` wrote for this model; other options go before it.",
+        ),
+    ] = None
+
+    def overrides(self) -> dict[str, Any]:
+        """Fields of FastAVConfig that the user gave; see Ratios."""
+        given = {} if self.calibration is None else {"calibration": str(self.calibration)}
+        return {**given, **super().overrides()}
+
+
+def laid_over(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a config over those that were saved before.
+
+    A calibration that is given goes before what was saved of the fields it decides.
+    """
+    decided = _calibrated(given)
+    return {**{name: value for name, value in saved.items() if name not in decided}, **given}
+
+
+def _calibrated(given: Mapping[str, Any]) -> dict[str, Any]:
+    path = given.get("calibration")
+    return {} if path is None else read_calibration(path).settings
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
