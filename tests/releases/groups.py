@@ -41,7 +41,7 @@ GROUPS: Mapping[str, Group] = {
             *("tests/functional", "tests/hooks", "tests/layers", "tests/media", "tests/planning"),
             *("tests/test_cache.py", "tests/test_config.py", "tests/test_errors.py"),
             *("tests/test_installation.py", "tests/test_report.py", "tests/test_tokens.py"),
-            *("tests/pruning/test_prefill.py", "tests/pruning/test_schedule.py"),
+            "tests/pruning/test_prefill.py",
             *("tests/model_overrides/test_registry.py", "tests/model_overrides/own_models"),
         ),
         quick=("tests/test_cache.py", "tests/pruning/test_prefill.py"),
@@ -78,6 +78,7 @@ GROUPS: Mapping[str, Group] = {
             "tests/behaviour/families/test_families.py",
             "tests/behaviour/families/test_other_families.py",
             "tests/behaviour/families/test_matrix.py",
+            "tests/behaviour/families/test_schedule.py",
         ),
         quick=tuple(
             f"tests/behaviour/families/test_families.py::test_pruned_equals_masked_dense[{name}-{case}]"
@@ -87,6 +88,7 @@ GROUPS: Mapping[str, Group] = {
     ),
     "attention": Group(
         paths=(
+            "tests/behaviour/attention/test_flash_attention.py",
             "tests/behaviour/attention/test_flex_attention.py",
             "tests/behaviour/attention/test_precisions.py",
             "tests/pruning/test_rollout_view.py",
