@@ -6,7 +6,7 @@ import torch
 from typing_extensions import override
 
 from fastav_plugin.functional.hashing import mix
-from fastav_plugin.functional.top_k import Selector, best_of, spread_evenly
+from fastav_plugin.functional.top_k import Selector, best_of
 from fastav_plugin.hooks.base import ENTRANCE, LayerView
 from fastav_plugin.hooks.ratio_pruning import RatioPruning
 from fastav_plugin.hooks.registry import register_hook
@@ -64,7 +64,3 @@ class UniformStride(RatioPruning):
 
     name = "uniform"
     lowest_layer = ENTRANCE
-
-    @override
-    def selector(self, view: LayerView) -> Selector:
-        return spread_evenly

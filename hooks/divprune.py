@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig, check_ratio
-from fastav_plugin.functional.top_k import counts_of, spread_evenly
 from fastav_plugin.hooks.base import ENTRANCE, LayerView
-from fastav_plugin.hooks.plannable import PlannableHook
-from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, media_and_ratios
+from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, RatioPruning, media_and_ratios
 from fastav_plugin.hooks.registry import register_hook
 from fastav_plugin.hooks.windows import Window, Windows, check_window
 
 
 @register_hook
-class DivPrune(PlannableHook):
+class DivPrune(RatioPruning):
     """Max-min diversity over each sample's visual tokens.
 
     A batch row with M visual tokens keeps `max(1, round(ratio * M))` of them, chosen over all
@@ -36,7 +32,7 @@ class DivPrune(PlannableHook):
     """
 
     name = "div_prune"
-    tunable = KEEP_RATIOS
+    config_fields = KEEP_RATIOS
 
     def __init__(
         self,
@@ -44,21 +40,13 @@ class DivPrune(PlannableHook):
         audio_keep_ratio: float | None = None,
         window: Window = None,
     ) -> None:
+        super().__init__(visual_keep_ratio, audio_keep_ratio)
         check_window(window)
-        check_ratio("visual_keep_ratio", visual_keep_ratio, "(0, 1]")
-        check_ratio("audio_keep_ratio", audio_keep_ratio, "(0, 1]", optional=True)
-        self.visual_keep_ratio = visual_keep_ratio
-        self.audio_keep_ratio = audio_keep_ratio
         self.window = window
 
-    @classmethod
     @override
-    def from_config(cls, config: FastAVConfig) -> DivPrune:
-        return cls(config.visual_keep_ratio, config.audio_keep_ratio)
-
-    @override
-    def layers(self, num_layers: int) -> frozenset[int]:
-        return frozenset({ENTRANCE})
+    def default_layer(self, num_layers: int) -> int:
+        return ENTRANCE
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
@@ -72,14 +60,6 @@ class DivPrune(PlannableHook):
                 keep[windows.tokens] = False
                 keep[windows.picks(features)] = True
         return keep.view_as(view.alive)
-
-    @override
-    def dry_run(self, view: LayerView) -> Tensor | None:
-        keep = torch.ones_like(view.alive)
-        # Windows change what is kept of a sample, not how much.
-        for tokens, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
-            keep &= ~tokens | spread_evenly(tokens, counts_of(tokens.sum(dim=1), ratio))
-        return keep
 
 
 @register_hook

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.config import check_ratio
 from fastav_plugin.functional.top_k import keep_top
 from fastav_plugin.global_rule import DEFAULT_RULE, rules_by_modality
 from fastav_plugin.hooks.base import LayerView
@@ -35,7 +35,7 @@ class GlobalPruning(OneLayerHook):
     """
 
     name = "global_pruning"
-    tunable = ("global_rule", "global_layer")
+    config_fields = {"rule": "global_rule", "layer": "global_layer"}  # noqa: RUF012
 
     def __init__(
         self, rule: str | Mapping[str, str] = DEFAULT_RULE, layer: int | None = None
@@ -43,12 +43,6 @@ class GlobalPruning(OneLayerHook):
         super().__init__(layer)
         self.rule = rule
         self._rules = rules_by_modality(rule)
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> GlobalPruning:
-        rule = DEFAULT_RULE if config.global_rule is None else config.global_rule
-        return cls(rule, config.global_layer)
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
@@ -78,17 +72,14 @@ class FinePruning(PlannableHook):
 
     name = "fine_pruning"
     needs_scores = True
-    tunable = ("fine_drop_ratio",)
+    config_fields = {"drop_ratio": "fine_drop_ratio", "after_layer": "global_layer"}  # noqa: RUF012
+    # The global cut moves the layer.
+    fixed_fields = ("global_layer",)
 
     def __init__(self, drop_ratio: float = 0.2, after_layer: int | None = None) -> None:
         check_ratio("drop_ratio", drop_ratio, "[0, 1)")
         self.drop_ratio = drop_ratio
         self.after_layer = after_layer
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> FinePruning:
-        return cls(config.fine_drop_ratio, config.global_layer)
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig
 from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, ScorePruning
 from fastav_plugin.hooks.registry import register_hook
 
@@ -27,12 +26,7 @@ class FastV(ScorePruning):
 
     name = "fastv"
     # The second layer is the method: a budget does not move it.
-    tunable = KEEP_RATIOS
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> FastV:
-        return cls(config.visual_keep_ratio, config.audio_keep_ratio)
+    config_fields = KEEP_RATIOS
 
     @override
     def default_layer(self, num_layers: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 from torch import Tensor
@@ -14,16 +14,25 @@ from fastav_plugin.hooks.base import LayerHook, LayerView
 
 
 class PlannableHook(LayerHook):
-    """A hook that helps to count tokens without a model, and to meet a FLOPs budget.
+    """A hook that says what it takes from a config, and that can be run without a model.
 
     Attributes:
-        tunable: fields of FastAVConfig that `target_flops` may change for this hook.
+        config_fields: constructor arguments, and the field of FastAVConfig that gives each. A
+            budget of FLOPs may change these fields.
+        fixed_fields: those of them that a budget does not change for this hook's sake.
         counts_vary: whether more than the prompt's size decides how many tokens are kept, so that
             `dry_run` can only give an upper bound.
     """
 
-    tunable: ClassVar[tuple[str, ...]] = ()
+    config_fields: ClassVar[Mapping[str, str]] = {}
+    fixed_fields: ClassVar[tuple[str, ...]] = ()
     counts_vary: ClassVar[bool] = False
+
+    @classmethod
+    @override
+    def from_config(cls, config: FastAVConfig) -> PlannableHook:
+        values = {name: getattr(config, field) for name, field in cls.config_fields.items()}
+        return cls(**{name: value for name, value in values.items() if value is not None})
 
     def dry_run(self, view: LayerView) -> Tensor | None:
         """A mask that keeps as many tokens as `__call__` would, whatever the features are.
@@ -39,6 +48,17 @@ def dry_run(hook: LayerHook, view: LayerView) -> Tensor | None:
     return hook.dry_run(view) if isinstance(hook, PlannableHook) else hook(view)
 
 
+def tunable_fields(hooks: Iterable[LayerHook]) -> set[str]:
+    """The fields of FastAVConfig that a budget of FLOPs may change for some hook."""
+    return {
+        field
+        for hook in hooks
+        if isinstance(hook, PlannableHook)
+        for field in hook.config_fields.values()
+        if field not in hook.fixed_fields
+    }
+
+
 def counts_vary(hooks: Iterable[LayerHook]) -> bool:
     """Whether a dry run of these hooks only bounds the counts."""
     return any(isinstance(hook, PlannableHook) and hook.counts_vary for hook in hooks)
@@ -51,18 +71,13 @@ class OneLayerHook(PlannableHook):
         layer: the layer to enter; None means `default_layer`.
     """
 
-    tunable: ClassVar[tuple[str, ...]] = ("global_layer",)
+    config_fields: ClassVar[Mapping[str, str]] = {"layer": "global_layer"}
     #: The lowest layer that may be given.
     lowest_layer: ClassVar[int] = 1
 
     def __init__(self, layer: int | None = None) -> None:
         check_integer("layer", layer, minimum=self.lowest_layer, optional=True)
         self.layer = layer
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> OneLayerHook:
-        return cls(layer=config.global_layer)
 
     def default_layer(self, num_layers: int) -> int:
         """The layer entered where none is given: the middle one."""

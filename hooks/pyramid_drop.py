@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig
 from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, ScorePruning
 from fastav_plugin.hooks.registry import register_hook
 
@@ -27,17 +26,12 @@ class PyramidDrop(ScorePruning):
     """
 
     name = "pyramid_drop"
-    tunable = KEEP_RATIOS
+    config_fields = KEEP_RATIOS
 
     def __init__(
         self, visual_keep_ratio: float = 0.5, audio_keep_ratio: float | None = None
     ) -> None:
         super().__init__(visual_keep_ratio, audio_keep_ratio)
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> PyramidDrop:
-        return cls(config.visual_keep_ratio, config.audio_keep_ratio)
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.config import check_ratio
 from fastav_plugin.functional.top_k import Selector, best_of, counts_of, spread_evenly
 from fastav_plugin.hooks.base import VISUAL, LayerView
 from fastav_plugin.hooks.plannable import OneLayerHook
 from fastav_plugin.tokens import Modality
 
-#: The fields of FastAVConfig that hold a keep ratio.
-KEEP_RATIOS = ("visual_keep_ratio", "audio_keep_ratio")
+#: Keep ratios as constructor arguments, and as fields of FastAVConfig.
+KEEP_RATIOS = {"visual_keep_ratio": "visual_keep_ratio", "audio_keep_ratio": "audio_keep_ratio"}
 
 
 def media_and_ratios(
@@ -30,7 +30,7 @@ def media_and_ratios(
 
 
 class RatioPruning(OneLayerHook):
-    """Keep a share of the media tokens on entering one layer; a subclass says which.
+    """Keep a share of the media tokens on entering one layer; a subclass says which ones.
 
     Each batch row keeps `max(1, round(ratio * n))` of its n image and video tokens, and of its
     audio tokens by a ratio of their own. The config's `visual_keep_ratio`, `audio_keep_ratio`
@@ -43,7 +43,7 @@ class RatioPruning(OneLayerHook):
         together: whether visual and audio tokens compete for the sum of their counts.
     """
 
-    tunable: ClassVar[tuple[str, ...]] = (*KEEP_RATIOS, "global_layer")
+    config_fields: ClassVar[Mapping[str, str]] = {**KEEP_RATIOS, "layer": "global_layer"}
     #: Whether visual and audio tokens compete unless said otherwise.
     competes: ClassVar[bool] = False
 
@@ -61,11 +61,6 @@ class RatioPruning(OneLayerHook):
         self.audio_keep_ratio = audio_keep_ratio
         self.together = self.competes if together is None else together
 
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> RatioPruning:
-        return cls(config.visual_keep_ratio, config.audio_keep_ratio, config.global_layer)
-
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
         return self._keep(view, self.selector(view))
@@ -74,9 +69,9 @@ class RatioPruning(OneLayerHook):
     def dry_run(self, view: LayerView) -> Tensor | None:
         return self._keep(view, spread_evenly)
 
-    @abstractmethod
     def selector(self, view: LayerView) -> Selector:
-        """Says which of the candidates are kept."""
+        """What chooses among the candidates. Default: at even distances."""
+        return spread_evenly
 
     def _keep(self, view: LayerView, select: Selector) -> Tensor:
         """Bool [B, T], True for each token to keep."""

@@ -82,7 +82,7 @@ class AdaptivePruning(OneLayerHook):
     name = "adaptive"
     needs_rollout = True
     counts_vary = True
-    tunable = ()
+    fixed_fields = ("global_layer",)
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.config import check_ratio
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.functional.diversity import max_min_diversity
 from fastav_plugin.functional.top_k import counts_of, keep_top, spread_evenly
@@ -109,17 +109,12 @@ def time_windows(view: LayerView) -> Tensor:
 class _Seats(PlannableHook):
     """What both hooks have in common: R, which the config's `visual_keep_ratio` gives."""
 
-    # R alone, which is also that of audio.
-    tunable = ("visual_keep_ratio",)
+    # R is that of audio, too.
+    config_fields = {"keep_ratio": "visual_keep_ratio"}  # noqa: RUF012
 
     def __init__(self, keep_ratio: float = 0.25) -> None:
         check_ratio("keep_ratio", keep_ratio, "(0, 1]")
         self.keep_ratio = keep_ratio
-
-    @classmethod
-    @override
-    def from_config(cls, config: FastAVConfig) -> _Seats:
-        return cls(config.visual_keep_ratio)
 
 
 @register_hook

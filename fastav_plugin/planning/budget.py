@@ -26,14 +26,17 @@ from fastav_plugin.config import FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.global_rule import rules_by_modality
 from fastav_plugin.hooks.divprune import DivPrune
-from fastav_plugin.hooks.plannable import PlannableHook, counts_vary
-from fastav_plugin.hooks.registry import LayerHookList, method_hooks
+from fastav_plugin.hooks.plannable import PlannableHook, counts_vary, tunable_fields
+from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.planning.candidates import TUNABLE, Candidates, candidates
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from fastav_plugin.tokens import Modality, TokenMap
 
 logger = logging.getLogger(__name__)
+
+#: A choice of values: for each field, an index into its candidates.
+Setting = tuple[int, ...]
 
 #: Within this share of dense a budget counts as met, and no second field is changed for it.
 CLOSE = 0.001
@@ -77,28 +80,38 @@ def fit_budget(
     cost = override.cost(model_config)
     dense = [cost.macs([count] * layers) for count in tokens.valid.sum(dim=1).tolist()]
 
-    def share(candidate: FastAVConfig) -> float:
-        counts, _ = plan_tokens(candidate, tokens, layers)
+    depth = range(max(1, override.deepstack_layers(model_config)), layers)
+    names = _free_fields(config, budget, tokens)
+    tried = [candidates(name, config, tokens, depth) for name in names]
+
+    def config_at(setting: Setting) -> FastAVConfig:
+        chosen = zip(tried, setting, strict=True)
+        return config.replace(**{each.field: each.values[index] for each, index in chosen})
+
+    @functools.cache
+    def share(setting: Setting) -> float:
+        counts, _ = plan_tokens(config_at(setting), tokens, layers)
         ratios = [cost.macs(row) / max(1, full) for row, full in zip(counts, dense, strict=True)]
         return sum(ratios) / len(ratios)
 
-    depth = range(max(1, override.deepstack_layers(model_config)), layers)
-    names = _tunable(config, budget.fixed, tokens)
-    path = _Path(config, [candidates(name, config, tokens, depth) for name in names], share)
-    found = path.nearest(target)
-    if found is None:
+    def shown(setting: Setting) -> str:
+        return ", ".join(f"{name}={getattr(config_at(setting), name)!r}" for name in names)
+
+    path = list(_path(tried))
+    last = path[-1]
+    if share(last) > target:
         _, reason = plan_tokens(config, tokens, layers)
-        raise ConfigError(_unreachable(config, budget, path, reason))
-    chosen, reached = found
-    settings = ", ".join(f"{name}={getattr(chosen, name)!r}" for name in names) or "nothing"
+        raise ConfigError(_unreachable(config, budget, share(last), shown(last), reason))
+    setting = _nearest(path, tried, share, target)
+    chosen = config_at(setting)
     sizes = ", ".join(
         f"{count / tokens.rows:g} {modality.name.lower()}"
         for modality in list(Modality)[1:]
         if (count := int(tokens.mask(modality).sum()))
     )
     explanation = (
-        f"{settings} for target_flops={target:g}: the prefill of a prompt of {sizes} tokens takes "
-        f"{_precision(chosen)}{100 * reached:.1f} % of the dense FLOPs."
+        f"{shown(setting) or 'nothing'} for target_flops={target:g}: the prefill of a prompt of "
+        f"{sizes} tokens takes {_precision(chosen)}{100 * share(setting):.1f} % of the dense FLOPs."
     )
     logger.info("fastav: method %r chose %s", config.method, explanation)
     return chosen.explained(f"Chosen: {explanation}")
@@ -109,20 +122,15 @@ def _precision(config: FastAVConfig) -> str:
     hooks = method_hooks(config)
     if counts_vary(hooks):
         return "at most "
-    # Which tokens such a hook picks, only real features say.
+    # What a hook with a dry run of its own picks depends on the features.
     picks = any(
         isinstance(hook, PlannableHook) and type(hook).dry_run is not PlannableHook.dry_run
         for hook in hooks
     )
-    if not picks or "global_rule" not in _fields(hooks) or config.global_rule is None:
+    if not picks or "global_rule" not in tunable_fields(hooks) or config.global_rule is None:
         return ""
     rules = rules_by_modality(config.global_rule).values()
     return "about " if any(rule.counts in ("below", "frames") for rule in rules) else ""
-
-
-def _fields(hooks: LayerHookList) -> set[str]:
-    """The fields of FastAVConfig that a budget may change for some hook."""
-    return {name for hook in hooks if isinstance(hook, PlannableHook) for name in hook.tunable}
 
 
 def read_prompt(prompt: Any, override: ModelOverride, model_config: Any) -> TokenMap:
@@ -161,14 +169,14 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= 0
 
 
-def _tunable(config: FastAVConfig, fixed: frozenset[str], tokens: TokenMap) -> list[str]:
-    """The method's fields that are free and act on this prompt, in order."""
+def _free_fields(config: FastAVConfig, budget: Budget, tokens: TokenMap) -> list[str]:
+    """The fields that may be changed and act on this prompt, in order."""
     if config.hooks is not None:
         raise ConfigError(
             "`target_flops` chooses the ratios of a method, and `hooks` have ratios of their own. "
             "Give one or the other."
         )
-    free = _fields(method_hooks(config)) - fixed
+    free = tunable_fields(method_hooks(config)) - budget.fixed
     return [
         name
         for name, modalities in TUNABLE.items()
@@ -176,14 +184,14 @@ def _tunable(config: FastAVConfig, fixed: frozenset[str], tokens: TokenMap) -> l
     ]
 
 
-def _unreachable(config: FastAVConfig, budget: Budget, path: _Path, reason: str | None) -> str:
-    lowest = path.config_at(path.last)
+def _unreachable(
+    config: FastAVConfig, budget: Budget, lowest: float, settings: str, reason: str | None
+) -> str:
     remedies = ["raise the target"]
     if reason is not None:
         why = f"because {reason}"
         remedies += ["lower `min_media_tokens`"] if "min_media_tokens" in reason else []
     else:
-        settings = ", ".join(f"{c.field}={getattr(lowest, c.field)!r}" for c in path.candidates)
         why = f"with {settings}" if settings else "for no setting of this method is left to choose"
         fixed = budget.fixed & {field.name for field in fields(config)}
         remedies += ["give fewer settings yourself"] if fixed else []
@@ -192,80 +200,45 @@ def _unreachable(config: FastAVConfig, budget: Budget, path: _Path, reason: str 
     remedy = " or ".join(remedies)
     return (
         f"`target_flops`={budget.target:g} cannot be reached by method {config.method!r} on this "
-        f"prompt: the lowest is {path.share(path.last):.4f}, {why}. "
-        f"{remedy[0].upper()}{remedy[1:]}."
+        f"prompt: the lowest is {lowest:.4f}, {why}. {remedy[0].upper()}{remedy[1:]}."
     )
 
 
-class _Path:
-    """The path from the loosest to the strictest setting of all fields, and bisection on it.
+def _path(tried: list[Candidates]) -> Iterator[Setting]:
+    """The settings from the loosest to the strictest, one field changed by one value at a time."""
+    numbered = list(enumerate(tried))
+    legs = [(number, each.default) for number, each in reversed(numbered)]
+    legs += [(number, each.soft_bound) for number, each in numbered]
+    legs += [(number, each.last) for number, each in numbered]
+    setting = [0] * len(tried)
+    yield tuple(setting)
+    for number, end in legs:
+        while setting[number] < end:
+            setting[number] += 1
+            yield tuple(setting)
 
-    A setting is a tuple of indices, one into the candidates of each field.
 
-    Args:
-        config: holds the defaults.
-        candidates: of each field, in the order in which they are changed.
-        share: FLOPs of a config as a share of dense.
+def _nearest(
+    path: list[Setting], tried: list[Candidates], share: Callable[[Setting], float], target: float
+) -> Setting:
+    """The setting nearest to a target that it does not exceed; the path's last one meets it."""
 
-    Attributes:
-        last: the strictest setting.
-    """
+    def first(settings: list[Setting]) -> Setting:
+        """The first that meets the target; the last one does."""
+        return settings[bisect_left(settings[:-1], True, key=lambda each: share(each) <= target)]
 
-    def __init__(
-        self,
-        config: FastAVConfig,
-        candidates: list[Candidates],
-        share: Callable[[FastAVConfig], float],
-    ) -> None:
-        self.candidates = candidates
-        self.last = tuple(each.last for each in candidates)
-        self.share = functools.cache(lambda setting: share(self.config_at(setting)))
-        self._config = config
-        numbered = list(enumerate(candidates))
-        #: (field, steps): on the way down each leg moves one field by so many values.
-        self._legs = [
-            *((number, each.default) for number, each in reversed(numbered)),
-            *((number, each.soft_bound - each.default) for number, each in numbered),
-            *((number, each.last - each.soft_bound) for number, each in numbered),
-        ]
-
-    def config_at(self, setting: tuple[int, ...]) -> FastAVConfig:
-        """The config of a setting."""
-        chosen = zip(self.candidates, setting, strict=True)
-        return self._config.replace(**{each.field: each.values[index] for each, index in chosen})
-
-    def nearest(self, target: float) -> tuple[FastAVConfig, float] | None:
-        """The config nearest to the target that does not exceed it, and its share; or None."""
-        if self.share(self.last) > target:
-            return None
-        steps = range(sum(steps for _, steps in self._legs))
-        step = bisect_left(steps, True, key=lambda step: self.share(self._at(step)) <= target)
-        best = self._at(step)
-        if self.share(best) < target - CLOSE:
-            # The field that was changed last has coarse steps: let a finer one take up the rest.
-            best = max([best, *self._finer(step, target)], key=self.share)
-        return self.config_at(best), self.share(best)
-
-    def _finer(self, step: int, target: float) -> Iterator[tuple[int, ...]]:
-        """Settings beside a step of the path, one other field changed, that meet the target."""
-
-        def meets(setting: tuple[int, ...]) -> bool:
-            return self.share(setting) <= target
-
-        here, before = self._at(step), self._at(max(0, step - 1))
-        for start in (here, before):
-            for number, each in enumerate(self.candidates):
-                if start is before and here[number] != before[number]:
-                    continue  # changing this field is the path itself
-                line = [(*start[:number], i, *start[number + 1 :]) for i in range(each.last + 1)]
-                if self.share(line[-1]) <= target:
-                    yield line[bisect_left(line[:-1], True, key=meets)]
-
-    def _at(self, step: int) -> tuple[int, ...]:
-        """The setting after so many steps of the path."""
-        setting = [0] * len(self.candidates)
-        for number, steps in self._legs:
-            taken = min(step, steps)
-            setting[number] += taken
-            step -= taken
-        return tuple(setting)
+    best = first(path)
+    if share(best) >= target - CLOSE:
+        return best
+    # The field that was changed last has coarse steps: let a finer one take up the rest.
+    found = [best]
+    before = path[max(0, path.index(best) - 1)]
+    for start in (best, before):
+        for number, each in enumerate(tried):
+            if start is before and best[number] != before[number]:
+                continue  # changing this field is the path itself
+            head, tail = start[:number], start[number + 1 :]
+            line = [(*head, index, *tail) for index in range(each.last + 1)]
+            if share(line[-1]) <= target:
+                found.append(first(line))
+    return max(found, key=share)

@@ -1,14 +1,12 @@
 """What planning may know of a hook beside its contract."""
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
 
 from fastav_plugin import ConfigError, FastAVConfig, LayerHook, LayerHookList, LayerView
-from fastav_plugin.hooks import AdaptivePruning, DivPrune, FinePruning, method_hooks
-from fastav_plugin.hooks.plannable import PlannableHook, counts_vary, dry_run
+from fastav_plugin.hooks import METHODS, AdaptivePruning, DivPrune, FinePruning, method_hooks
+from fastav_plugin.hooks.plannable import counts_vary, dry_run, tunable_fields
 from fastav_plugin.planning.candidates import TUNABLE
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from tests.support.views import make_view, modalities
@@ -54,14 +52,13 @@ def test_counts_vary_if_they_do_for_one_hook() -> None:
 
 def test_built_in_methods_name_fields_that_a_budget_knows() -> None:
     def tunable(method: str) -> set[str]:
-        hooks: list[Any] = method_hooks(FastAVConfig(method=method))
-        return {name for hook in hooks for name in hook.tunable}
+        return tunable_fields(method_hooks(FastAVConfig(method=method)))
 
     assert tunable("fastav") == {"global_rule", "global_layer", "fine_drop_ratio"}
     assert tunable("divprune") == {"visual_keep_ratio", "audio_keep_ratio"}
     assert tunable("none") == set()
-    for kind in PlannableHook.__subclasses__():
-        assert set(kind.tunable) <= set(TUNABLE)
+    assert tunable("adaptive+fine_pruning") == {"fine_drop_ratio"}
+    assert set().union(*map(tunable, METHODS)) == set(TUNABLE)
 
 
 def test_an_unreachable_budget_suggests_divprune_unless_it_is_there() -> None:

@@ -100,8 +100,9 @@ def test_stages_favour_the_window_that_is_attended_to() -> None:
     scores = torch.tensor([[0.0, 0.1, 0.0, 0.0, 0.1, 0.3, 0.4, 0.1, 0.0, 0.0]])
     view = make_view(modality, frame=frames, scores=scores, layer=20, num_layers=28)
     keep = SeatsStages(0.1)(view)
-    # 0.31 / 1.04 of 8 rows are 2: one for each window, the best of its larger kind.
-    assert shown(keep, modality) == ["t---a-v--t"] or shown(keep, modality) == ["tv----v--t"]
+    # 0.31 / 1.04 of 8 tokens are 2, one for each window. Video outweighs sound in the second
+    # window (0.35 against 0.05 on the mean), so in the first one sound outweighs video.
+    assert shown(keep, modality) == ["t---a-v--t"]
     wider = make_view(modality, frame=frames, scores=scores, layer=18, num_layers=28)
     kept = SeatsStages(0.1)(wider)
     assert kept is not None

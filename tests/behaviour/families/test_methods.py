@@ -9,7 +9,7 @@ import pytest
 
 from fastav_plugin import ConfigError, FastAVConfig, FastAVError, Modality
 from fastav_plugin.hooks import METHODS, method_hooks
-from fastav_plugin.hooks.plannable import PlannableHook, counts_vary
+from fastav_plugin.hooks.plannable import counts_vary, tunable_fields
 from fastav_plugin.planning.dry_run import plan_tokens
 from tests.support.cases import METHODS as MATRIX
 from tests.support.cases import (
@@ -129,12 +129,6 @@ def test_layers_that_a_model_lacks_are_refused() -> None:
             method_hooks(FastAVConfig(method=method, global_layer=6)).places(LAYERS)
 
 
-def tunable(method: str) -> set[str]:
-    """The fields that a budget may change for a method."""
-    hooks = method_hooks(FastAVConfig(method=method))
-    return {name for hook in hooks if isinstance(hook, PlannableHook) for name in hook.tunable}
-
-
 def _last_rows(items: list[Row], seed: int) -> list[int]:
     hook = {"name": "random", "visual_keep_ratio": 0.5, "seed": seed}
     config = config_of("llama_text", "none", hooks=[hook])
@@ -174,7 +168,7 @@ def test_budgets_are_met_by_methods_that_have_ratios(method: str) -> None:
     tokens = map_of(rows_of(name, "single"))
     given: dict[str, Any] = {"min_media_tokens": 1, "audio_keep_ratio": 0.9}
     given |= {"global_rule": "below 1000", "prompt": tokens}
-    if not tunable(method):
+    if not tunable_fields(method_hooks(FastAVConfig(method=method))):
         with pytest.raises(ConfigError, match="cannot be reached"):
             FastAVConfig.for_model(config, method, target_flops=0.05, **given)
         return
@@ -184,5 +178,5 @@ def test_budgets_are_met_by_methods_that_have_ratios(method: str) -> None:
     hooks = method_hooks(chosen)
     varies = counts_vary(hooks)
     assert ("at most" in chosen.describe()) == varies
-    if not varies and "visual_keep_ratio" in tunable(method):
+    if not varies and "visual_keep_ratio" in tunable_fields(hooks):
         assert result.report.flops_ratio > 0.7
