@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fastav_plugin.calibration.candidates import Candidate
 from fastav_plugin.calibration.data import PromptSource, Split
 from fastav_plugin.calibration.fidelity import (
-    Candidate,
     Fidelity,
     FidelitySearch,
     Measure,

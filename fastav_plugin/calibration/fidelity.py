@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from fastav_plugin.analysis.measured_run import run_once
+from fastav_plugin.calibration.candidates import Candidate
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import divergence
 from fastav_plugin.evaluation.bootstrap import Interval, bootstrap_mean
@@ -64,31 +65,6 @@ def measure_fidelity(
             )
         )
     return found
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A setting to try.
-
-    Attributes:
-        layer: of the global cut.
-        rule: of the global cut, for each modality.
-        drop_ratio: FastAV's P.
-        origin: how the rule was found: its family and the threshold on the mass.
-    """
-
-    layer: int
-    rule: dict[str, str]
-    drop_ratio: float
-    origin: str
-
-    def fields(self) -> dict[str, Any]:
-        """Its fields of FastAVConfig."""
-        return {
-            "global_layer": self.layer,
-            "global_rule": dict(self.rule),
-            "fine_drop_ratio": self.drop_ratio,
-        }
 
 
 @dataclass

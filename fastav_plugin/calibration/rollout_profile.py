@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +20,8 @@ READ = ("last_row", "column_sums")
 #: Shares of the media tokens at which the concentration curves are taken.
 SHARES = tuple(step / 20 for step in range(1, 21))
 
-_POSITION, _FRAME = "position", "frame"
+#: Names of the means over all media, by offset and by frame.
+POSITION, FRAME = "position", "frame"
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,8 @@ class RolloutProfile:
         framed = media & (seen.frame >= 0)
         if bool(framed.any()):
             _, ranks = torch.unique(seen.frame[framed], return_inverse=True)
-            self._count(_FRAME, _gathered(mass[:, :, framed], ranks))
-        self._count(_POSITION, _gathered(mass[:, :, media], seen.offset[media]))
+            self._count(FRAME, _gathered(mass[:, :, framed], ranks))
+        self._count(POSITION, _gathered(mass[:, :, media], seen.offset[media]))
         kinds = torch.stack(
             [mass[:, :, seen.modality == int(kind)].sum(dim=2) for kind in list(Modality)[1:]], 2
         )
@@ -198,8 +198,8 @@ class RolloutProfile:
     def results(self) -> dict[str, Tensor]:
         """Means for the file, float32 [L - 1, n] each: `profile.<read>.<name>` and curves."""
         found: dict[str, Tensor] = {}
-        names = [*self.modalities, _POSITION, "modality"]
-        names += [_FRAME] if f"sum.{_FRAME}" in self._sums else []
+        names = [*self.modalities, POSITION, "modality"]
+        names += [FRAME] if f"sum.{FRAME}" in self._sums else []
         for index, read in enumerate(READ):
             for name in names:
                 mean = self._sums[f"sum.{name}"][index] / self._sums[f"count.{name}"]
@@ -208,58 +208,6 @@ class RolloutProfile:
                 mean = self._sums[f"sum.curve.{curve}"][index] / self.prompts
                 found[f"curve.{read}.{curve}"] = mean.float()
         return found
-
-
-def smallest_prefix(shares: Tensor, threshold: float) -> int:
-    """The smallest n whose first n entries hold at least `threshold` of the sum; at least 1.
-
-    Args:
-        shares: float64 [n], not negative.
-        threshold: in [0, 1].
-    """
-    sums = shares.cumsum(dim=0)
-    # Rounding of the last sum must not push the prefix past the end.
-    reached = sums >= threshold * sums[-1] * (1 - 1e-12)
-    return int(reached.long().argmax()) + 1
-
-
-def positional_rules(
-    profile: RolloutProfile, read: str, layer: int, threshold: float
-) -> dict[str, dict[str, Any]]:
-    """Positional rules for a cut on entering a layer that keep a share of the rollout's mass.
-
-    Each keeps the smallest prefix whose mean share reaches the threshold: "tokens" of every
-    modality separately; "below" of all media by position; "frames" of the media with frames, the
-    others by tokens; "all of M" leaves modality M alone and cuts the others by tokens. A prefix
-    that every prompt lies within is "all".
-
-    Args:
-        profile: of at least one prompt.
-        read: one of `READ`.
-        layer: 1..L-1.
-        threshold: in (0, 1].
-
-    Returns:
-        By name, what `FastAVConfig.global_rule` takes for each modality.
-    """
-    tokens: dict[str, Any] = {}
-    for name in profile.modalities:
-        tokens[name] = _first(profile.mean(name, read, layer), threshold, "tokens")
-    below = profile.mean(_POSITION, read, layer)
-    end = smallest_prefix(below, threshold)
-    rule = "all" if end >= len(below) else f"below {end}"
-    found = {"tokens": tokens, "below": dict.fromkeys(tokens, rule)}
-    if profile.framed:
-        frames = _first(profile.mean(_FRAME, read, layer), threshold, "frames")
-        found["frames"] = {**tokens, **dict.fromkeys(profile.framed, frames)}
-    if len(tokens) > 1:
-        found |= {f"all of {name}": {**tokens, name: "all"} for name in tokens}
-    return found
-
-
-def _first(shares: Tensor, threshold: float, unit: str) -> str:
-    count = smallest_prefix(shares, threshold)
-    return "all" if count >= len(shares) else f"first {count} {unit}"
 
 
 def _gathered(mass: Tensor, places: Tensor) -> Tensor:

@@ -11,15 +11,16 @@ from fastav_plugin import __version__
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.binding.model_identity import WeightSample, decoder_digest, decoder_sizes
-from fastav_plugin.calibration.checked_search import Answers, CheckedSearch
-from fastav_plugin.calibration.data import PromptSource, draw
-from fastav_plugin.calibration.fidelity import Candidate, Fidelity, Measure, measure_fidelity
-from fastav_plugin.calibration.plan import CalibrationPlan
-from fastav_plugin.calibration.rollout_profile import (
-    RolloutObserver,
-    RolloutProfile,
+from fastav_plugin.calibration.candidates import (
+    cut_layers,
+    make_candidates,
     positional_rules,
 )
+from fastav_plugin.calibration.checked_search import Answers, CheckedSearch
+from fastav_plugin.calibration.data import PromptSource, draw
+from fastav_plugin.calibration.fidelity import Fidelity, Measure, measure_fidelity
+from fastav_plugin.calibration.plan import CalibrationPlan
+from fastav_plugin.calibration.rollout_profile import RolloutObserver, RolloutProfile
 from fastav_plugin.calibration_file import (
     Calibration,
     read_calibration,
@@ -90,7 +91,7 @@ class _Run:
         layers = override.parts(model).layers
         sizes = decoder_sizes(override.text_config(model.config))
         self._num_layers = len(layers)
-        self._first_place = max(1, override.deepstack_layers(model.config))
+        self._lowest = max(1, override.deepstack_layers(model.config))
         weights = WeightSample.of(layers)
         self._weights = weights.values
         identity = {"digest": decoder_digest(sizes, weights), "weights": weights.to_facts()}
@@ -158,9 +159,9 @@ class _Run:
 
     def search(self, tick: Tick, measure: Measure) -> None:
         """Candidates on the prompts of the second part, the chosen one on the third."""
-        self._layers = self._places()
+        self._layers = cut_layers(self._plan, self._profile, self._lowest, self._num_layers)
         self._found = CheckedSearch(
-            self._candidates(),
+            make_candidates(self._plan, self._profile, self._layers),
             self._source,
             self._parts,
             self._plan,
@@ -169,35 +170,6 @@ class _Run:
             measure,
         )
         self._found.run(self._model, self._save, tick)
-
-    def _places(self) -> list[int]:
-        last = self._num_layers - 1
-        if self._plan.layers is not None:
-            wrong = [layer for layer in self._plan.layers if not self._first_place <= layer <= last]
-            if wrong or not self._plan.layers:
-                raise ConfigError(
-                    f"`layers` must lie in [{self._first_place}, {last}] for this model, got "
-                    f"{list(self._plan.layers)}."
-                )
-            return sorted(set(self._plan.layers))
-        eighths = [round(self._num_layers * share / 8) for share in (3, 4, 5)]
-        stable = self._profile.stable_from(self._plan.read, self._plan.stable)
-        places = {*eighths, *([] if stable is None else [stable])}
-        return sorted({min(last, max(self._first_place, place)) for place in places})
-
-    def _candidates(self) -> list[Candidate]:
-        found: dict[tuple[Any, ...], Candidate] = {}
-        for layer in self._layers:
-            everything = dict.fromkeys(self._profile.modalities, "all")
-            rules = [("all", everything)]
-            for threshold in self._plan.thresholds:
-                made = positional_rules(self._profile, self._plan.read, layer, threshold)
-                rules += [(f"{name} {threshold:g}", rule) for name, rule in made.items()]
-            for origin, rule in rules:
-                for ratio in self._plan.drop_ratios:
-                    key = (layer, tuple(sorted(rule.items())), ratio)
-                    found.setdefault(key, Candidate(layer, rule, ratio, origin))
-        return list(found.values())
 
     def finish(self) -> Calibration:
         """Choose, and write the file in place of the partial one."""

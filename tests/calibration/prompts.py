@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 
 from fastav_plugin.calibration.data import PromptSource
 from fastav_plugin.calibration.plan import CalibrationPlan
+from fastav_plugin.calibration.rollout_profile import Observed
 from fastav_plugin.lab.testbed.model import prepare_inputs
+from fastav_plugin.tokens import Modality
 
 QUESTIONS = ("Which sound is heard?", "Is the circle visible?")
 
@@ -46,3 +49,12 @@ def small_plan(**changes: Any) -> CalibrationPlan:
         "overrides": {"min_media_tokens": 1},
     }
     return CalibrationPlan(**{**values, **changes})
+
+
+def observed(*runs: tuple[Modality, list[float]], frame: list[int] | None = None) -> Observed:
+    """One layer of rollout over runs of tokens."""
+    kinds = [int(kind) for kind, masses in runs for _ in masses]
+    mass = torch.tensor([value for _, masses in runs for value in masses])
+    frames = torch.tensor(frame or [-1] * len(kinds))
+    rollout = mass.expand(2, 1, -1)
+    return Observed(rollout, torch.tensor(kinds), frames, torch.arange(len(kinds)))

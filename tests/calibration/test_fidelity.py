@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastav_plugin.calibration.fidelity import Candidate, Fidelity, FidelitySearch
+from fastav_plugin.calibration.candidates import Candidate
+from fastav_plugin.calibration.fidelity import Fidelity, FidelitySearch
 from fastav_plugin.evaluation.bootstrap import bootstrap_mean
 
 PROMPTS = 12

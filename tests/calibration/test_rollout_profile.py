@@ -6,8 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -19,15 +17,12 @@ from fastav_plugin.calibration.rollout_profile import (
     Observed,
     RolloutObserver,
     RolloutProfile,
-    positional_rules,
-    smallest_prefix,
 )
 from fastav_plugin.tokens import Modality
-from tests.calibration.prompts import NoisySource
+from tests.calibration.prompts import NoisySource, observed
 from tests.support.cache_names import passing
 
 TEXT, VIDEO, AUDIO = Modality.TEXT, Modality.VIDEO, Modality.AUDIO
-Masses = st.lists(st.floats(0.001, 1), min_size=1, max_size=30)
 
 
 def observe(model: Any, inputs: dict[str, Any], alpha: float = 0.5) -> Observed:
@@ -64,25 +59,6 @@ def test_the_rollout_of_every_depth(model: Any, processor: Any, alpha: float) ->
     assert seen.offset.tolist() == list(range(length))
 
 
-def observed(*runs: tuple[Modality, list[float]], frame: list[int] | None = None) -> Observed:
-    """One layer of rollout over runs of rows."""
-    kinds = [int(kind) for kind, masses in runs for _ in masses]
-    mass = torch.tensor([value for _, masses in runs for value in masses])
-    frames = torch.tensor(frame or [-1] * len(kinds))
-    rollout = mass.expand(2, 1, -1)
-    return Observed(rollout, torch.tensor(kinds), frames, torch.arange(len(kinds)))
-
-
-@settings(max_examples=60, deadline=None)
-@given(Masses, st.floats(0.01, 1))
-def test_the_smallest_prefix(masses: list[float], threshold: float) -> None:
-    shares = torch.tensor(masses, dtype=torch.float64)
-    count = smallest_prefix(shares, threshold)
-    wanted = threshold * shares.sum()
-    assert shares[:count].sum() >= wanted * (1 - 1e-9)
-    assert shares[: count - 1].sum() < wanted
-
-
 def test_prompts_count_alike_whatever_their_mass_and_length() -> None:
     profile = RolloutProfile()
     profile.add(observed((TEXT, [5.0]), (VIDEO, [3.0, 1.0]), (AUDIO, [1.0])))
@@ -98,22 +74,6 @@ def test_prompts_count_alike_whatever_their_mass_and_length() -> None:
     assert means["profile.last_row.video"].shape == (1, 4)
     again = RolloutProfile(profile.to_tensors())
     assert torch.equal(again.mean("video", "last_row", 1), profile.mean("video", "last_row", 1))
-
-
-def test_rules_keep_the_share_they_were_made_for() -> None:
-    profile = RolloutProfile()
-    frame = [-1, 0, 0, 1, 1, -1, -1]
-    profile.add(observed((TEXT, [1.0]), (VIDEO, [4.0, 1, 1, 2]), (AUDIO, [3.0, 1]), frame=frame))
-    assert profile.framed == ["video"]
-    assert positional_rules(profile, "last_row", 1, 0.6) == {
-        "tokens": {"video": "first 2 tokens", "audio": "first 1 tokens"},
-        "below": {"video": "below 5", "audio": "below 5"},  # 8 of 12 are at positions 1..4
-        "frames": {"video": "first 1 frames", "audio": "first 1 tokens"},
-        "all of video": {"video": "all", "audio": "first 1 tokens"},
-        "all of audio": {"video": "first 2 tokens", "audio": "all"},
-    }
-    whole = positional_rules(profile, "last_row", 1, 1.0)
-    assert set(whole["tokens"].values()) == {"all"} == set(whole["below"].values())
 
 
 def test_curves_by_hand() -> None:

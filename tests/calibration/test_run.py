@@ -252,7 +252,7 @@ def test_what_is_chosen_is_measured_on_samples_of_no_part(
     told = found.describe(config.to_dict())
     assert f"mean KL of {check['kl']:.4g}" in told
     assert f"fewer than about {100 * min(1, 3 / len(kls)):.0f} % of prompts" in told
-    assert f"on the {len(parts.check)} samples of the check, apart from" in told
+    assert f"on the {len(parts.check)} samples of the check, which are not" in told
 
 
 @pytest.mark.parametrize("after", [3, 5])

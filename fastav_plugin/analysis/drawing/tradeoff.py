@@ -18,12 +18,12 @@ from fastav_plugin.analysis.drawing.page import (
     check_drawing,
     plain,
 )
+from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DENSE = "dense"
 _ACCURACY = "accuracy"
 
 
@@ -107,26 +107,13 @@ def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, abou
     if not pruned:
         raise ConfigError("Accuracy against FLOPs needs at least one setting besides dense.")
     names_wide = 0.55 + 0.072 * max(len(_label(point)) for point in pruned)
-    left, head, foot = 0.78, 0.82, 0.6
     tall = max(3.2, 0.25 * len(pruned) + 0.3)
-    page = Page(WIDTH, head + tall + foot)
-    page.heading(title, about)
-    axes = page.axes(left, head, WIDTH - left - names_wide - 0.3, tall)
-    plain(axes, grid="both")
+    page, axes = _page(title, about, tall, below=0.6, beside=names_wide)
     _dense_line(axes, points)
     for number, point in enumerate(pruned):
         _draw(axes, point, number)
     axes.set_xlim(0, max(1.03 * 100 * point.flops for point in pruned))
-    _label_axes(axes)
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(1.02, 1.01),
-        frameon=False,
-        fontsize=8.5,
-        handletextpad=0.4,
-        borderaxespad=0,
-        labelcolor=INK,
-    )
+    _legend(axes, 1.02, 1.01, handletextpad=0.4, borderaxespad=0)
     page.save(path)
 
 
@@ -146,11 +133,8 @@ def draw_curves(
         ConfigError: neither PNG nor SVG.
     """
     check_drawing(path)
-    left, head, tall, line = 0.78, 0.82, 3.6, 0.24
-    page = Page(WIDTH, head + tall + 0.7 + line * len(tables))
-    page.heading(title, about)
-    axes = page.axes(left, head, WIDTH - left - 0.3, tall)
-    plain(axes, grid="both")
+    tall = 3.6
+    page, axes = _page(title, about, tall, below=0.7 + 0.24 * len(tables))
     for number, (name, points) in enumerate(tables.items()):
         _dense_line(axes, points)
         pruned = sorted((p for p in points if p.name != DENSE), key=lambda point: point.flops)
@@ -160,15 +144,8 @@ def draw_curves(
         axes.fill_between(flops, low, high, color=colour, alpha=0.14, linewidth=0)
         marker = MARKERS[number % len(MARKERS)]
         axes.plot(flops, mean, marker=marker, color=colour, markersize=5.5, label=name)
-    _label_axes(axes)
     axes.set_xlim(0, 102)
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=(-0.01, -0.6 / tall),
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=INK,
-    )
+    _legend(axes, -0.01, -0.6 / tall)
     page.save(path)
 
 
@@ -189,9 +166,30 @@ def _dense_line(axes: Axes, points: Sequence[Point]) -> None:
             )
 
 
-def _label_axes(axes: Axes) -> None:
+def _page(
+    title: str, about: str, tall: float, *, below: float, beside: float = 0.0
+) -> tuple[Page, Axes]:
+    """A page with labelled axes, and room for a legend below them or beside them."""
+    left, head = 0.78, 0.82
+    page = Page(WIDTH, head + tall + below)
+    page.heading(title, about)
+    axes = page.axes(left, head, WIDTH - left - beside - 0.3, tall)
+    plain(axes, grid="both")
     axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
     axes.set_ylabel("right answers, %, with 95 % interval", size=9, color=FAINT)
+    return page, axes
+
+
+def _legend(axes: Axes, left: float, top: float, **spacing: float) -> None:
+    anchor = (left, top)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=anchor,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=INK,
+        **spacing,
+    )
 
 
 def _draw(axes: Axes, point: Point, number: int) -> None:

@@ -1,0 +1,134 @@
+"""Settings to try: positional rules from a rollout profile, at several layers and drop ratios."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from fastav_plugin.calibration.plan import CalibrationPlan
+from fastav_plugin.calibration.rollout_profile import FRAME, POSITION, RolloutProfile
+from fastav_plugin.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A setting to try.
+
+    Attributes:
+        layer: of the global cut.
+        rule: of the global cut, for each modality.
+        drop_ratio: FastAV's P.
+        origin: how the rule was found: its family and the threshold on the mass.
+    """
+
+    layer: int
+    rule: dict[str, str]
+    drop_ratio: float
+    origin: str
+
+    def fields(self) -> dict[str, Any]:
+        """Its fields of FastAVConfig."""
+        return {
+            "global_layer": self.layer,
+            "global_rule": dict(self.rule),
+            "fine_drop_ratio": self.drop_ratio,
+        }
+
+
+def cut_layers(
+    plan: CalibrationPlan, profile: RolloutProfile, lowest: int, num_layers: int
+) -> list[int]:
+    """Layers to try the global cut at, ascending.
+
+    Args:
+        plan: the layers asked for, or None for those around the middle and the one from which on
+            the profile is stable.
+        profile: of at least one prompt.
+        lowest: lowest layer that a cut is possible at.
+        num_layers: of the model.
+
+    Raises:
+        ConfigError: a layer asked for that is out of range.
+    """
+    last = num_layers - 1
+    if plan.layers is not None:
+        if not plan.layers or not all(lowest <= layer <= last for layer in plan.layers):
+            raise ConfigError(
+                f"`layers` must lie in [{lowest}, {last}] for this model, got {list(plan.layers)}."
+            )
+        return sorted(set(plan.layers))
+    stable = profile.stable_from(plan.read, plan.stable)
+    found = {round(num_layers * share / 8) for share in (3, 4, 5)}
+    found |= set() if stable is None else {stable}
+    return sorted({min(last, max(lowest, layer)) for layer in found})
+
+
+def make_candidates(
+    plan: CalibrationPlan, profile: RolloutProfile, layers: list[int]
+) -> list[Candidate]:
+    """All rules at these layers with all drop ratios, each setting once."""
+    found: dict[tuple[Any, ...], Candidate] = {}
+    for layer in layers:
+        rules = [("all", dict.fromkeys(profile.modalities, "all"))]
+        for threshold in plan.thresholds:
+            made = positional_rules(profile, plan.read, layer, threshold)
+            rules += [(f"{name} {threshold:g}", rule) for name, rule in made.items()]
+        for origin, rule in rules:
+            for ratio in plan.drop_ratios:
+                key = (layer, tuple(sorted(rule.items())), ratio)
+                found.setdefault(key, Candidate(layer, rule, ratio, origin))
+    return list(found.values())
+
+
+def smallest_prefix(shares: Tensor, threshold: float) -> int:
+    """The smallest n whose first n entries hold at least `threshold` of the sum; at least 1.
+
+    Args:
+        shares: float64 [n], not negative.
+        threshold: in [0, 1].
+    """
+    sums = shares.cumsum(dim=0)
+    # Rounding of the last sum must not push the prefix past the end.
+    reached = sums >= threshold * sums[-1] * (1 - 1e-12)
+    return int(reached.long().argmax()) + 1
+
+
+def positional_rules(
+    profile: RolloutProfile, read: str, layer: int, threshold: float
+) -> dict[str, dict[str, Any]]:
+    """Positional rules for a cut on entering a layer that keep a share of the rollout's mass.
+
+    Each keeps the smallest prefix whose mean share reaches the threshold: "tokens" of every
+    modality separately; "below" of all media by position; "frames" of the media with frames, the
+    others by tokens; "all of M" leaves modality M alone and cuts the others by tokens. A prefix
+    that every prompt lies within is "all".
+
+    Args:
+        profile: of at least one prompt.
+        read: one of `READ`.
+        layer: 1..L-1.
+        threshold: in (0, 1].
+
+    Returns:
+        By name, what `FastAVConfig.global_rule` takes for each modality.
+    """
+    tokens: dict[str, Any] = {}
+    for name in profile.modalities:
+        tokens[name] = _first(profile.mean(name, read, layer), threshold, "tokens")
+    below = profile.mean(POSITION, read, layer)
+    end = smallest_prefix(below, threshold)
+    rule = "all" if end >= len(below) else f"below {end}"
+    found = {"tokens": tokens, "below": dict.fromkeys(tokens, rule)}
+    if profile.framed:
+        frames = _first(profile.mean(FRAME, read, layer), threshold, "frames")
+        found["frames"] = {**tokens, **dict.fromkeys(profile.framed, frames)}
+    if len(tokens) > 1:
+        found |= {f"all of {name}": {**tokens, name: "all"} for name in tokens}
+    return found
+
+
+def _first(shares: Tensor, threshold: float, unit: str) -> str:
+    count = smallest_prefix(shares, threshold)
+    return "all" if count >= len(shares) else f"first {count} {unit}"
