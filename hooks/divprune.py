@@ -25,8 +25,8 @@ class DivPrune(RatioPruning):
         window: which tokens are compared with each other. None, as published: all of a sample's.
             "frame": those of one frame or image (of one segment where frames are unknown).
             "segment": those of one unbroken run of media, which is a chunk where video and audio
-            alternate. N: N tokens in a row, such as 50 for 2 s of Qwen-Omni's audio. Windows of w
-            tokens take w / M of the products, and share the sample's count in proportion.
+            alternate. N: N consecutive tokens, such as 50 for 2 s of Qwen-Omni's audio. Windows
+            of w tokens take w / M of the products, and share the sample's count in proportion.
 
     Reference: DivPrune (arXiv 2503.02175).
     """

@@ -49,6 +49,8 @@ class GlobalPruning(OneLayerHook):
         keep = torch.ones_like(view.alive)
         positions = view.positions - view.start[:, None]
         for name, rule in self._rules.items():
+            if rule.counts == "all":
+                continue
             tokens = view.mask(Modality[name.upper()])
             alike = [Modality[other.upper()] for other in self._rules if self._rules[other] == rule]
             keep &= ~tokens | rule.keeps(tokens, view.mask(*alike), positions, view.frame)

@@ -1,9 +1,9 @@
-"""What planning may know of a hook beside its contract. A method works without any of it."""
+"""Beside the contract: what dry runs and FLOPs budgets may ask of a hook, all of it optional."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor
 from typing_extensions import override
@@ -14,7 +14,7 @@ from fastav_plugin.hooks.base import LayerHook, LayerView
 
 
 class PlannableHook(LayerHook):
-    """A hook that says what it takes from a config, and that can be run without a model.
+    """A hook that names the fields of a config it takes, and that has a dry run.
 
     Attributes:
         config_fields: constructor arguments, and the field of FastAVConfig that gives each. A
@@ -30,7 +30,7 @@ class PlannableHook(LayerHook):
 
     @classmethod
     @override
-    def from_config(cls, config: FastAVConfig) -> PlannableHook:
+    def from_config(cls, config: FastAVConfig) -> Self:
         values = {name: getattr(config, field) for name, field in cls.config_fields.items()}
         return cls(**{name: value for name, value in values.items() if value is not None})
 

@@ -86,9 +86,9 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 class LayerHookList(list[LayerHook]):
     """Hooks in the order in which they are asked at a layer."""
 
-    def at(self, place: int, num_layers: int) -> LayerHookList:
+    def at(self, layer: int, num_layers: int) -> LayerHookList:
         """The hooks that are called at one layer, or at ENTRANCE."""
-        return LayerHookList(hook for hook in self if place in hook.layers(num_layers))
+        return LayerHookList(hook for hook in self if layer in hook.layers(num_layers))
 
     def places(self, num_layers: int) -> frozenset[int]:
         """All layers, ENTRANCE among them, at which some hook is called.

@@ -143,12 +143,12 @@ class SeatsEntrance(_Seats):
         windows = time_windows(view)
         for tokens, totals in self._totals(view):
             for sample, total in enumerate(totals.tolist()):
-                kind, window = tokens[sample], windows[sample]
-                numbers, sizes = torch.unique(window[kind], return_counts=True)
+                mask, window = tokens[sample], windows[sample]
+                numbers, sizes = torch.unique(window[mask], return_counts=True)
                 counts = sizes.tolist()
                 shares = apportion([size / sum(counts) for size in counts], counts, total)
                 for number, share in zip(numbers, shares, strict=True):
-                    index = (kind & (window == number)).nonzero().squeeze(1)
+                    index = (mask & (window == number)).nonzero().squeeze(1)
                     picks = max_min_diversity(view.hidden_states[sample, index], share)
                     keep[sample, index[picks]] = True
         return keep
@@ -225,11 +225,11 @@ class SeatsStages(_Seats):
         """Bool [T], the media tokens of one batch row that are kept."""
         assert view.scores is not None
         scores = view.scores[sample]
-        kinds = [view.mask(*VISUAL)[sample], view.mask(Modality.AUDIO)[sample]]
-        numbers = torch.unique(window[kinds[0] | kinds[1]])
+        masks = [view.mask(*VISUAL)[sample], view.mask(Modality.AUDIO)[sample]]
+        numbers = torch.unique(window[masks[0] | masks[1]])
         members = numbers[:, None] == window  # [windows, T]
-        counts = torch.stack([(members & kind).sum(dim=1) for kind in kinds])
-        sums = torch.stack([((members & kind) * scores).sum(dim=1) for kind in kinds])
+        counts = torch.stack([(members & mask).sum(dim=1) for mask in masks])
+        sums = torch.stack([((members & mask) * scores).sum(dim=1) for mask in masks])
         means = (sums / counts.clamp(min=1)).masked_fill(counts == 0, float("-inf"))
         present = counts.sum(dim=1) > 0
         weights = torch.softmax(means[present].double() / self.temperature, dim=1)
@@ -237,12 +237,12 @@ class SeatsStages(_Seats):
         budgets = apportion(weights.mean(dim=0).tolist(), [sum(pair) for pair in sizes], total)
         split = torch.zeros_like(counts, dtype=torch.float64)
         split[present] = weights * counts[present]
-        keep = torch.zeros_like(kinds[0])
+        keep = torch.zeros_like(masks[0])
         for number, budget in enumerate(budgets):
             pair = split[:, number]
             visual = min(max(0, round(float(budget * pair[0] / pair.sum()))), sizes[number][0])
             visual = max(visual, budget - sizes[number][1])
-            for kind, count in zip(kinds, (visual, budget - visual), strict=True):
-                tokens, counted = kind & members[number], torch.tensor([count])
+            for mask, count in zip(masks, (visual, budget - visual), strict=True):
+                tokens, counted = mask & members[number], torch.tensor([count])
                 keep |= keep_top(scores[None], tokens[None], counted.to(scores.device))[0]
         return keep

@@ -12,7 +12,7 @@ from fastav_plugin.functional.diversity import pick_in_groups
 from fastav_plugin.functional.top_k import counts_of
 from fastav_plugin.hooks.base import LayerView
 
-#: One frame or image; one unbroken run of media; so many tokens in a row; None is the sample.
+#: One frame or image; one unbroken run of media; so many consecutive tokens; None is the sample.
 Window = str | int | None
 
 _NAMES = ("frame", "segment")

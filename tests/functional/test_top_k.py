@@ -62,13 +62,13 @@ def test_property_against_sorting(rows: list[list[tuple[int, bool]]], counts: li
 
 @given(st.lists(st.booleans(), min_size=1, max_size=60), st.floats(0.01, 1))
 def test_even_distances(marks: list[bool], ratio: float) -> None:
-    rows = torch.tensor([marks])
-    counts = counts_of(rows.sum(dim=1), ratio)
+    candidates = torch.tensor([marks])
+    counts = counts_of(candidates.sum(dim=1), ratio)
     total = sum(marks)
     assert counts.tolist() == [min(total, max(1, round(ratio * total)))]
-    kept = spread_evenly(rows, counts)
-    assert not (kept & ~rows).any()
+    kept = spread_evenly(candidates, counts)
+    assert not (kept & ~candidates).any()
     assert kept.sum() == counts
-    places = (rows.cumsum(1) - 1)[kept].tolist()
+    places = (candidates.cumsum(1) - 1)[kept].tolist()
     gaps = [b - a for a, b in zip(places, places[1:], strict=False)]
     assert max(gaps, default=1) - min(gaps, default=1) <= 1

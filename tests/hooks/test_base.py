@@ -23,7 +23,7 @@ def test_a_hook_class_must_say_where_and_what() -> None:
         LayerHook()  # type: ignore[abstract]
 
 
-def test_view_masks_leave_out_rows_already_dropped() -> None:
+def test_view_masks_leave_out_what_was_dropped_before() -> None:
     view = make_view(modalities(".tivavt"))
     assert view.media.tolist() == [[False, False, True, True, True, True, False]]
     alive = view.alive.clone()

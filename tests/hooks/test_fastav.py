@@ -10,7 +10,7 @@ from fastav_plugin.hooks import FinePruning, GlobalPruning
 from tests.support.views import VIDEO, make_view, modalities, shown
 
 
-def test_first_tokens_counts_each_modality_by_itself() -> None:
+def test_first_tokens_counts_each_modality_apart() -> None:
     modality = modalities("tvavavavat")
     keep = GlobalPruning({"audio": "first 2 tokens"})(make_view(modality))
     assert shown(keep, modality) == ["tvavav-v-t"]
@@ -32,7 +32,7 @@ def test_zero_of_a_modality_is_none_of_it() -> None:
     assert shown(keep, modality) == ["tvv--t"]
 
 
-def test_first_counts_alive_rows_after_an_entrance_cut() -> None:
+def test_first_counts_survivors_of_an_entrance_cut() -> None:
     # Of audio at 1..6 DivPrune left 2, 4 and 6.
     modality = modalities("taaat")
     view = make_view(modality, positions=torch.tensor([[0, 2, 4, 6, 7]]))
@@ -85,10 +85,10 @@ def test_a_frame_goes_with_its_sound_where_both_have_one_rule() -> None:
     assert shown(keep, modality) == ["tvvav-a-t"]
 
 
-def test_first_frames_counts_alive_frames() -> None:
+def test_first_frames_counts_surviving_frames() -> None:
     modality = modalities("tvvvt")
     view = make_view(modality, frame=[[-1, 3, 3, 5, -1]])
-    # Frames 0..2 and 4 lost all their tokens at the entrance; two alive frames remain.
+    # Frames 0..2 and 4 lost all their tokens at the entrance; two frames survive.
     assert shown(GlobalPruning("first 1 frames")(view), modality) == ["tvv-t"]
     assert shown(GlobalPruning("first 2 frames")(view), modality) == ["tvvvt"]
 
@@ -140,7 +140,7 @@ def test_the_count_is_the_floor_that_python_computes(ratio: float, total: int) -
     assert int(keep.sum()) == max(1, math.floor((1 - ratio) * total))
 
 
-def test_only_media_compete_and_each_row_by_itself() -> None:
+def test_only_media_compete_in_each_batch_row_apart() -> None:
     modality = modalities("tvatvatvat", "..tttvvvvt", "...ttttttt")
     scores = torch.tensor([[0.9, 0.1, 0.2, 0.9, 0.3, 0.1, 0.9, 0.2, 0.5, 0.9]] * 3)
     keep = FinePruning(0.5)(make_view(modality, scores=scores))
@@ -148,7 +148,7 @@ def test_only_media_compete_and_each_row_by_itself() -> None:
     assert shown(keep, modality) == ["t-atv-t-at", "..ttt-v-vt", "...ttttttt"]
 
 
-def test_rows_another_hook_dropped_do_not_count() -> None:
+def test_what_another_hook_dropped_does_not_count() -> None:
     modality = modalities("tvvvvvvvvt")
     view = make_view(modality, scores=torch.linspace(0, 1, 10)[None])
     alive = view.alive.clone()

@@ -16,7 +16,7 @@ from fastav_plugin.hooks import ENTRANCE, AdaptivePruning, RolloutGuided
 from tests.support.views import make_view, modalities, shown
 
 
-class Told:
+class Given:
     """Stands where a view's rollout stands, with numbers chosen by the test."""
 
     def __init__(self, row: Tensor, sums: Tensor | None = None) -> None:
@@ -30,20 +30,20 @@ class Told:
         return self.sums
 
 
-def view_of(rows: Tensor, *letters: str) -> LayerView:
-    told: Any = Told(rows, rows.flip(1))
-    return replace(make_view(modalities(*letters)), rollout=told)
+def view_of(shares: Tensor, *letters: str) -> LayerView:
+    rollout: Any = Given(shares, shares.flip(1))
+    return replace(make_view(modalities(*letters)), rollout=rollout)
 
 
-def test_the_fewest_rows_that_hold_the_mass() -> None:
-    rows = torch.tensor(
+def test_the_fewest_tokens_that_hold_the_mass() -> None:
+    shares = torch.tensor(
         [
             [0.3, 0.4, 0.1, 0.1, 0.05, 0.05],
             [0.5, 0.1, 0.1, 0.1, 0.1, 0.1],
             [0.0, 0.0, 0.0, 0.2, 0.3, 0.5],
         ]
     )
-    view = view_of(rows, "tvvaat", "tvvaat", "...ttt")
+    view = view_of(shares, "tvvaat", "tvvaat", "...ttt")
     # Media hold 0.65: the first row has 0.4 of it, the first two 0.5.
     assert shown(AdaptivePruning(0.6)(view), view.modality)[0] == "tv---t"
     assert shown(AdaptivePruning(0.7)(view), view.modality) == ["tvv--t", "tvva-t", "...ttt"]
@@ -54,16 +54,16 @@ def test_the_fewest_rows_that_hold_the_mass() -> None:
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.floats(0.01, 1))
 def test_smallest_and_enough(values: list[float], mass: float) -> None:
-    rows = torch.tensor([values])
-    keep = AdaptivePruning(mass)(view_of(rows, "v" * len(values)))
+    shares = torch.tensor([values])
+    keep = AdaptivePruning(mass)(view_of(shares, "v" * len(values)))
     assert keep is not None
-    total = rows.double().sum()
-    held = rows.double()[keep]
+    total = shares.double().sum()
+    held = shares.double()[keep]
     assert held.sum() >= mass * total - 1e-9
     if len(held) > 1:
         assert held.sum() - held.min() < mass * total + 1e-9
-    told = AdaptivePruning(mass).dry_run(view_of(rows, "v" * len(values)))
-    assert told is not None and keep.sum() <= told.sum()
+    dry = AdaptivePruning(mass).dry_run(view_of(shares, "v" * len(values)))
+    assert dry is not None and keep.sum() <= dry.sum()
 
 
 def test_settings_of_the_adaptive_cut() -> None:

@@ -89,8 +89,8 @@ def test_entrance_keeps_every_window_and_the_exact_number() -> None:
     assert int((keep & (modality == int(Modality.AUDIO))).sum()) == round(ratio * 40)
     each = [int(video[frame // 2 == window].sum()) for window in range(grids // 2)]
     assert min(each) >= math.floor(sum(each) / len(each))
-    told = hook.dry_run(view)
-    assert told is not None and told.sum() == keep.sum()
+    dry = hook.dry_run(view)
+    assert dry is not None and dry.sum() == keep.sum()
     assert keep[0, 0] and keep[0, -1]
 
 

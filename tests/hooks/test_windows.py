@@ -1,4 +1,4 @@
-"""DivPrune by windows: which rows are compared, and how a sample's count is shared."""
+"""DivPrune by windows: which tokens are compared, and how a sample's count is shared."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def seen(letters: list[str], frames: list[list[int]] | None = None) -> LayerView
 
 def groups(view: LayerView, window: Window, ratio: float = 0.5) -> list[list[int]]:
     windows = Windows.of(view, view.modality == VIDEO, window, ratio)
-    return [rows[:size].tolist() for rows, size in zip(windows.tokens, windows.sizes, strict=True)]
+    return [
+        index[:size].tolist() for index, size in zip(windows.tokens, windows.sizes, strict=True)
+    ]
 
 
 def test_what_is_compared() -> None:
@@ -79,10 +81,10 @@ def test_each_window_keeps_what_it_would_alone() -> None:
     windows = Windows.of(view, view.modality == VIDEO, 4, 0.5)
     features = view.hidden_states.flatten(0, 1)
     assert keep is not None
-    for rows, size, quota in zip(windows.tokens, windows.sizes, windows.quotas, strict=True):
-        rows = rows[:size]
-        picks = max_min_diversity(features[rows], int(quota))
-        assert sorted(rows[picks].tolist()) == rows[keep.flatten()[rows]].tolist()
+    for index, size, quota in zip(windows.tokens, windows.sizes, windows.quotas, strict=True):
+        index = index[:size]
+        picks = max_min_diversity(features[index], int(quota))
+        assert sorted(index[picks].tolist()) == index[keep.flatten()[index]].tolist()
 
 
 def test_a_dry_run_keeps_as_many() -> None:

@@ -1,4 +1,4 @@
-"""The budget knob: ratios chosen for a share of the dense FLOPs."""
+"""Budgets: ratios chosen for a share of the dense FLOPs."""
 
 import logging
 from typing import Any
@@ -36,7 +36,7 @@ def choose(target: float, method: str = "fastav", prompt: Any = None, **given: A
 
 
 def share(config: FastAVConfig, tokens: TokenMap, model_config: Any = SHAPE) -> float:
-    """Theoretical FLOPs as a fraction of dense, a mean over rows."""
+    """Theoretical FLOPs as a fraction of dense, a mean over batch rows."""
     cost = GENERIC.cost(model_config)
     counts, _ = plan_tokens(config, tokens, model_config.get_text_config().num_hidden_layers)
     full = tokens.valid.sum(dim=1).tolist()
@@ -104,7 +104,7 @@ def test_a_sweep_meets_every_target_within_reach(method: str) -> None:
         assert target - 0.002 < value <= target
 
 
-def test_settings_give_way_in_their_order() -> None:
+def test_fields_are_changed_in_their_order() -> None:
     def moved(target: float, method: str = "fastav+divprune") -> list[str]:
         default = FastAVConfig.for_model(SHAPE, method)
         chosen = choose(target, method)
@@ -140,7 +140,7 @@ def test_a_target_above_the_defaults_loosens_them() -> None:
 
 
 def test_a_rule_of_positions_after_divprune_is_met_about() -> None:
-    """Which rows lie below a position depends on the picks, which no plan knows."""
+    """Which tokens lie below a position depends on the picks, which no dry run knows."""
     assert "takes about 40.0 %" in choose(0.4, "fastav+divprune").describe()
     chosen = choose(0.4, "fastav+divprune", global_rule="first 200 tokens")
     assert "takes 40.0 %" in chosen.describe()
@@ -181,7 +181,7 @@ def test_out_of_reach_names_the_lowest_figure_and_a_remedy() -> None:
         choose(0.1, fine_drop_ratio=0.1, global_rule="all", global_layer=4)
 
 
-def test_the_layer_gives_way_last() -> None:
+def test_the_layer_is_changed_last() -> None:
     chosen = choose(0.4)
     assert chosen.global_layer is not None
     assert chosen.global_layer < SHAPE.num_hidden_layers // 2
