@@ -8,6 +8,7 @@ import torch
 import transformers
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap, UnsupportedError, attach, detach
+from fastav_plugin.binding.binding import Binding
 from fastav_plugin.compatibility.probe import probe
 from fastav_plugin.model_overrides.generic import _verdicts
 from tests.support.cache_names import passing
@@ -165,6 +166,7 @@ def test_few_layers_say_nothing_about_many(order: tuple[int, ...]) -> None:
         )
         model = hub.OlmoForCausalLM(config)
         attach(model.eval(), FastAVConfig(method="divprune"))
+        assert Binding.of(model) is not None
         detach(model)
 
 

@@ -85,19 +85,21 @@ def test_the_release_comes_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     [
         (["five"], "no release number: 'five'. Example: 5.24.0"),
         (["-n", "-1"], "-n must be 0 or more, got -1"),
-        (["--group", "units"], None),
+        (["--group", "units"], "argument --group: invalid choice: 'units' (choose from "),
         (["--fast"], "unrecognized arguments: --fast"),
     ],
 )
 def test_wrong_options(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str | None
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main(arguments)
     assert ended.value.code == 2
     shown = capsys.readouterr().err
-    assert shown.startswith("python -m tests.releases: error: ") and shown.count("\n") == 1
-    assert message is None or shown == f"python -m tests.releases: error: {message}\n"
+    assert shown.count("\n") == 1
+    # argparse goes on to list the choices, in one form or another.
+    said = f"python -m tests.releases: error: {message}"
+    assert shown.startswith(said) if message.endswith(" ") else shown == f"{said}\n"
 
 
 def test_a_missing_dependency(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
