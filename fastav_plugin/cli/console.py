@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 from transformers.utils import logging as transformers_logging
 from typer.core import TyperGroup
 
@@ -82,11 +83,13 @@ def print_json(data: Any) -> None:
 
 def print_table(
     columns: Sequence[str],
-    rows: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[str | Text]],
     *,
     title: str = "",
     left: Sequence[int] = (0,),
     wrap: Sequence[int] = (),
+    widths: Sequence[int] = (),
+    narrow: bool = False,
 ) -> None:
     """Write a table to stdout.
 
@@ -96,6 +99,8 @@ def print_table(
         title: line above the table.
         left: columns of text; the others are numbers, aligned to the right.
         wrap: columns that may be broken into lines where the terminal is narrow.
+        widths: least width of each column.
+        narrow: leave out space around columns, for tables that shall fit 80 characters.
     """
     table = Table(
         title=title or None,
@@ -103,6 +108,8 @@ def print_table(
         title_style="bold",
         box=None,
         show_header=any(columns),
+        pad_edge=not narrow,
+        collapse_padding=narrow,
     )
     for index, name in enumerate(columns):
         table.add_column(
@@ -111,6 +118,7 @@ def print_table(
             no_wrap=index not in wrap,
             overflow="fold",
             header_style="bold cyan",
+            min_width=widths[index] if widths else None,
         )
     for row in rows:
         table.add_row(*row)

@@ -13,8 +13,9 @@ from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning
 from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.lab.demo.clips import own_clip, sample_clips
 from fastav_plugin.lab.demo.own_clip import default_questions
-from fastav_plugin.lab.demo.run import own_clip, run_demo, sample_clips, steps
+from fastav_plugin.lab.demo.run import run_demo, steps
 
 
 @grouped

@@ -58,13 +58,8 @@ def count_frames(path: str | Path) -> int:
         UnsupportedError: PyAV is not installed.
     """
     with opened(path) as container:
-        if not container.streams.video:
-            return 0
-    times = _index(path)
-    if times is not None:
-        return len(times)
-    with opened(path) as container:
-        return sum(1 for _ in container.decode(video=0))
+        pictures = bool(container.streams.video)
+    return len(frame_seconds(path)) if pictures else 0
 
 
 def frame_seconds(path: str | Path) -> list[float]:

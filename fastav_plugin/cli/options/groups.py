@@ -22,7 +22,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         The command with one parameter per option, in the same order.
     """
     hints = get_type_hints(command, include_extras=True)
-    groups = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
     parameters = []
     for name, given in inspect.signature(command).parameters.items():
         options = [(name, hints[name], given.default)]

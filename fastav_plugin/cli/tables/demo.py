@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import groupby
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.cli.console import flops, percent, seconds, size, stdout
+from fastav_plugin.cli.console import print_table, stdout
+from fastav_plugin.cli.tables.outcomes import cost_cells, cost_columns
 from fastav_plugin.lab.demo.run import Asked, Demo
 
 
@@ -19,42 +19,26 @@ def print_answers(demo: Demo) -> None:
     known = demo.asked[0].right is not None
     for clip, group in groupby(demo.asked, key=lambda asked: asked.clip):
         rows = list(group)
-        table = _table(clip)
-        table.add_column("question", no_wrap=True, min_width=27)
-        if known:
-            table.add_column("right", no_wrap=True, min_width=6)
-        for outcome in rows[0].outcomes:
-            table.add_column(outcome.method, no_wrap=True, min_width=7)
-        for asked in rows:
-            cells = [_cell(console, asked, outcome) for outcome in asked.outcomes]
-            table.add_row(asked.question, *([asked.right] if known else []), *cells)
-        console.print(table)
+        columns = ["question", *(["right"] if known else [])]
+        widths = [27, *([6] if known else []), *(7 for _ in rows[0].outcomes)]
+        columns += [outcome.method for outcome in rows[0].outcomes]
+        cells = [
+            [asked.question, *([asked.right] if asked.right is not None else [])]
+            + [_cell(console, asked, outcome) for outcome in asked.outcomes]
+            for asked in rows
+        ]
+        left = range(len(columns))
+        print_table(columns, cells, title=clip, left=left, widths=widths, narrow=True)
         console.print()
 
 
 def print_costs(demo: Demo) -> None:
     """One row per method: tokens per stage, FLOPs, prefill time, KV bytes."""
     totals = demo.totals()
-    last = len(totals[0].tokens_per_layer) - 1
-    rows = [
-        [
-            total.method,
-            *(f"{total.tokens_per_layer[layer]:.0f}" for layer in (0, demo.cut, last)),
-            flops(total.macs),
-            percent(total.flops_ratio),
-            seconds(total.prefill_seconds),
-            size(total.kv_bytes),
-        ]
-        for total in totals
-    ]
-    columns = ["method", "layer 0", f"layer {demo.cut}", f"layer {last}"]
-    columns += ["FLOPs", "of dense", "prefill", "KV cache"]
-    table = _table("Tokens that a layer sees, and cost of a prompt, over all questions")
-    for index, name in enumerate(columns):
-        table.add_column(name, no_wrap=True, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*row)
-    stdout().print(table)
+    cells = [[total.method, *cost_cells(total, demo.cut)] for total in totals]
+    columns = ["method", *cost_columns(totals[0], demo.cut)]
+    title = "Tokens that a layer sees, and cost of a prompt, over all questions"
+    print_table(columns, cells, title=title, narrow=True)
 
 
 def print_verdict(demo: Demo) -> None:
@@ -66,19 +50,6 @@ def print_verdict(demo: Demo) -> None:
         title = "Right"
     parts = [f"{total.method} {total.right} of {total.questions}" for total in totals]
     stdout().print(f"\n{title}: {', '.join(parts)}", style="bold", soft_wrap=True)
-
-
-def _table(title: str) -> Table:
-    """A table that fits into 80 columns."""
-    return Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        header_style="bold cyan",
-        box=None,
-        pad_edge=False,
-        collapse_padding=True,
-    )
 
 
 def _cell(console: Console, asked: Asked, outcome: Outcome) -> Text:

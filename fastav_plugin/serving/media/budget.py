@@ -6,7 +6,8 @@ import dataclasses
 import time
 from typing import Any
 
-from fastav_plugin.serving.media.decoding import Sound, Video, decode
+from fastav_plugin.media.clips import Video
+from fastav_plugin.serving.media.decoding import Sound, decode
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from fastav_plugin.serving.media.references import Reference, named
 from fastav_plugin.serving.media.sources import read_source
@@ -26,10 +27,19 @@ class MediaBudget:
         self._seconds = 0.0
 
     def load(self, reference: Reference, max_frames: int | None = None) -> Any:
-        """Read and decode what a reference names, as `media_references.load` does.
+        """Read and decode what a reference names.
+
+        Args:
+            reference: what `split_references` found.
+            max_frames: take at most this many frames, spread evenly over the video.
+
+        Returns:
+            PIL.Image.Image in RGB for "image", Video for "video", Sound for "audio".
 
         Raises:
-            MediaError: as there, or the request names more than is allowed.
+            MediaError: it may not be read, is too large or damaged, or the request names more than
+                is allowed.
+            UnsupportedError: what reads media is not installed.
         """
         with named(reference):
             self._count()
@@ -45,7 +55,7 @@ class MediaBudget:
             return self._decode(reference.kind, data, max_frames)
 
     def picture(self, data: bytes) -> Any:
-        """Decode a picture that the request brought.
+        """Decode a picture that is part of the request.
 
         Raises:
             MediaError: it is too large or damaged, or the request has more than is allowed.
@@ -75,8 +85,8 @@ class MediaBudget:
 def _size(medium: Any) -> int:
     """Bytes that a decoded medium takes."""
     if isinstance(medium, Video):
-        heard = 0 if medium.waveform is None else medium.waveform.nbytes
-        return medium.frames.nbytes + heard
+        sound = 0 if medium.waveform is None else medium.waveform.nbytes
+        return medium.frames.nbytes + sound
     if isinstance(medium, Sound):
         return medium.waveform.nbytes
     return int(medium.width * medium.height * 3)

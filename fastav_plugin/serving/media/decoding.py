@@ -51,21 +51,13 @@ class Sound:
     sample_rate: int = SAMPLE_RATE
 
 
-def decode(
-    kind: str,
-    data: bytes,
-    policy: MediaPolicy,
-    *,
-    fps: float = FRAMES_PER_SECOND,
-    max_frames: int | None = None,
-) -> Any:
+def decode(kind: str, data: bytes, policy: MediaPolicy, *, max_frames: int | None = None) -> Any:
     """Decode an untrusted medium.
 
     Args:
         kind: "image", "video" or "audio".
         data: the medium as it is encoded.
         policy: how large it may be.
-        fps: frames taken of each second of a video, as `read_media` takes them.
         max_frames: take at most this many frames, spread evenly over the video.
 
     Returns:
@@ -78,7 +70,7 @@ def decode(
     if kind == "image":
         return _picture(data, policy)
     if kind == "video":
-        return _video(data, policy, fps, max_frames)
+        return _video(data, policy, max_frames)
     if kind == "audio":
         return Sound(_sound(data, policy))
     raise MediaError(f"'{kind}' is none of image, video and audio.")
@@ -112,13 +104,13 @@ def _passes(data: bytes) -> int:
     return passes
 
 
-def _video(data: bytes, policy: MediaPolicy, fps: float, max_frames: int | None) -> Video:
+def _video(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Video:
     with _opened(data) as container:
-        room = _measure(container, policy, fps)
+        room = _measure(container, policy)
     with _opened(data) as container:
         # Frames may grow after the header; the decoder stops there, before it takes memory.
         container.streams.video[0].codec_context.options = {"max_pixels": str(room)}
-        taken = [pixels(frame) for _, frame in decode_sampled(container, fps)]
+        taken = [pixels(frame) for _, frame in decode_sampled(container, FRAMES_PER_SECOND)]
         heard = bool(container.streams.audio)
     if not taken:
         raise MediaError("none of its frames can be decoded.")
@@ -126,7 +118,7 @@ def _video(data: bytes, policy: MediaPolicy, fps: float, max_frames: int | None)
         raise MediaError("its frames change their size.")
     whole = len(spread(len(taken)))
     frames = [taken[index] for index in spread(len(taken), max_frames)]
-    return Video.of(frames, fps, whole, _sound(data, policy) if heard else None)
+    return Video.of(frames, FRAMES_PER_SECOND, whole, _sound(data, policy) if heard else None)
 
 
 def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
@@ -156,7 +148,7 @@ class _SoundLimit:
         _check_seconds(float(self.seconds), self.policy)
 
 
-def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
+def _measure(container: Any, policy: MediaPolicy) -> int:
     """Check a video by its packets, without decoding one.
 
     Returns:
@@ -180,7 +172,7 @@ def _measure(container: Any, policy: MediaPolicy, fps: float) -> int:
     times = [float(packet.pts * packet.time_base) for packet in some if packet.pts is not None]
     seconds = max(times, default=0.0) - min(times, default=0.0)
     _check_seconds(seconds, policy)
-    taken = min(len(some), math.ceil(seconds * fps) + 2)
+    taken = min(len(some), math.ceil(seconds * FRAMES_PER_SECOND) + 2)
     pixels = len(some) * width * height
     if pixels > policy.max_video_pixels:
         raise MediaError(

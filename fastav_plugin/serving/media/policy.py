@@ -106,16 +106,11 @@ class MediaPolicy:
         return dataclasses.replace(policy, **limits)  # type: ignore[arg-type]
 
 
+#: The numbers among the fields, with their types.
 _LIMITS: dict[str, type[int] | type[float]] = {
-    "max_bytes": int,
-    "max_pixels": int,
-    "max_frames": int,
-    "max_video_pixels": int,
-    "max_seconds": float,
-    "max_decoded_bytes": int,
-    "max_per_request": int,
-    "timeout": float,
-    "max_redirects": int,
+    field.name: float if field.type == "float" else int
+    for field in dataclasses.fields(MediaPolicy)
+    if field.type in ("int", "float")
 }
 
 

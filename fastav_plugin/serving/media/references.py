@@ -11,23 +11,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from fastav_plugin.serving.media.decoding import Sound, Video, decode
-from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
-from fastav_plugin.serving.media.sources import read_source
-
-__all__ = [
-    "MediaError",
-    "MediaPolicy",
-    "Reference",
-    "Sound",
-    "Video",
-    "decode",
-    "load",
-    "named",
-    "split_references",
-]
+from fastav_plugin.serving.media.policy import MediaError
 
 
 @dataclass(frozen=True)
@@ -70,33 +55,6 @@ def split_references(text: str) -> list[str | Reference]:
         end = found.end()
     pieces.append(text[end:])
     return [piece for piece in pieces if piece != ""]
-
-
-def load(
-    reference: Reference,
-    policy: MediaPolicy,
-    *,
-    fps: float = 2.0,
-    max_frames: int | None = None,
-) -> Any:
-    """Read the medium of a reference.
-
-    Args:
-        reference: what `split_references` found.
-        policy: what may be read.
-        fps: frames taken of each second of a video.
-        max_frames: take at most this many frames, spread evenly over the video.
-
-    Returns:
-        PIL.Image.Image in RGB for "image", Video for "video", Sound for "audio".
-
-    Raises:
-        MediaError: it may not be read, is too large, or is damaged.
-        UnsupportedError: what reads media is not installed.
-    """
-    with named(reference):
-        data = read_source(reference.kind, reference.source, policy)
-        return decode(reference.kind, data, policy, fps=fps, max_frames=max_frames)
 
 
 @contextmanager

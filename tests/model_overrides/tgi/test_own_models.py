@@ -13,7 +13,8 @@ import torch
 from fastav_plugin import ConfigError, FastAVConfig
 from fastav_plugin.model_overrides.tgi.prompts import PromptError
 from fastav_plugin.model_overrides.video_salmonn2 import Clip
-from fastav_plugin.serving.media.references import Reference, load
+from fastav_plugin.serving.media.budget import MediaBudget
+from fastav_plugin.serving.media.references import Reference
 from tests.model_overrides.tgi.served import Served, Shard, ask, inline
 from tests.model_overrides.video_salmonn2 import tiny
 from tests.model_overrides.videollama2.checkpoint import write_official
@@ -64,7 +65,7 @@ def test_videollama2(llama: Served) -> None:
 def test_videollama2_hears_the_clip_it_sees(llama: Served) -> None:
     reader = llama.model.loaded.reader
     inputs = reader.read(ask(0, CLIP, QUESTION)).inputs
-    clip = load(Reference("video", "matching.mp4"), reader.policy)
+    clip = MediaBudget(reader.policy).load(Reference("video", "matching.mp4"))
     processor = reader.layout.processor
     wanted = processor(text="<video>" + QUESTION, video=clip.frames, audio=clip.waveform)
     assert inputs.keys() == wanted.keys() and "input_features" in inputs
@@ -87,7 +88,7 @@ def test_video_salmonn2_is_given_clips_with_their_sound(salmonn: Served) -> None
     reader = salmonn.model.loaded.reader
     assert reader.layout.takes == {"video", "audio"}
     inputs = reader.read(ask(0, CLIP, QUESTION)).inputs
-    clip = load(Reference("video", "matching.mp4"), reader.policy)
+    clip = MediaBudget(reader.policy).load(Reference("video", "matching.mp4"))
     given = Clip(clip.frames, clip.fps, clip.waveform)
     wanted = reader.layout.processor(text="<video>" + QUESTION, videos=given)
     for name, value in wanted.items():
