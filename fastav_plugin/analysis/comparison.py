@@ -15,7 +15,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.report import PruningReport
 
-#: Called after each piece of work with its name.
+#: Called after each step with its name.
 Tick = Callable[[str], None]
 
 

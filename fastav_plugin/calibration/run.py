@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from fastav_plugin import __version__
+from fastav_plugin.analysis.comparison import Tick
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.binding.model_identity import WeightSample, decoder_digest, decoder_sizes
@@ -31,8 +31,6 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample_inputs import move_inputs
 from fastav_plugin.model_overrides import find_override
-
-Tick = Callable[[str], None]
 
 
 def steps(plan: CalibrationPlan, source: PromptSource) -> int:

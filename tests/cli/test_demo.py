@@ -22,9 +22,10 @@ from fastav_plugin.cli.options import checkpoint as options
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS
 from fastav_plugin.cli.tables.demo import _cell, print_answers, print_verdict
 from fastav_plugin.installation import install_hint
+from fastav_plugin.lab.demo.clips import DemoClip
 from fastav_plugin.lab.demo.own_clip import KNOWN
 from fastav_plugin.lab.demo.picture import make_stages
-from fastav_plugin.lab.demo.run import Asked, Demo, DemoClip, run_demo, steps
+from fastav_plugin.lab.demo.run import Asked, Demo, run_demo, steps
 from fastav_plugin.lab.testbed.model import MODEL_PATH, build_model, build_processor
 from fastav_plugin.lab.testbed.samples import SAMPLES
 
@@ -226,7 +227,7 @@ def test_a_missing_extra_is_one_line_with_the_remedy(
     extra: str,
     own: bool,
 ) -> None:
-    monkeypatch.setattr("fastav_plugin.lab.demo.run.SAMPLES", SAMPLES[:1])
+    monkeypatch.setattr("fastav_plugin.lab.demo.clips.SAMPLES", SAMPLES[:1])
     monkeypatch.delitem(sys.modules, "fastav_plugin.lab.testbed.media", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     arguments = ("--video", clip, *COLOUR) if own else ()

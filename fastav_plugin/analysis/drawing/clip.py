@@ -84,8 +84,7 @@ def drop_stages(report: PruningReport, grid: tuple[int, int, int]) -> list[Stage
         stage = make_stage(report, layer, f"Layer {layer}", "drops on entering it", grid)
         if stage.count < stages[-1].count:
             stages.append(stage)
-    places = np.linspace(0, len(stages) - 1, min(_MOST_STAGES, len(stages)))
-    return [stages[round(place)] for place in places]
+    return [stages[place] for place in _spread(len(stages), _MOST_STAGES)]
 
 
 def make_stage(
@@ -134,7 +133,7 @@ def draw_pruning(
         ConfigError: neither PNG nor SVG.
     """
     check_drawing(path)
-    shown = _spread(len(frames))
+    shown = _spread(len(frames), _MOST_FRAMES)
     label, side, gap, wave = 2.35, 1.0, 0.06, 0.5
     strip = len(shown) * side + (len(shown) - 1) * gap
     head, row_gap, foot = 1.0, 0.36, 0.62
@@ -219,7 +218,6 @@ def _time_axis(page: Page, left: float, top: float, width: float, seconds: float
     axes.set_xlabel("seconds", color=FAINT, size=8.5)
 
 
-def _spread(count: int) -> list[int]:
-    """Frames to show, spread evenly where there are too many."""
-    most = min(count, _MOST_FRAMES)
-    return [round(place) for place in np.linspace(0, count - 1, most)]
+def _spread(count: int, most: int) -> list[int]:
+    """Which ones to show, spread evenly where there are too many."""
+    return [round(place) for place in np.linspace(0, count - 1, min(count, most))]

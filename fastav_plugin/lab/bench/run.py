@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import DynamicCache
 
+from fastav_plugin.analysis.comparison import Tick
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import attach, detach
 from fastav_plugin.cache import FastAVCache
@@ -32,8 +33,6 @@ from fastav_plugin.lab.bench.shapes import draw_ids, find_shape, make_model
 from fastav_plugin.planning.dry_run import PromptSize
 from fastav_plugin.tokens import TokenMap
 from fastav_plugin.upstream.arguments import cache_argument
-
-Tick = Callable[[str], None]
 
 
 def _nothing() -> None:

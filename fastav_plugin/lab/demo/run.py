@@ -13,11 +13,10 @@ from typing import Any
 from fastav_plugin.analysis.comparison import Outcome, compare
 from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError
-from fastav_plugin.lab.demo.own_clip import KNOWLEDGE, check_questions, read_start
+from fastav_plugin.lab.demo.clips import DemoClip
+from fastav_plugin.lab.demo.own_clip import KNOWLEDGE
 from fastav_plugin.lab.demo.picture import draw_outcome
 from fastav_plugin.lab.testbed.model import prepare_inputs
-from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.sound import SAMPLE_RATE
 
 NOTICE = (
@@ -26,25 +25,6 @@ NOTICE = (
 )
 #: The question of each clip that is drawn, where it was asked.
 DRAWN = "Which colour"
-
-
-@dataclass(frozen=True)
-class DemoClip:
-    """A clip and what is asked about it.
-
-    Attributes:
-        name: of the file.
-        frames: uint8 [T, H, W, 3], two per second.
-        waveform: float32 [n] at 16 kHz.
-        questions: each with its right answer, None without ground truth.
-        remarks: notes on the clip for the user.
-    """
-
-    name: str
-    frames: Any
-    waveform: Any
-    questions: list[tuple[str, str | None]]
-    remarks: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -146,43 +126,6 @@ class Demo:
             ],
             "files": [path.name for path in self.files],
         }
-
-
-def sample_clips() -> list[DemoClip]:
-    """The three shipped clips, read from their files, with their questions.
-
-    Raises:
-        ConfigError: a file is missing.
-        UnsupportedError: PyAV is not installed.
-    """
-    clips = []
-    for sample in SAMPLES:
-        if not sample.path.exists():
-            raise ConfigError(
-                f"The sample clip '{sample.path.name}' is not part of this installation. Install "
-                "the wheel or a checkout, or give a clip of your own: --video my.mp4"
-            )
-        from fastav_plugin.media.clips import read_clip
-
-        frames, waveform = read_clip(sample.path)
-        questions: list[tuple[str, str | None]] = [(q.text, q.answer) for q in sample.questions()]
-        clips.append(DemoClip(sample.path.name, frames, waveform, questions))
-    return clips
-
-
-def own_clip(path: Path, questions: Sequence[str]) -> DemoClip:
-    """The user's own clip.
-
-    Args:
-        path: any file with pictures; its first seconds are used.
-        questions: in the model's vocabulary.
-
-    Raises:
-        ConfigError: an unreadable file, or a question outside the model's vocabulary.
-    """
-    check_questions(questions)
-    frames, waveform, remarks = read_start(path)
-    return DemoClip(path.name, frames, waveform, [(text, None) for text in questions], remarks)
 
 
 def steps(clips: Sequence[DemoClip], methods: int, repeats: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastav_plugin.analysis.comparison import Tick
 from fastav_plugin.analysis.measured_run import DENSE, run_once
 from fastav_plugin.attach import unwrap
 from fastav_plugin.config import FastAVConfig
@@ -32,8 +33,6 @@ from fastav_plugin.planning.dry_run import plan_tokens
 SELECTION_SEED = 100_000
 #: Questions on which the cost of a setting is found whose counts follow the prompt.
 SAMPLE = 18
-
-Tick = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Clips of the demonstration: those that ship with the package, and the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.lab.demo.own_clip import check_questions, read_start
+from fastav_plugin.lab.testbed.samples import SAMPLES
+from fastav_plugin.media.clips import read_clip
+
+
+@dataclass(frozen=True)
+class DemoClip:
+    """A clip and what is asked about it.
+
+    Attributes:
+        name: of the file.
+        frames: uint8 [T, H, W, 3], two per second.
+        waveform: float32 [n] at 16 kHz.
+        questions: each with its right answer, None without ground truth.
+        remarks: notes on the clip for the user.
+    """
+
+    name: str
+    frames: Any
+    waveform: Any
+    questions: list[tuple[str, str | None]]
+    remarks: Sequence[str] = ()
+
+
+def sample_clips() -> list[DemoClip]:
+    """The three shipped clips, read from their files, with their questions.
+
+    Raises:
+        ConfigError: a file is missing.
+        UnsupportedError: PyAV is not installed.
+    """
+    clips = []
+    for sample in SAMPLES:
+        if not sample.path.exists():
+            raise ConfigError(
+                f"The sample clip '{sample.path.name}' is not part of this installation. Install "
+                "the wheel or a checkout, or give a clip of your own: --video my.mp4"
+            )
+        frames, waveform = read_clip(sample.path)
+        questions: list[tuple[str, str | None]] = [(q.text, q.answer) for q in sample.questions()]
+        clips.append(DemoClip(sample.path.name, frames, waveform, questions))
+    return clips
+
+
+def own_clip(path: Path, questions: Sequence[str]) -> DemoClip:
+    """The user's own clip.
+
+    Args:
+        path: any file with pictures; its first seconds are used.
+        questions: in the model's vocabulary.
+
+    Raises:
+        ConfigError: an unreadable file, or a question outside the model's vocabulary.
+    """
+    check_questions(questions)
+    frames, waveform, remarks = read_start(path)
+    return DemoClip(path.name, frames, waveform, [(text, None) for text in questions], remarks)
