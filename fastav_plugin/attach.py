@@ -12,15 +12,14 @@ from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig
+from transformers.cache_utils import Cache
 
 from fastav_plugin.binding.binding import Binding
-from fastav_plugin.binding.checks import (
-    check_config,
+from fastav_plugin.binding.checks import check_config
+from fastav_plugin.binding.model_checks import (
     refuse_compiled,
     refuse_parallel,
     refuse_prompt_learning,
-    refuse_settings,
-    refuse_unseen,
 )
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
@@ -33,6 +32,7 @@ from fastav_plugin.upstream import check
 from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads
 from fastav_plugin.upstream.compilation import without_compilation
 from fastav_plugin.upstream.generation import inside_generate
+from fastav_plugin.upstream.releases import installed, tested
 
 logger = logging.getLogger(__name__)
 
@@ -96,10 +96,10 @@ def attach(
         if fresh:
             binding.remove()
         raise
-    binding.exchange = functools.partial(_exchange, config) if hooks else None
+    binding.cache_for = functools.partial(_exchange, config) if hooks else None
     binding.on_report = on_report
-    if "generate" not in binding.replaced and hasattr(head, "generate"):
-        binding.replaced["generate"] = head.__dict__.get("generate")
+    if "generate" not in binding.own_attributes and hasattr(head, "generate"):
+        binding.own_attributes["generate"] = head.__dict__.get("generate")
         head.__dict__["generate"] = _watched(head)
     return model
 
@@ -145,8 +145,8 @@ def _watched(head: Any) -> MethodType:
     @functools.wraps(own or type(head).generate)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
         binding = Binding.of(self)
-        if binding is not None and binding.exchange is not None:
-            refuse_settings(self, args, kwargs)
+        if binding is not None and binding.cache_for is not None:
+            _refuse_settings(self, args, kwargs)
         exchanges = _Exchanges()
         listening = _exchanges.set(exchanges)
         ended = False
@@ -156,8 +156,8 @@ def _watched(head: Any) -> MethodType:
             else:
                 output = type(self).generate(self, *args, **kwargs)
             ended = True
-            if binding is not None and binding.exchange is not None:
-                refuse_unseen(self, exchanges.asked, args, kwargs)
+            if binding is not None and binding.cache_for is not None:
+                _refuse_unseen(self, exchanges.asked, args, kwargs)
             return output
         finally:
             _exchanges.reset(listening)
@@ -166,11 +166,63 @@ def _watched(head: Any) -> MethodType:
     return MethodType(generate, head)
 
 
+def _refuse_settings(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise for settings of generate() that leave an attached model nothing to prune.
+
+    Args:
+        head: the model.
+        args: positional arguments of generate: inputs, generation_config, ...
+        kwargs: its keywords.
+
+    Raises:
+        UnsupportedError: with the setting at fault.
+    """
+    given = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
+    configs = [given, getattr(head, "generation_config", None)]
+    known = (config.use_cache for config in configs if config is not None)
+    # A None among the keywords is taken at its word, not for "the default".
+    use_cache = kwargs.get("use_cache", next((value for value in known if value is not None), True))
+    if not use_cache:
+        raise UnsupportedError(
+            f"use_cache={use_cache} leaves an attached model nothing to prune. Leave it out, or "
+            "detach(model)."
+        )
+    if kwargs.get("cache_implementation") == "paged":
+        raise UnsupportedError(
+            "cache_implementation='paged' is continuous batching, whose cache is shared by all "
+            "requests and cannot be pruned. Leave `cache_implementation` unset, or detach(model)."
+        )
+
+
+def _refuse_unseen(
+    head: nn.Module, seen: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Raise if an attached model's generate() ended without showing a cache to exchange.
+
+    Args:
+        head: the model.
+        seen: whether it showed one.
+        args: positional arguments of generate.
+        kwargs: its keywords; with a cache or a loop of the caller's there is none to show.
+
+    Raises:
+        UnsupportedError: it ran unpruned.
+    """
+    own = any(isinstance(value, Cache) for value in (*args, *kwargs.values()))
+    if seen or own or kwargs.get("custom_generate") is not None:
+        return
+    raise UnsupportedError(
+        f"The generate() of {type(head).__name__} ended without a cache that could be exchanged, "
+        f"so nothing was pruned. transformers {installed()} is installed, tested are {tested()}. "
+        "Pass a FastAVCache, or detach(model)."
+    )
+
+
 def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None:
     """Hand on the report of a generate() that ended, or was broken off between two forwards."""
     if binding is None or binding.on_report is None:
         return
-    whole = [cache for cache in made if cache.fastav_state.prefilled]
+    whole = [cache for cache in made if cache.fastav_request.prefilled]
     if whole or ended:
         binding.on_report(whole[-1].report() if whole else None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache
 
-from fastav_plugin.binding.discovery import Pending
+from fastav_plugin.binding.discovery import Discovery
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
-from fastav_plugin.pruning.batching import join_states, keep_rows
-from fastav_plugin.pruning.request import State
+from fastav_plugin.pruning.batching import keep_rows, stack
+from fastav_plugin.pruning.request import Request
+from fastav_plugin.pruning.row_facts import RowFacts
 from fastav_plugin.report import PruningReport, make_report
 from fastav_plugin.tokens import TokenMap
 
@@ -23,18 +25,18 @@ from fastav_plugin.tokens import TokenMap
 class FastAVCache(Cache):
     """A KV cache that prunes the prompt it is filled with.
 
-    Give it to generate(), or to the model; the model is found and bound by itself. Each layer
-    holds the rows that layer saw, which differ from layer to layer. Media of a later turn are
-    pruned as the first prompt's; what layers hold of earlier turns stays.
+    Give it to generate(), or to the model, which is found and bound without another call. Each
+    layer holds the tokens that layer saw, which differ from layer to layer. Media of a later turn
+    are pruned as the first prompt's; what layers hold of earlier turns stays.
 
     What generate() returns beside tokens: `scores` and `logits` are as ever, one [B, vocabulary]
     per step. In step 0, `hidden_states[0][l]` is [B, K, C] and `attentions[0][l]` [B, H, K, K]
-    with the rows that went through a layer: K is that layer's entry in
+    with the tokens that went through a layer: K is that layer's entry in
     `report().tokens_per_layer` (the longest prompt's, the others padded on the left). Hidden
     states count one more entry than layers: entry 0 is what entered layer 0, entry l + 1 what
-    left layer l. `layers[l].positions[:, :K]` says which prompt position each row is. Later steps
-    have one row; `attentions[step][l]` is [B, H, 1, N] with the N rows the layer can see. Under
-    assisted decoding both are refused.
+    left layer l. `layers[l].positions[:, :K]` says which prompt position each of them has. Later
+    steps have one token; `attentions[step][l]` is [B, H, 1, N] with the N tokens the layer can
+    see. Under assisted decoding both are refused.
 
     The decoding modes that live in hub repositories (contrastive search, DoLa, group and
     constrained beam search) are untested.
@@ -61,15 +63,15 @@ class FastAVCache(Cache):
                 f"FastAVCache takes a FastAVConfig first, got {type(config).__name__}. "
                 "Use FastAVConfig.for_model(model)."
             )
-        state = State(config, method_hooks(config), _checked(tokens))
-        super().__init__(layers=state.layers)  # type: ignore[arg-type]
-        self.fastav_state = state
-        self._pending: Pending | None = Pending(self) if _search else None
+        request = Request(config, method_hooks(config), RowFacts(given_map=_checked(tokens)))
+        super().__init__(layers=request.layers)  # type: ignore[arg-type]
+        self.fastav_request = request
+        self._discovery: Discovery | None = Discovery(self) if _search else None
 
     @property
     def config(self) -> FastAVConfig:
         """The settings this cache prunes by."""
-        return self.fastav_state.config
+        return self.fastav_request.config
 
     @property
     def tokens(self) -> TokenMap | None:
@@ -78,16 +80,17 @@ class FastAVCache(Cache):
         Before a later turn whose media `input_ids` do not tell, set it to the map of the whole
         conversation, the new turn included.
         """
-        return self.fastav_state.given
+        return self.fastav_request.facts.given_map
 
     @tokens.setter
     def tokens(self, tokens: TokenMap | None) -> None:
-        self.fastav_state.given = _checked(tokens)
+        request = self.fastav_request
+        request.facts = dataclasses.replace(request.facts, given_map=_checked(tokens))
 
     @property
     def token_map(self) -> TokenMap | None:
         """What the conversation's positions are up to its last media; None before prefill."""
-        return self.fastav_state.token_map
+        return self.fastav_request.facts.token_map
 
     def report(self, row: int | None = 0) -> PruningReport:
         """Account of the prefill: tokens per layer and modality, FLOPs, KV bytes, or why nothing.
@@ -100,25 +103,22 @@ class FastAVCache(Cache):
         Raises:
             StateError: nothing was prefilled yet.
         """
-        state = self.fastav_state
-        if state.token_map is None or state.binding is None:
+        request = self.fastav_request
+        facts, model, layers = request.facts, request.model, request.layers
+        if facts.token_map is None or model is None:
             raise StateError(
                 "There is nothing to report before prefill. Pass this cache to generate() first."
             )
-        binding, token_map, reason = state.binding, state.token_map, state.reason
-        positions = [layer.positions for layer in state.layers]
-        if state.joined is not None:
-            # Prompts of joined requests end at different columns.
-            token_map, positions = state.joined.prompts(token_map, positions)
-            reason = state.joined.reason(row)
+        token_map, positions = facts.prompts([layer.positions for layer in layers])
+        reason = facts.reason_of(row)
         return make_report(
-            method=state.config.method if state.config.hooks is None else "hooks",
+            method=request.config.method if request.config.hooks is None else "hooks",
             token_map=token_map,
             positions=positions,
-            cost=binding.override.cost(binding.parts.head.config),
-            kv_bytes=sum(layer.nbytes for layer in state.layers),
-            dense_kv_bytes=sum(layer.dense_nbytes for layer in state.layers),
-            reason=reason,
+            cost=model.override.cost(model.config),
+            kv_bytes=sum(layer.nbytes for layer in layers),
+            dense_kv_bytes=sum(layer.dense_nbytes for layer in layers),
+            reason=None if reason is None else reason.sentence(request.config.min_media_tokens),
             row=row,
         )
 
@@ -126,8 +126,8 @@ class FastAVCache(Cache):
     def stack(cls, caches: Sequence[FastAVCache]) -> FastAVCache:
         """Join requests that were prefilled apart into one batch, to be decoded together.
 
-        Rows follow in the order of the caches, each padded on the left to the longest: logically
-        as a batch of prompts is, and in each layer to the longest row that layer holds. Call the
+        Batch rows follow in the order of the caches, each padded on the left to the longest, as a
+        batch of prompts is, and in each layer to the most tokens that layer holds of one. Call the
         model with an attention_mask or position_ids that count each row from its first real
         token. Reports, TokenMaps and rotary offsets stay those of each row.
 
@@ -140,54 +140,54 @@ class FastAVCache(Cache):
         """
         first = caches[0].config if caches else FastAVConfig()
         batch = cls(first, _search=False)
-        join_states([cache.fastav_state for cache in caches], batch.fastav_state)
+        stack([cache.fastav_request for cache in caches], batch.fastav_request)
         return batch
 
     def keep_rows(self, rows: Tensor) -> None:
         """Keep only these batch rows, and no padding that none of them needs.
 
-        Unlike `batch_select_indices` it may shorten the logical length: rows count from the first
-        real token of the longest one that stays.
+        Unlike `batch_select_indices` it may make the batch shorter: positions count from the first
+        real token of the longest batch row that stays.
 
         Args:
             rows: int64 [n], at least one.
 
         Raises:
             StateError: nothing was prefilled yet.
-            ConfigError: no row is named.
+            ConfigError: no batch row is named.
         """
-        keep_rows(self.fastav_state, rows)
+        keep_rows(self.fastav_request, rows)
 
     # The Cache surface.
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append rows to one layer; only rows that a pruning hook announced."""
-        entered = self.fastav_state.entered
-        if entered is not None and torch.compiler.is_compiling():
+        """Append tokens to one layer; only tokens that a pruning hook announced."""
+        current = self.fastav_request.current_layer
+        if current is not None and torch.compiler.is_compiling():
             # Compiled layers share their graphs as long as none reads its own number.
-            return entered.update(key_states, value_states)
-        layers = self.fastav_state.layers
+            return current.update(key_states, value_states)
+        layers = self.fastav_request.layers
         if layer_idx >= len(layers):
             raise StateError(
-                f"This FastAVCache has {len(layers)} layers and got rows for layer {layer_idx}: no "
-                "model was bound to it. Call fastav_plugin.attach(model, config) before compiling "
-                "or wrapping the model."
+                f"This FastAVCache has {len(layers)} layers and got tokens for layer {layer_idx}: "
+                "no model was bound to it. Call fastav_plugin.attach(model, config) before "
+                "compiling or wrapping the model."
             )
         return layers[layer_idx].update(key_states, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Logical length: rows the model has brought, cut or not."""
-        layers = self.fastav_state.layers
+        """Seen tokens, cut or not."""
+        layers = self.fastav_request.layers
         return layers[layer_idx].get_seq_length() if layer_idx < len(layers) else 0
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
-        """Size and offset of the mask a model should build, in logical rows."""
+        """Size and offset of the mask a model should build, in seen tokens."""
         return self.get_seq_length(layer_idx) + query_length, 0
 
     def get_query_offset(self, layer_idx: int = 0) -> int:
-        """Logical length."""
+        """Seen tokens."""
         return self.get_seq_length(layer_idx)
 
     def get_max_length(self, layer_idx: int | None = None) -> int:
@@ -201,84 +201,77 @@ class FastAVCache(Cache):
 
     @property
     def is_croppable(self) -> bool:
-        """True: decoded and drafted rows can be taken back."""
+        """True: decoded and drafted tokens can be taken back."""
         return True
 
     @property
     def is_initialized(self) -> bool:
         """Whether a prompt was prefilled."""
-        return any(layer.is_initialized for layer in self.fastav_state.layers)
+        return any(layer.is_initialized for layer in self.fastav_request.layers)
 
     @property
     def is_sliding(self) -> list[bool]:
-        """All False: every layer keeps its rows, masks hide what a window cannot see."""
-        return [False] * len(self.fastav_state.layers)
+        """All False: every layer keeps its tokens, masks hide what a window cannot see."""
+        return [False] * len(self.fastav_request.layers)
 
     @property
     def batch_size(self) -> int:
         """Batch rows; -1 before prefill."""
-        layers = self.fastav_state.layers
+        layers = self.fastav_request.layers
         return layers[0].batch_size if layers else -1
 
     def reset(self) -> None:
         """Forget the request and the model; the cache can be used as if new."""
-        if self._pending is not None:
-            self._pending.close()
-        self.fastav_state.clear()
-        self._pending = Pending(self)
+        if self._discovery is not None:
+            self._discovery.close()
+        self.fastav_request.clear()
+        self._discovery = Discovery(self)
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Take back the last `-tokens_to_remove` rows, in all layers or in none.
+        """Take back the last `-tokens_to_remove` tokens, in all layers or in none.
 
         Raises:
-            StateError: rows of the prompt are among them that were pruned.
+            StateError: tokens of the prompt are among them that were pruned.
         """
-        state = self.fastav_state
-        for layer in state.layers:
+        request = self.fastav_request
+        for layer in request.layers:
             layer.check_crop(tokens_to_remove)
-        for layer in state.layers:
+        for layer in request.layers:
             layer.crop(tokens_to_remove)
-        if state.given is not None and state.length < state.given.length:
-            state.given = state.given.first(state.length) if state.length else None
-        if state.length == 0:
-            state.token_map = state.shift = state.rope_deltas = state.joined = None
-        elif state.token_map is not None:
-            state.token_map = state.token_map.first(state.length)
+        request.facts = request.facts.first(request.seen_tokens)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Move batch rows for beam search."""
-        self.fastav_state.map_rows(lambda rows: rows.index_select(0, beam_idx.to(rows.device)))
+        self.fastav_request.map_rows(lambda rows: rows.index_select(0, beam_idx.to(rows.device)))
 
     def batch_repeat_interleave(self, repeats: int) -> None:
         """Repeat each batch row."""
-        self.fastav_state.map_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
+        self.fastav_request.map_rows(lambda rows: rows.repeat_interleave(repeats, dim=0))
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep only these batch rows."""
-        self.fastav_state.map_rows(lambda rows: rows[indices.to(rows.device)])
+        self.fastav_request.map_rows(lambda rows: rows[indices.to(rows.device)])
 
     def activate_past_recording(self) -> None:
-        """Nothing to do: no layer forgets rows by itself."""
+        """Nothing to do: no layer forgets tokens unless it is told to."""
 
     def early_initialization(self, *args: Any, **kwargs: Any) -> None:
         """Refused: lengths are known only after the cuts."""
         raise UnsupportedError("A FastAVCache cannot be allocated early: lengths follow the cuts.")
 
     def offload(self, *args: Any, **kwargs: Any) -> None:
-        """Refused: rows are gathered where they lie."""
+        """Refused: keys and values are gathered where they lie."""
         raise UnsupportedError("A FastAVCache does not offload its layers.")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FastAVCache:
-        """A cache with rows of its own, bound to the same model."""
-        state = self.fastav_state
-        if state.binding is not None:
-            memo[id(state.binding)] = state.binding
-        twin = FastAVCache(state.config, state.given, _search=False)
+        """A cache with keys and values of its own, for the same model."""
+        request = self.fastav_request
+        twin = FastAVCache(request.config, _search=False)
         memo[id(self)] = twin
-        twin.fastav_state = copy.deepcopy(state, memo)
-        twin.layers = twin.fastav_state.layers  # type: ignore[assignment]
-        if state.binding is None:
-            twin._pending = Pending(twin)
+        twin.fastav_request = copy.deepcopy(request, memo)
+        twin.layers = twin.fastav_request.layers  # type: ignore[assignment]
+        if request.model is None:
+            twin._discovery = Discovery(twin)
         return twin
 
 

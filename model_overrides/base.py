@@ -14,6 +14,7 @@ from fastav_plugin.global_rule import DEFAULT_RULE
 from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import Modality, TokenMap
 from fastav_plugin.upstream.arguments import check_layer, check_text_model, takes_cache
+from fastav_plugin.upstream.attention import implementation
 
 #: Attention classes that compare the implementation's name, so that it cannot be renamed.
 NAME_SENSITIVE = frozenset(
@@ -42,6 +43,11 @@ class Parts:
     text_model: nn.Module
     layers: tuple[nn.Module, ...]
     attentions: tuple[nn.Module, ...]
+
+    @property
+    def attention_implementation(self) -> str:
+        """Name of the attention implementation that the user chose for the decoder."""
+        return implementation(self.text_model.config)
 
 
 class ModelOverride:

@@ -13,12 +13,10 @@ from torch import Tensor, nn
 from fastav_plugin.attach import detach, unwrap
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.functional.rollout import rollout_row
-from fastav_plugin.layers import arguments as layer_call
-from fastav_plugin.layers.attention import RenamedAttention
+from fastav_plugin.layers.attention import OBSERVER, RenamedAttention
 from fastav_plugin.layers.causality import refuse_other_attention, refuse_other_mask
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.base import Parts
-from fastav_plugin.pruning.prompt import base_attention
 from fastav_plugin.tokens import TokenMap
 
 
@@ -88,7 +86,7 @@ def profile_attention(
         raise UnsupportedError(f"The attention of {type(head).__name__} cannot be read.")
     shown = range(wanted[-1] + 1)
     refuse_other_attention(
-        base_attention(parts),
+        parts.attention_implementation,
         [parts.attentions[layer] for layer in shown],
         [override.window(head.config, layer) for layer in shown],
         tokens.length,
@@ -150,7 +148,7 @@ class _Recorder:
 @contextmanager
 def _recording(parts: Parts, recorder: _Recorder) -> Iterator[None]:
     def ask(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        return args, {**kwargs, layer_call.REQUEST: recorder}
+        return args, {**kwargs, OBSERVER: recorder}
 
     renamed = RenamedAttention(parts.attentions)
     handles = [
@@ -158,7 +156,7 @@ def _recording(parts: Parts, recorder: _Recorder) -> Iterator[None]:
         for layer in parts.layers[: recorder.count]
     ]
     try:
-        renamed.wrap(base_attention(parts))
+        renamed.wrap(parts.attention_implementation)
         yield
     finally:
         renamed.unwrap()

@@ -222,7 +222,8 @@ def _plan(
 ) -> MethodPlan:
     counts, reason = [tokens.length] * layers, None
     if config is not None:
-        (counts,), reason = plan_tokens(config, tokens, layers)
+        (counts,), why = plan_tokens(config, tokens, layers)
+        reason = None if why is None else why.sentence(config.min_media_tokens)
     dense = cost.macs([tokens.length] * layers)
     each = [cost.macs([count]) for count in counts]
     settings = "" if config is None else config.describe()

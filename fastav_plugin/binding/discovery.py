@@ -17,13 +17,14 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from fastav_plugin.binding.binding import Binding
-from fastav_plugin.binding.checks import PARALLEL, refuse_cache_name, refuse_parallel
+from fastav_plugin.binding.checks import refuse_cache_name
+from fastav_plugin.binding.model_checks import PARALLEL, refuse_parallel
 from fastav_plugin.errors import StateError
 from fastav_plugin.upstream.contract import model_class
 from fastav_plugin.upstream.torch_internals import forget_keywords, want_keywords
 
 
-class Pending:
+class Discovery:
     """Two process-wide hooks that wait for the model called with one cache.
 
     They hold the cache weakly and go away when the model is found, when the cache is reset and
@@ -78,7 +79,7 @@ class Pending:
         refuse_parallel(module)
         self.close()
         binding = Binding.make(module)
-        if module is not binding.parts.head:
+        if module is not binding.model.head:
             return None  # a bound model's text model, whose own hook says what is wrong
         # Bound or not, this call may have begun before another thread bound the model, and then
         # the model's own hooks are not asked in it.

@@ -1,8 +1,8 @@
 """Reading the last query's scores inside attention, without touching the model's config.
 
 Each decoder attention module gets a shallow copy of its config with a name of our own; the
-function registered under that name calls the stock one and, when a request travels along, scores
-the keys. Masks, towers and the model's name checks still see the stock name.
+function registered under that name calls the stock one, and shows an observer that comes with
+the call the queries and keys. Masks, towers and the model's name checks still see the stock name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fastav_plugin.layers.arguments import REQUEST
 from fastav_plugin.upstream.attention import SCALING, SOFTCAP, function_of, register, renamed_copy
 
 #: Two threads may reach the first scored prefill of one model together.
 _RENAMING = threading.Lock()
+
+#: Keyword by which an observer travels: decoder layer -> attention -> attention function.
+OBSERVER = "fastav_observer"
 
 PREFIX = "fastav_"
 _ORIGINAL = "_fastav_original"
@@ -47,15 +49,15 @@ class RenamedAttention:
 
     def _wrap(self, base: str) -> None:
         register(PREFIX + base, _observed(base))
-        copies: dict[int, Any] = {}
+        renamed: Any = None
         for module in self._modules:
             original = module.config
-            if id(original) not in copies:
+            # Layers share one config, and afterwards its copy.
+            if renamed is None or getattr(renamed, _ORIGINAL) is not original:
                 renamed = renamed_copy(original, PREFIX + base)
                 object.__setattr__(renamed, _ORIGINAL, original)
-                copies[id(original)] = renamed
             self._originals.append(original)
-            module.config = copies[id(original)]
+            module.config = renamed
         self._base = base
 
     def follow(self, base: str) -> None:
@@ -86,9 +88,9 @@ def _observed(base: str) -> Callable[..., Any]:
         attention_mask: Any,
         **kwargs: Any,
     ) -> Any:
-        request = kwargs.pop(REQUEST, None)
-        if request is not None:
-            request.observe(query, key, attention_mask, kwargs.get(SCALING), kwargs.get(SOFTCAP))
+        observer = kwargs.pop(OBSERVER, None)
+        if observer is not None:
+            observer.observe(query, key, attention_mask, kwargs.get(SCALING), kwargs.get(SOFTCAP))
         function = function_of(base, module)
         shown = _Shown(module) if takes_2d_masks(base) else module
         return function(shown, query, key, value, attention_mask, **kwargs)

@@ -1,4 +1,4 @@
-"""Whether attention is the plain causal softmax over all earlier rows that rollout multiplies."""
+"""Whether attention is the plain causal softmax over all earlier tokens that rollout multiplies."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def refuse_other_attention(
     Args:
         attention: name of the attention implementation.
         modules: the attention of the layers that a rollout goes through.
-        windows: sliding window of each of them, in rows.
-        length: rows of the conversation.
+        windows: sliding window of each of them, in tokens.
+        length: tokens of the conversation.
 
     Raises:
         UnsupportedError: with the reason.
@@ -44,23 +44,23 @@ def refuse_other_attention(
     for module in modules:
         if getattr(module, "is_causal", True) is False:
             raise UnsupportedError(
-                f"Attention rollout needs causal attention, and {type(module).__name__} looks both "
-                f"ways. {_REMEDY}"
+                f"Attention rollout needs causal attention, and {type(module).__name__}'s is "
+                f"bidirectional. {_REMEDY}"
             )
 
 
 def refuse_other_mask(mask: Any, valid: Tensor | None, before: Tensor | None, past: int) -> None:
-    """Raise if a mask hides more, or less, than later rows and padding.
+    """Raise if a mask hides more, or less, than later tokens and padding.
 
     Args:
         mask: what attention got: None, 2-D (padding only), or bool or additive
             [B or 1, 1 or H, K, N] with N >= past + K.
-        valid: bool [B, K], False for padding; None when all K rows are real.
-        before: the same of the rows of earlier turns, bool [B, past].
-        past: rows of earlier turns.
+        valid: bool [B, K], False for padding; None when all K tokens are real.
+        before: the same of the tokens of earlier turns, bool [B, past].
+        past: tokens of earlier turns.
 
     Raises:
-        UnsupportedError: images that attend in both directions, biases on distance, and the like.
+        UnsupportedError: bidirectional attention between image tokens, biases on distance, ...
     """
     if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
         return
@@ -68,16 +68,16 @@ def refuse_other_mask(mask: Any, valid: Tensor | None, before: Tensor | None, pa
         raise UnsupportedError(
             f"Attention rollout cannot read a mask of type {type(mask).__name__}. {_REMEDY}"
         )
-    rows, device = mask.shape[2], mask.device
-    valid = torch.ones((1, rows), dtype=torch.bool) if valid is None else valid
+    count, device = mask.shape[2], mask.device
+    valid = torch.ones((1, count), dtype=torch.bool) if valid is None else valid
     before = valid.new_ones((1, past)) if before is None else before
     valid, before = valid.to(device), before.to(device)
     batch = max(len(valid), len(before))
     seen = torch.cat([before.expand(batch, -1), valid.expand(batch, -1)], dim=1)
-    columns = torch.arange(past + rows, device=device)
+    columns = torch.arange(past + count, device=device)
     odd = torch.zeros((), dtype=torch.bool, device=device)
-    for start in range(0, rows, _BLOCK):
-        part = mask[:, :, start : start + _BLOCK, : past + rows]
+    for start in range(0, count, _BLOCK):
+        part = mask[:, :, start : start + _BLOCK, : past + count]
         queries = columns[past + start : past + start + part.shape[2], None]
         expected = (columns <= queries) & seen[:, None, None, :]
         wrong = (part if part.dtype == torch.bool else part == 0) != expected
@@ -88,5 +88,5 @@ def refuse_other_mask(mask: Any, valid: Tensor | None, before: Tensor | None, pa
     if odd:
         raise UnsupportedError(
             "Attention rollout needs plain causal attention, and this model's mask differs from "
-            f"it: images that attend in both directions, for instance. {_REMEDY}"
+            f"it: bidirectional attention between image tokens, for instance. {_REMEDY}"
         )

@@ -1,8 +1,8 @@
-"""Flex attention's masks: rules over indices, here asked about the rows that are left.
+"""Flex attention's masks: rules over indices, here asked about the survivors.
 
 A BlockMask holds a function of batch row, head, query index and key index, and which blocks of
-keys it lets each block of queries see. After a cut the same rule is asked at the indices the rows
-had before it, so causality, padding and sliding windows mean what they meant.
+keys it lets each block of queries see. After a cut the same rule is asked at the indices that
+tokens had before it, so causality, padding and sliding windows mean what they meant.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ _Rule = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def cut_block_mask(
-    mask: BlockMask, rows: Tensor, columns: Tensor, valid: Tensor | None, before: Tensor | None
+    mask: BlockMask, queries: Tensor, keys: Tensor, valid: Tensor | None, before: Tensor | None
 ) -> BlockMask:
-    """The mask from the rows that go on to them, and to rows held from earlier turns.
+    """The mask between the survivors, and from them to tokens of earlier turns.
 
     Args:
         mask: of [B or 1, 1 or H, T, N].
-        rows: int64 [B, K], queries that go on.
-        columns: int64 [B, n + K], keys: n held from earlier turns, then the rows that go on.
-        valid: bool [B, K], False for padding; None when every row is real.
-        before: bool [B, n], False where a row held is padding; None when every one is real.
+        queries: int64 [B, K], the survivors.
+        keys: int64 [B, n + K], n tokens held from earlier turns, then the survivors.
+        valid: bool [B, K], False for padding; None when every token is real.
+        before: bool [B, n], False where a token held is padding; None when every one is real.
 
     Returns:
-        A mask of [B, 1 or H, K, n + K]. Padding rows see themselves only.
+        A mask of [B, 1 or H, K, n + K]. Padding sees itself only.
     """
     rule, device = _rule(mask), mask.kv_indices.device
-    rows, columns = rows.to(device), columns.to(device)
-    held = columns.shape[1] - rows.shape[1]
+    queries, keys = queries.to(device), keys.to(device)
+    shape = (queries.shape[0], queries.shape[1], keys.shape[1])
+    held = keys.shape[1] - queries.shape[1]
 
     def among_survivors(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return rule(b, h, rows[b, q], columns[b, k])
+        return rule(b, h, queries[b, q], keys[b, k])
 
     if valid is None:
-        return _made(among_survivors, mask, (rows.shape[0], rows.shape[1], columns.shape[1]))
+        return _made(among_survivors, mask, shape)
     real = valid.to(device)
     real_keys = real if before is None else torch.cat([before.to(device), real], dim=1)
 
@@ -48,7 +49,7 @@ def cut_block_mask(
         seen = among_survivors(b, h, q, k) & real[b, q] & real_keys[b, k]
         return seen | ((q + held == k) & ~real[b, q])
 
-    return _made(among_real_ones, mask, (rows.shape[0], rows.shape[1], columns.shape[1]))
+    return _made(among_real_ones, mask, shape)
 
 
 def pick_block_columns(mask: BlockMask, columns: Tensor, allowed: Tensor | None) -> BlockMask:
@@ -71,10 +72,10 @@ def pick_block_columns(mask: BlockMask, columns: Tensor, allowed: Tensor | None)
     if allowed is not None:
         seen = seen & allowed.to(device)[:, None, None, :]
 
-    rows, heads = seen.shape[:2]
+    batches, heads = seen.shape[:2]
 
     def in_table(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
-        return seen[b if rows > 1 else 0, h if heads > 1 else 0, q, k]
+        return seen[b if batches > 1 else 0, h if heads > 1 else 0, q, k]
 
     return _made(in_table, mask, (batch, queries, keys))
 

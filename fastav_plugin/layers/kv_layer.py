@@ -10,36 +10,72 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import StateError, UnsupportedError
-from fastav_plugin.layers.kv_buffer import GrowingRows
+from fastav_plugin.layers.kv_buffer import KVBuffer
 from fastav_plugin.upstream.caches import LAYER
+
+
+@dataclass(frozen=True, eq=False)
+class HeldTokens:
+    """Which tokens a layer holds. Layers that hold the same tokens share one object.
+
+    Attributes:
+        positions: int64 [B, n], original positions, ascending; -1 for padding.
+        valid: bool [B, n], False for padding; None when every token is real.
+    """
+
+    positions: Tensor
+    valid: Tensor | None = None
+
+    def map_rows(self, function: Callable[[Tensor], Tensor]) -> HeldTokens:
+        """Move batch rows."""
+        valid = None if self.valid is None else function(self.valid)
+        return HeldTokens(function(self.positions), valid)
+
+    def without_last(self, count: int) -> HeldTokens:
+        """All but the last `count` tokens."""
+        return self.map_rows(lambda tensor: tensor[:, :-count])
+
+    def followed_by(self, later: HeldTokens) -> HeldTokens:
+        """These tokens and later ones, on the device of the later ones."""
+        before = self.positions.to(later.positions.device)
+        positions = torch.cat([before, later.positions], dim=1)
+        real = self.valid is None and later.valid is None
+        return HeldTokens(positions, None if real else positions >= 0)
+
+    def hidden(self, real: Tensor) -> HeldTokens:
+        """The same tokens, padding where `real` (bool [B, seen tokens]) is False."""
+        real = real.to(self.positions.device)
+        kept = real.gather(1, self.positions.clamp(min=0)) & (self.positions >= 0)
+        return HeldTokens(self.positions.masked_fill(~kept, -1), kept)
 
 
 @dataclass(frozen=True)
 class Ticket:
-    """Leave to append the rows of one forward pass to one layer, once.
+    """Permission to append the tokens of one forward pass to one layer, once.
 
     Attributes:
-        rows: rows that will be appended.
-        logical: rows the forward brought before any cut.
-        positions: int64 [B, n], original positions of all rows the layer will then hold, -1 for
-            padding; None for rows that follow the logical end one by one.
-        valid: bool [B, n]; None when every row is real.
-        cut: whether a cut moved rows away from the model's own columns.
+        tokens: how many will be appended.
+        seen_tokens: how many the model was given in this forward, before any cut.
+        held: all tokens that the layer will then hold; None where positions count on.
+        cut: whether a cut moved tokens away from the model's own columns.
     """
 
-    rows: int
-    logical: int
-    positions: Tensor | None = None
-    valid: Tensor | None = None
+    tokens: int
+    seen_tokens: int
+    held: HeldTokens | None = None
     cut: bool = False
 
 
 class FastAVLayer(LAYER):  # type: ignore[misc]
-    """KV rows of one layer, which may be fewer than the tokens the model has seen.
+    """Keys and values of one layer, of fewer tokens perhaps than the model has seen.
 
-    Prompts give the `head` of positions explicitly; rows after the last of them follow one by
-    one, so they are stored as a count. `logical_length` counts rows before any cut: it is what
-    masks and positions of the model's own loop are made from.
+    Attributes:
+        window: size of the layer's sliding window, or None.
+        seen_tokens: tokens that the model was given, cut or not; the masks and positions of the
+            model's own loop are made from it.
+        prompt: the tokens held up to the end of the last prompt, with their positions.
+        prompt_end: seen tokens at that point; from there on positions count on one by one.
+        compacted: whether the tokens held are not simply all seen tokens.
     """
 
     is_compileable = False
@@ -50,110 +86,95 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
     def __init__(self, sliding_window: int | None = None) -> None:
         super().__init__()
         self.window = sliding_window
-        self.logical_length = 0
-        self._clear()
+        self.reset()
 
-    def _clear(self) -> None:
+    def reset(self) -> None:
+        """Forget all tokens."""
         self.keys: Any = None
         self.values: Any = None
-        self._growing: tuple[GrowingRows, GrowingRows] | None = None
+        self._buffers: tuple[KVBuffer, KVBuffer] | None = None
         self.is_initialized = False
-        self.logical_length = 0
-        self.head: Tensor | None = None  # int64 [B, h]
-        self.head_valid: Tensor | None = None  # bool [B, h]
-        self.head_logical = 0
+        self.seen_tokens = 0
+        self.prompt: HeldTokens | None = None
+        self.prompt_end = 0
         self.compacted = False
         self.ticket: Ticket | None = None
 
     def expect(self, ticket: Ticket) -> None:
-        """Allow the next `update`, which must bring exactly the ticket's rows."""
+        """Allow the next `update`, which must append exactly the ticket's tokens."""
         self.ticket = ticket
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Remember dtype and device; rows come with `update`."""
+        """Note dtype and device; tokens come with `update`."""
         self.dtype, self.device = key_states.dtype, key_states.device
         self.is_initialized = True
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append rows, keys and values [B, G, T, D]; returns all rows the layer may see.
+        """Append keys and values [B, G, T, D]; returns those of all tokens the layer may see.
 
         Raises:
-            StateError: no ticket for these rows, i.e. no pruning hook ran before this layer.
+            StateError: no ticket for these tokens, i.e. no pruning hook ran before this layer.
         """
         ticket, self.ticket = self.ticket, None
-        if ticket is None or ticket.rows != key_states.shape[-2]:
+        if ticket is None or ticket.tokens != key_states.shape[-2]:
             raise StateError(
-                "This FastAVCache got rows that no pruning hook announced"
-                + ("" if ticket is None else f" ({key_states.shape[-2]}, not {ticket.rows})")
+                "This FastAVCache got tokens that no pruning hook announced"
+                + ("" if ticket is None else f" ({key_states.shape[-2]}, not {ticket.tokens})")
                 + ". The model is not attached (call fastav_plugin.attach(model, config)), was "
                 "detached, was compiled before attach (attach, then compile), or the cache "
                 "belongs to another model."
             )
-        if self._growing is None:
+        if self._buffers is None:
             self.lazy_initialization(key_states, value_states)
-            self._growing = GrowingRows(key_states), GrowingRows(value_states)
+            self._buffers = KVBuffer(key_states), KVBuffer(value_states)
         else:
-            self._growing[0].append(key_states)
-            self._growing[1].append(value_states)
+            self._buffers[0].append(key_states)
+            self._buffers[1].append(value_states)
         keys, values = self._show()
-        self.logical_length += ticket.logical
+        self.seen_tokens += ticket.seen_tokens
         self.compacted |= ticket.cut
-        if ticket.positions is not None:
-            self.head, self.head_valid = ticket.positions, ticket.valid
-            self.head_logical = self.logical_length
-        seen = self.visible_rows(self.rows, ticket.rows)
-        if seen == self.rows:
+        if ticket.held is not None:
+            self.set_held(ticket.held)
+        visible = self.visible_tokens(self.num_tokens, ticket.tokens)
+        if visible == self.num_tokens:
             return keys, values
-        return keys[..., -seen:, :], values[..., -seen:, :]
+        return keys[..., -visible:, :], values[..., -visible:, :]
 
-    def fill(
-        self, keys: Tensor, values: Tensor, logical: int, positions: Tensor, valid: Tensor | None
-    ) -> None:
-        """Hold these rows [B, G, T, D] of `logical` rows brought, as if all were cut to."""
+    def fill(self, keys: Tensor, values: Tensor, seen_tokens: int, held: HeldTokens) -> None:
+        """Hold keys and values [B, G, T, D] of `held` tokens out of all that were seen."""
         self.lazy_initialization(keys, values)
-        self._growing = GrowingRows(keys), GrowingRows(values)
+        self._buffers = KVBuffer(keys), KVBuffer(values)
         self._show()
-        self.logical_length = self.head_logical = logical
-        self.head, self.head_valid = positions, valid
+        self.seen_tokens = seen_tokens
+        self.set_held(held)
         self.compacted = True
 
+    def set_held(self, held: HeldTokens) -> None:
+        """Say which tokens the layer holds."""
+        self.prompt, self.prompt_end = held, self.seen_tokens
+
     def _show(self) -> tuple[Tensor, Tensor]:
-        """Put the rows held where everybody looks for them."""
-        assert self._growing is not None
-        self.keys, self.values = self._growing[0].rows, self._growing[1].rows
+        """Put keys and values where everybody looks for them."""
+        assert self._buffers is not None
+        self.keys, self.values = self._buffers[0].held, self._buffers[1].held
         return self.keys, self.values
 
     @property
-    def rows(self) -> int:
-        """KV rows held."""
+    def num_tokens(self) -> int:
+        """Tokens held, padding included."""
         return 0 if self.keys is None else self.keys.shape[-2]
 
     @property
-    def tail(self) -> int:
-        """Rows appended after the last prompt; the last ones held."""
-        return self.logical_length - self.head_logical
+    def appended(self) -> int:
+        """Tokens appended after the last prompt; the last ones held."""
+        return self.seen_tokens - self.prompt_end
 
-    def hide(self, real: Tensor, like: FastAVLayer | None) -> None:
-        """Take rows that turned out to be padding for padding.
+    def visible_tokens(self, total: int, queries: int) -> int:
+        """How many of `total` tokens the last `queries` could see through a sliding window.
 
-        Args:
-            real: bool [B, logical length], False for padding among all rows brought so far.
-            like: a layer that held the same rows and has hidden them.
-        """
-        if like is None:
-            positions = self.positions
-            kept = real.to(positions.device).gather(1, positions.clamp(min=0)) & (positions >= 0)
-            self.head, self.head_valid = positions.masked_fill(~kept, -1), kept
-        else:
-            self.head, self.head_valid = like.head, like.head_valid
-        self.head_logical = self.logical_length
-
-    def visible_rows(self, total: int, queries: int) -> int:
-        """How many of `total` rows the last `queries` rows could see through a sliding window.
-
-        Positions are ascending and unique, so the window never holds more rows than positions;
+        Positions are ascending and unique, so the window never holds more tokens than positions;
         the mask hides those that a cut moved into it.
         """
         if self.window is None or total == queries:
@@ -161,19 +182,25 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
         return min(total, self.window - 1 + queries)
 
     @property
+    def held(self) -> HeldTokens:
+        """All tokens held, [B, n]."""
+        return HeldTokens(self.positions, self.valid)
+
+    @property
     def positions(self) -> Tensor:
-        """Original position of each row: int64 [B, kv], -1 for padding."""
-        if self.keys is None or self.head is None:
+        """Original position of each token held: int64 [B, n], -1 for padding."""
+        if self.keys is None or self.prompt is None:
             return torch.empty((0, 0), dtype=torch.int64)
-        tail = torch.arange(self.head_logical, self.logical_length, device=self.head.device)
-        return torch.cat([self.head, tail.expand(self.head.shape[0], -1)], dim=1)
+        prompt = self.prompt.positions
+        later = torch.arange(self.prompt_end, self.seen_tokens, device=prompt.device)
+        return torch.cat([prompt, later.expand(prompt.shape[0], -1)], dim=1)
 
     @property
     def valid(self) -> Tensor | None:
-        """Bool [B, kv], False for padding; None when every row is real."""
-        if self.head_valid is None:
+        """Bool [B, n], False for padding; None when every token is real."""
+        if self.prompt is None or self.prompt.valid is None:
             return None
-        return torch.nn.functional.pad(self.head_valid, (0, self.tail), value=True)
+        return torch.nn.functional.pad(self.prompt.valid, (0, self.appended), value=True)
 
     @property
     def batch_size(self) -> int:
@@ -182,78 +209,73 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that keys and values take, room for more rows included."""
-        return sum(rows.nbytes for rows in self._growing or ())
+        """Bytes of memory that keys and values take, room for more tokens included."""
+        return sum(buffer.nbytes for buffer in self._buffers or ())
 
     @property
     def dense_nbytes(self) -> int:
         """Bytes that keys and values would take without cuts, and without room for more."""
-        if self.keys is None or self.values is None or not self.rows:
+        if self.keys is None or self.values is None or not self.num_tokens:
             return 0
-        return int(self.keys.nbytes + self.values.nbytes) // self.rows * self.logical_length
+        return int(self.keys.nbytes + self.values.nbytes) // self.num_tokens * self.seen_tokens
 
     def get_seq_length(self) -> int:
-        """Logical length: rows the model has brought, cut or not."""
-        return self.logical_length
+        """Seen tokens, cut or not."""
+        return self.seen_tokens
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """Size and offset of the mask the model should build: logical, so offset 0."""
-        return self.logical_length + query_length, 0
+        """Size and offset of the mask the model should build: of seen tokens, so offset 0."""
+        return self.seen_tokens + query_length, 0
 
     def get_max_length(self) -> int:
         """No maximum."""
         return -1
 
     def offload(self) -> None:
-        """Refused: rows are gathered where they lie."""
+        """Refused: keys and values are gathered where they lie."""
         raise UnsupportedError("FastAVCache does not offload. Use a FastAVCache on the device.")
 
-    def reset(self) -> None:
-        """Forget all rows."""
-        self._clear()
-
     def crop(self, tokens_to_remove: int) -> None:
-        """Remove the last `-tokens_to_remove` rows (a negative number, or 0 for none).
+        """Remove the last `-tokens_to_remove` tokens (a negative number, or 0 for none).
 
         Raises:
-            StateError: rows of the prompt are among them that were pruned.
+            StateError: tokens of the prompt are among them that were pruned.
         """
         self.check_crop(tokens_to_remove)
         count = -tokens_to_remove
-        if count == 0 or self._growing is None:
+        if count == 0 or self._buffers is None:
             return
-        of_head = count - self.tail
-        if of_head > 0:
-            assert self.head is not None
-            self.head = self.head[:, :-of_head]
-            self.head_valid = None if self.head_valid is None else self.head_valid[:, :-of_head]
-            self.head_logical -= of_head
-        for rows in self._growing:
-            rows.crop(count)
+        of_prompt = count - self.appended
+        if of_prompt > 0:
+            assert self.prompt is not None
+            self.prompt = self.prompt.without_last(of_prompt)
+            self.prompt_end -= of_prompt
+        for buffer in self._buffers:
+            buffer.crop(count)
         self._show()
-        self.logical_length -= count
+        self.seen_tokens -= count
 
     def check_crop(self, tokens_to_remove: int) -> None:
         """Raise what `crop` would, and change nothing."""
         if tokens_to_remove > 0:
             raise StateError(
-                f"`crop` takes a negative number of rows to remove, got {tokens_to_remove}."
+                f"`crop` takes a negative number of tokens to remove, got {tokens_to_remove}."
             )
-        of_head = -tokens_to_remove - self.tail
-        if of_head <= 0 or self.head is None:
+        of_prompt = -tokens_to_remove - self.appended
+        if of_prompt <= 0 or self.prompt is None:
             return
-        if -tokens_to_remove > self.logical_length:
+        if -tokens_to_remove > self.seen_tokens:
             raise StateError(
-                f"Cannot crop {-tokens_to_remove} rows: the model has brought "
-                f"{self.logical_length}."
+                f"Cannot crop {-tokens_to_remove} tokens: the cache has seen {self.seen_tokens}."
             )
         if not self.compacted:
             return
-        # Drafted rows of a prompt's forward are its last rows, which no cut removes.
-        last = torch.arange(self.head_logical - of_head, self.head_logical, device=self.head.device)
-        if of_head >= self.head.shape[1] or not bool((self.head[:, -of_head:] == last).all()):
+        # Drafted tokens of a prompt's forward are its last ones, which no cut removes.
+        held = self.prompt.positions
+        last = torch.arange(self.prompt_end - of_prompt, self.prompt_end, device=held.device)
+        if of_prompt >= held.shape[1] or not bool((held[:, -of_prompt:] == last).all()):
             raise StateError(
-                f"Cannot crop {of_head} rows of the prompt: some of them were pruned. "
+                f"Cannot crop {of_prompt} tokens of the prompt: some of them were pruned. "
                 "Start from a new FastAVCache."
             )
 
@@ -272,20 +294,17 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
     def map_rows(
         self,
         function: Callable[[Tensor], Tensor],
-        shared: Callable[[Tensor], Tensor] | None = None,
+        moved: Callable[[HeldTokens], HeldTokens] | None = None,
     ) -> None:
         """Move batch rows: keys, values, positions and validity together.
 
         Args:
             function: of a tensor whose dimension 0 is the batch.
-            shared: the same for positions and validity, which layers share.
+            moved: gives what layers share once moved; None for a layer alone.
         """
-        shared = shared or function
-        for rows in self._growing or ():
-            rows.map_batch(function)
-        if self._growing is not None:
+        for buffer in self._buffers or ():
+            buffer.map_batch(function)
+        if self._buffers is not None:
             self._show()
-        if self.head is not None:
-            self.head = shared(self.head)
-        if self.head_valid is not None:
-            self.head_valid = shared(self.head_valid)
+        if self.prompt is not None:
+            self.prompt = self.prompt.map_rows(function) if moved is None else moved(self.prompt)

@@ -1,4 +1,4 @@
-"""Tensor parallelism: attention heads are spread over ranks, which must all keep the same rows."""
+"""Tensor parallelism: ranks share the attention heads, and must all keep the same tokens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Ranks:
         """The first rank's choice, on every rank: bool [B, T].
 
         Equal inputs give equal choices, but a hook may draw random numbers, and kernels may round
-        the features of a near tie differently on each device. Ranks that hold different rows
+        the features of a near tie differently on each device. Ranks that hold different tokens
         would add up hidden states of different tokens, without an error.
         """
         if self._group is None:

@@ -31,6 +31,7 @@ from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.planning.candidates import TUNABLE, Candidates, candidates
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from fastav_plugin.pruning.reasons import Reason
 from fastav_plugin.tokens import Modality, TokenMap
 
 logger = logging.getLogger(__name__)
@@ -185,12 +186,12 @@ def _free_fields(config: FastAVConfig, budget: Budget, tokens: TokenMap) -> list
 
 
 def _unreachable(
-    config: FastAVConfig, budget: Budget, lowest: float, settings: str, reason: str | None
+    config: FastAVConfig, budget: Budget, lowest: float, settings: str, reason: Reason | None
 ) -> str:
     remedies = ["raise the target"]
     if reason is not None:
-        why = f"because {reason}"
-        remedies += ["lower `min_media_tokens`"] if "min_media_tokens" in reason else []
+        why = f"because {reason.sentence(config.min_media_tokens)}"
+        remedies += ["lower `min_media_tokens`"] if reason is Reason.FEW_MEDIA else []
     else:
         why = f"with {settings}" if settings else "for no setting of this method is left to choose"
         fixed = budget.fixed & {field.name for field in fields(config)}

@@ -14,9 +14,12 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import LayerHook, LayerView
 from fastav_plugin.hooks.plannable import dry_run
 from fastav_plugin.hooks.registry import LayerHookList, method_hooks
-from fastav_plugin.layers import arguments as layer_call
+from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.layers.kv_layer import FastAVLayer
-from fastav_plugin.pruning.prefill import Prefill, Setting
+from fastav_plugin.pruning.bound_model import Decoder
+from fastav_plugin.pruning.prefill import Prefill
+from fastav_plugin.pruning.prompt import Prompt
+from fastav_plugin.pruning.reasons import Reason
 from fastav_plugin.tokens import TokenMap
 
 #: Text tokens that go before the media, as in the usual chat templates.
@@ -63,12 +66,12 @@ class PromptSize:
 
 def plan_tokens(
     config: FastAVConfig, tokens: TokenMap, layers: int
-) -> tuple[list[list[int]], str | None]:
+) -> tuple[list[list[int]], Reason | None]:
     """Tokens that each layer would see of each prompt.
 
     The real hooks make a dry run, on features and scores of no meaning: which tokens they keep is
     arbitrary, how many is exact. The one exception is a rule of positions or frames
-    after DivPrune, whose count depends on which rows DivPrune picked: here they are taken to
+    after DivPrune, whose count depends on which tokens DivPrune picked: here they are taken to
     lie evenly. Of hooks whose counts vary with the prompt (`PlannableHook.counts_vary`) it is the
     most they would keep.
 
@@ -81,24 +84,19 @@ def plan_tokens(
         The counts [B][L], lowest layer first, and why nothing is cut, or None.
     """
     hooks = LayerHookList(_DryRun(hook) for hook in method_hooks(config))
-    setting = Setting(
-        num_layers=layers,
-        flash=False,
-        min_media_tokens=config.min_media_tokens,
-        renumbered=False,
-        drafted=0,
-    )
-    prefill = Prefill(hooks, tokens.to("cpu"), setting)
+    prompt = Prompt.of(tokens.to("cpu"), config, hooks, layers)
+    prompt.check_padding()
+    prefill = Prefill(prompt, Decoder(layers))
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn((tokens.rows, tokens.length, 8), generator=generator)
     counts: list[list[int]] = []
     for layer in range(layers):
         arguments: dict[str, Any] = {}
         hidden = prefill.enter(layer, hidden, arguments, FastAVLayer())
-        counts.append((prefill.alive.positions >= 0).sum(dim=1).tolist())
-        if layer_call.REQUEST in arguments:
-            rows = hidden[:, None]  # [B, 1, K, 8]: one head, queries and keys alike
-            prefill.observe(rows, rows, None, None, None)
+        counts.append((prefill.survivors.held.positions >= 0).sum(dim=1).tolist())
+        if OBSERVER in arguments:
+            states = hidden[:, None]  # [B, 1, K, 8]: one head, queries and keys alike
+            arguments[OBSERVER].observe(states, states, None, None, None)
     return [list(row) for row in zip(*counts, strict=True)], prefill.reason
 
 

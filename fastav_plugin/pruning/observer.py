@@ -11,38 +11,39 @@ from torch import Tensor
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.functional.scores import query_scores
 from fastav_plugin.hooks.registry import LayerHookList
-from fastav_plugin.layers import arguments as layer_call
 from fastav_plugin.layers.causality import refuse_other_mask
 from fastav_plugin.layers.kv_layer import FastAVLayer
-from fastav_plugin.layers.tensor_parallel import ALONE
+from fastav_plugin.layers.masks import visible_to
+from fastav_plugin.layers.tensor_parallel import Ranks
 from fastav_plugin.pruning.rollout_view import LayerAttention, Rollout
-from fastav_plugin.pruning.survivors import AliveRows
+from fastav_plugin.pruning.survivors import Survivors
 
 
-class Observation:
+class Observer:
     """Scores of the layer just left; queries and keys of all layers as long as a hook needs them.
 
     Args:
         hooks: those of each place.
-        alive: the prompt's rows still alive.
-        drafted: trailing rows that a draft added to the prompt.
-
-    Attributes:
+        survivors: of the prompt.
+        drafted: trailing tokens that a draft added to the prompt.
         ranks: the processes that share the attention heads.
-        deepest: the last place at which a hook reads attention rollout, or 0.
     """
 
-    def __init__(self, hooks: Mapping[int, LayerHookList], alive: AliveRows, drafted: int) -> None:
-        self.ranks = ALONE
-        self._alive = alive
+    def __init__(
+        self,
+        hooks: Mapping[int, LayerHookList],
+        survivors: Survivors,
+        drafted: int,
+        ranks: Ranks,
+    ) -> None:
+        self._survivors = survivors
         self._drafted = drafted
+        self._ranks = ranks
         self._scored = {
             place for place, asked in hooks.items() if any(hook.needs_scores for hook in asked)
         }
-        self._rolled = {
-            place for place, asked in hooks.items() if any(hook.needs_rollout for hook in asked)
-        }
-        self.deepest = max(self._rolled, default=0)
+        self._rolled = rollout_places(hooks)
+        self._deepest = max(self._rolled, default=0)
         self._keeps = self._scores_this = False
         self._past: tuple[int, Tensor | None] = (0, None)
         self._scores: Tensor | None = None
@@ -57,9 +58,9 @@ class Observation:
 
     def enter(self, layer: int, kv_layer: FastAVLayer) -> bool:
         """Whether this layer's attention will be read by a hook at a later place."""
-        self._keeps, self._scores_this = layer < self.deepest, layer + 1 in self._scored
+        self._keeps, self._scores_this = layer < self._deepest, layer + 1 in self._scored
         if self._keeps:
-            self._past = kv_layer.rows, kv_layer.valid
+            self._past = kv_layer.num_tokens, kv_layer.valid
         return self._keeps or self._scores_this
 
     def observe(
@@ -69,12 +70,12 @@ class Observation:
 
         Args:
             query: [B, H, K, D], as it enters attention.
-            keys: [B, G, n + K, D], rows of earlier turns first.
+            keys: [B, G, n + K, D], tokens of earlier turns first.
             mask: the mask attention got.
             scaling: factor on the logits.
             softcap: cap on the logits.
         """
-        self.ranks.check(query.shape[1])
+        self._ranks.check(query.shape[1])
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         if self._scores_this:
             self._score(query, keys, mask, factor, softcap)
@@ -84,12 +85,12 @@ class Observation:
     def _score(
         self, query: Tensor, keys: Tensor, mask: Any, scaling: float, softcap: float | None
     ) -> None:
-        """Score the rows alive by the query of the last prompt row; drafted rows get 0."""
-        drafted, rows = self._drafted, query.shape[2]
-        seen, last = keys.shape[2] - drafted, rows - drafted - 1
-        visible = layer_call.visible_to(mask, last, seen)
-        if visible is None and self._alive.valid is not None:
-            visible = self._alive.valid[:, None, :seen].to(query.device)
+        """Score the survivors by the query of the last prompt token; drafted tokens get 0."""
+        drafted, count = self._drafted, query.shape[2]
+        seen, last = keys.shape[2] - drafted, count - drafted - 1
+        visible, valid = visible_to(mask, last, seen), self._survivors.held.valid
+        if visible is None and valid is not None:
+            visible = valid[:, None, :seen].to(query.device)
         scores = query_scores(
             query[:, :, last : last + 1].squeeze(2),
             keys[:, :, :seen],
@@ -97,30 +98,31 @@ class Observation:
             mask=visible,
             softcap=softcap,
         )
-        self._scores = torch.nn.functional.pad(scores[:, drafted - rows :], (0, drafted))
+        self._scores = torch.nn.functional.pad(scores[:, drafted - count :], (0, drafted))
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _keep(
         self, query: Tensor, keys: Tensor, mask: Any, scaling: float, softcap: float | None
     ) -> None:
-        """Remember one layer's attention; a list that grows would be compiled for every layer."""
+        """Keep one layer's attention; a list that grows would be compiled for every layer."""
         if softcap is not None:
             raise UnsupportedError(
-                f"Attention rollout knows no cap on the logits (this model's is {softcap}). Use a "
-                "method that needs no rollout, such as 'fastav' or 'divprune'."
+                f"Attention rollout supports no softcap on the logits (this model's is {softcap}). "
+                "Use a method that needs no rollout, such as 'fastav' or 'divprune'."
             )
-        alive, end = self._alive, query.shape[2] - self._drafted
+        index, valid = self._survivors.index, self._survivors.held.valid
+        end = query.shape[2] - self._drafted
         past, before = self._past
         if not any(mask is known for known in self._checked):
-            refuse_other_mask(mask, alive.valid, before, past)
+            refuse_other_mask(mask, valid, before, past)
             self._checked.append(mask)
         self._layers.append(
             LayerAttention(
                 query=query.detach()[:, :, :end],
                 keys=keys.detach()[:, :, : past + end],
                 scaling=scaling,
-                rows=None if alive.rows is None else alive.rows[:, :end],
-                valid=None if alive.valid is None else alive.valid[:, :end],
+                index=None if index is None else index[:, :end],
+                valid=None if valid is None else valid[:, :end],
                 before=before,
             )
         )
@@ -131,9 +133,9 @@ class Observation:
         None for what no hook at this place asks for, or what attention did not hand over.
         """
         if place in self._rolled and len(self._layers) == place:
-            width = self._alive.brought - self._drafted
-            self._rollout = Rollout(self._layers, width, self._drafted, self.ranks)
-        return self.ranks.mean(self._scores), self._rollout
+            width = self._survivors.length - self._drafted
+            self._rollout = Rollout(self._layers, width, self._drafted, self._ranks)
+        return self._ranks.mean(self._scores), self._rollout
 
     def leave(self, place: int) -> None:
         """Forget what no hook at a later place reads."""
@@ -141,6 +143,11 @@ class Observation:
         if self._rollout is not None:
             self._rollout.close()
             self._rollout = None
-        if place >= self.deepest:
+        if place >= self._deepest:
             self._layers = []
             self._checked = []
+
+
+def rollout_places(hooks: Mapping[int, LayerHookList]) -> set[int]:
+    """Places at which a hook reads attention rollout."""
+    return {place for place, asked in hooks.items() if any(hook.needs_rollout for hook in asked)}

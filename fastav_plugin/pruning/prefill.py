@@ -1,10 +1,12 @@
-"""The prefill of a prompt or a later turn: which rows are alive, what each layer gets of them."""
+"""The prefill of a prompt or a later turn: which tokens survive, what each layer gets of them."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,120 +14,118 @@ from torch import Tensor
 from fastav_plugin.errors import HookError, StateError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView
 from fastav_plugin.hooks.registry import LayerHookList
-from fastav_plugin.layers import arguments as layer_call
+from fastav_plugin.layers.arguments import cut_positions, cut_rotary, cut_tokens, gather
+from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.layers.kv_layer import FastAVLayer
-from fastav_plugin.pruning.observer import Observation
-from fastav_plugin.pruning.survivors import AliveRows
-from fastav_plugin.tokens import TokenMap
+from fastav_plugin.layers.masks import cut_mask, last_columns
+from fastav_plugin.pruning.bound_model import Decoder
+from fastav_plugin.pruning.observer import Observer
+from fastav_plugin.pruning.prompt import Prompt
+from fastav_plugin.pruning.reasons import Reason
+from fastav_plugin.pruning.survivors import Survivors
 from fastav_plugin.upstream.arguments import MASK, POSITIONS, ROTARY
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a prefill needs to know beside the prompt.
+class PruningListener(Protocol):
+    """Told when the pruner works, e.g. to take its time.
 
-    Attributes:
-        num_layers: decoder layers L.
-        flash: whether the base attention takes 2-D masks.
-        min_media_tokens: batch rows with fewer media tokens are not cut.
-        renumbered: whether the entrance cut renumbers rotary positions.
-        drafted: trailing rows that a draft added to the prompt.
-        past: rows brought by earlier turns; each layer holds some of them.
-        shift: int64 [B], what renumbering took off positions so far.
-        row_arguments: further keywords of the layers with one entry per row, [B, T].
-        fingerprint: int64 [B], as in LayerView, or None.
+    `part` is "selection" (hooks choose), "scoring" (attention is read) or "gathering" (the rest:
+    arguments are cut). Parts lie inside each other.
     """
 
-    num_layers: int
-    flash: bool
-    min_media_tokens: int
-    renumbered: bool
-    drafted: int
-    past: int = 0
-    shift: Tensor | None = None
-    row_arguments: tuple[str, ...] = ()
-    fingerprint: Tensor | None = None
+    def during(self, part: str) -> AbstractContextManager[Any]:
+        """Entered when a part begins, left when it ends."""
 
 
 class Prefill:
     """Asks the hooks at each place, and fits to their choice what each layer is called with.
 
-    A later turn is pruned as a prompt of its own: hooks see its rows only, and no layer loses
+    A later turn is pruned as a prompt of its own: hooks see its tokens only, and no layer loses
     what it holds of earlier turns.
 
+    Args:
+        prompt: what is pruned.
+        decoder: the layers it goes through.
+        on_renumbered: called with `shift` once an entrance cut has renumbered positions.
+        listener: told when the pruner works; None for nobody.
+
     Attributes:
-        token_map: map of the forward's rows.
-        alive: the prompt's rows still alive.
+        prompt: what is pruned.
+        survivors: of the prompt, so far.
         reason: why no hook is asked, or None.
-        observation: what attention shows the hooks.
     """
 
-    def __init__(self, hooks: LayerHookList, token_map: TokenMap, setting: Setting) -> None:
-        self.token_map = token_map
-        self.setting = setting
-        self.alive = AliveRows(token_map, setting.past, setting.fingerprint)
-        self._hooks = {
-            place: hooks.at(place, setting.num_layers) for place in hooks.places(setting.num_layers)
-        }
-        self.observation = Observation(self._hooks, self.alive, setting.drafted)
+    def __init__(
+        self,
+        prompt: Prompt,
+        decoder: Decoder,
+        on_renumbered: Callable[[Tensor], None] | None = None,
+        listener: PruningListener | None = None,
+    ) -> None:
+        self.prompt = prompt
+        self.reason: Reason | None = prompt.reason
+        self.survivors = Survivors(prompt.token_map, prompt.past, prompt.fingerprint)
+        self._decoder = decoder
+        self._listener = listener
+        self._on_renumbered = on_renumbered
+        self._observer = Observer(prompt.hooks, self.survivors, prompt.drafted, decoder.ranks)
         self._entrance: Tensor | None = None
         self._entrance_picked = False
-        self._rotary: Tensor | None = None  # int64 [B, T], rotary row of each prompt row
-        self._made: dict[tuple[Any, ...], tuple[Any, Any]] = {}
-
-        self._cuttable = token_map.media.sum(dim=1) >= max(1, setting.min_media_tokens)
-        self.reason = self._why_idle()
-
-    def _why_idle(self) -> str | None:
-        if not self._hooks:
-            return "no hook was asked: the method is 'none', or asks for no layer of this model"
-        if not bool(self.token_map.media.any()):
-            return "the prompt holds no media tokens"
-        if not bool(self._cuttable.any()):
-            return (
-                "no prompt of the batch has as many media tokens as `min_media_tokens` "
-                f"({self.setting.min_media_tokens})"
-            )
-        if not bool(self.token_map.valid[:, -1].all()):
-            raise StateError(
-                "The prompt is padded on the right, so its last row is not its last token. "
-                "Set padding_side='left' on the tokenizer or processor."
-            )
-        return None
+        self._rotary: Tensor | None = None  # int64 [B, T], rotary position of each prompt token
+        #: What layers share is made once per cut: what it is, the objects it is made of, result.
+        self._made: list[tuple[Any, tuple[Any, ...], Any]] = []
 
     @property
     def reads_attention(self) -> bool:
         """Whether some hook will read attention."""
-        return self.reason is None and self.observation.needed
+        return self.reason is None and self._observer.needed
 
-    def observe(
-        self, query: Tensor, keys: Tensor, mask: Any, scaling: float | None, softcap: float | None
-    ) -> None:
-        """Read one layer's attention; arguments as of `Observation.observe`."""
-        self.observation.observe(query, keys, mask, scaling, softcap)
+    @property
+    def observer(self) -> Any:
+        """What attention shows queries and keys to."""
+        if self._listener is None:
+            return self._observer
+        return _Announced(self._observer, self._listener)
+
+    def _during(self, part: str) -> AbstractContextManager[Any]:
+        return nullcontext() if self._listener is None else self._listener.during(part)
 
     def pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
-        """Choose, before layer 0, the rows of the cuts at ENTRANCE and on entering layer 0.
+        """Choose, before layer 0, the survivors of the cuts at ENTRANCE and on entering layer 0.
 
         Args:
             inputs_embeds: [B, T, C].
 
         Returns:
-            Bool [B, T], True where a prompt row goes on; None if nothing goes.
+            Bool [B, T], True where a prompt token goes on; None if all go on.
         """
+        with self._during("gathering"):
+            return self._pick_entrance(inputs_embeds)
+
+    def _pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
         self._entrance_picked = True
+        # Let go of afterwards: the request it belongs to holds this prefill.
+        on_renumbered, self._on_renumbered = self._on_renumbered, None
         first = self._select(ENTRANCE, inputs_embeds)
         if first is not None:
-            inputs_embeds = layer_call.gather(inputs_embeds, first, 1)
+            inputs_embeds = gather(inputs_embeds, first, 1)
         self._select(0, inputs_embeds)
-        self._entrance = self.alive.rows
+        self._entrance = self.survivors.index
         if self._entrance is None:
             return None
-        kept = self.alive.in_prompt()
-        if self.setting.renumbered:
-            ranks = self.alive.start[:, None] + kept.long().cumsum(dim=1) - 1
-            self._rotary = ranks.clamp(min=0)
+        kept = self.survivors.in_prompt()
+        if self.prompt.renumbered:
+            counted = self.survivors.start[:, None] + kept.long().cumsum(dim=1) - 1
+            self._rotary = counted.clamp(min=0)
+            if on_renumbered is not None:
+                on_renumbered(self._shift(self._rotary))
         return kept
+
+    def _shift(self, rotary: Tensor) -> Tensor:
+        """int64 [B], what renumbering takes off the positions of later tokens."""
+        more = self.survivors.length - 1 - rotary[:, -1]
+        before = self.prompt.shift
+        return more if before is None else before.to(more.device) + more
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def enter(
@@ -135,42 +135,47 @@ class Prefill:
 
         Args:
             layer: index of the layer.
-            hidden_states: [B, T, C], rows alive.
+            hidden_states: [B, T, C], survivors.
             arguments: the layer's keywords.
             kv_layer: where the layer appends its keys and values.
 
         Returns:
-            [B, K, C], the rows that go on.
+            [B, K, C], the kept.
         """
+        with self._during("gathering"):
+            return self._enter(layer, hidden_states, arguments, kv_layer)
+
+    def _enter(
+        self, layer: int, hidden_states: Tensor, arguments: dict[str, Any], kv_layer: FastAVLayer
+    ) -> Tensor:
         if layer == 0:
             if not self._entrance_picked:
                 self.pick_entrance(hidden_states)
-            if self._entrance is not None:
-                hidden_states = layer_call.gather(hidden_states, self._entrance, 1)
+            order = self._entrance
         else:
             order = self._select(layer, hidden_states)
-            if order is not None:
-                hidden_states = layer_call.gather(hidden_states, order, 1)
-        kv_layer.expect(
-            self._once(("ticket",), kv_layer.head, lambda _: self.alive.ticket(kv_layer))
-        )
+        if order is not None:
+            hidden_states = gather(hidden_states, order, 1)
+        ticket = self._once("ticket", (kv_layer.prompt,), lambda: self.survivors.ticket(kv_layer))
+        kv_layer.expect(ticket)
         self._fit(arguments, kv_layer, hidden_states.device)
-        if self.reason is None and self.observation.enter(layer, kv_layer):
-            arguments[layer_call.REQUEST] = self
-        if layer == self.setting.num_layers - 1:
+        if self.reason is None and self._observer.enter(layer, kv_layer):
+            arguments[OBSERVER] = self.observer
+        if layer == self._decoder.num_layers - 1:
             self._made.clear()
         return hidden_states
 
     def _select(self, place: int, hidden_states: Tensor) -> Tensor | None:
-        """Ask the hooks of one place; returns the index of the rows that go on, or None for all."""
-        hooks = self._hooks.get(place)
+        """Ask the hooks of one place; returns the index of the kept, or None for all."""
+        hooks = self.prompt.hooks.get(place)
         if self.reason is not None or not hooks:
             return None
-        try:
-            alive, kept = self._ask(place, hooks, hidden_states)
-        finally:
-            self.observation.leave(place)
-        order = self.alive.narrow(alive, self.observation.ranks.agree(kept))
+        with self._during("selection"):
+            try:
+                real, kept = self._ask(place, hooks, hidden_states)
+            finally:
+                self._observer.leave(place)
+            order = self.survivors.narrow(real, self._decoder.ranks.agree(kept))
         if order is not None:
             self._made.clear()
         return order
@@ -178,15 +183,15 @@ class Prefill:
     def _ask(
         self, place: int, hooks: LayerHookList, hidden_states: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Bool [B, T] each: the rows alive, and those that the hooks let go on."""
-        shown = self.observation.show(place)
-        view = self.alive.view(place, self.setting.num_layers, hidden_states, *shown)
-        alive, media = view.alive.clone(), view.media
-        kept = alive
+        """Bool [B, T] each: the survivors without padding, and those that the hooks keep."""
+        shown = self._observer.show(place)
+        view = self.survivors.view(place, self._decoder.num_layers, hidden_states, *shown)
+        real, media = view.alive.clone(), view.media
+        kept = real
         for number, hook in enumerate(hooks):
             if number:
                 # A view of its own, because the hook before may have written into its one.
-                view = self.alive.view(place, self.setting.num_layers, hidden_states, *shown)
+                view = self.survivors.view(place, self._decoder.num_layers, hidden_states, *shown)
                 view = replace(view, alive=kept.clone())
             missing = [
                 name
@@ -202,12 +207,12 @@ class Prefill:
             wanted = _checked(hook(view), hook, view)
             if wanted is not None:
                 kept = kept & self._protected(media & kept, wanted, hook.may_empty)
-        return alive, kept
+        return real, kept
 
     def _protected(self, media: Tensor, wanted: Tensor, may_empty: bool) -> Tensor:
-        """Text, drafts and rows with little media go on; one media row unless a hook means it."""
-        kept = wanted | ~media | ~self._cuttable.to(media.device)[:, None]
-        kept[:, kept.shape[1] - 1 - self.setting.drafted :] = True
+        """Text, drafts and batch rows with few media are kept; one media token unless emptying."""
+        kept = wanted | ~media | ~self.prompt.cuttable.to(media.device)[:, None]
+        kept[:, kept.shape[1] - 1 - self.prompt.drafted :] = True
         if may_empty:
             return kept
         emptied = ~(media & kept).any(dim=1)
@@ -215,59 +220,57 @@ class Prefill:
         return kept | (first & emptied[:, None])
 
     def _fit(self, arguments: dict[str, Any], kv_layer: FastAVLayer, device: torch.device) -> None:
-        """Fit a layer's arguments to the rows alive and to the rows it holds."""
-        rows, flash = self.alive.rows, self.setting.flash
-        if rows is not None:
-            rotary = rows if self._rotary is None else self._rotary.gather(1, rows)
-            self._replace(arguments, ROTARY, lambda x: layer_call.cut_rotary(x, rotary))
+        """Fit a layer's arguments to the survivors and to the tokens it holds."""
+        index, flash = self.survivors.index, self._decoder.flash
+        if index is not None:
+            rotary = index if self._rotary is None else self._rotary.gather(1, index)
+            self._replace(arguments, ROTARY, lambda x: cut_rotary(x, rotary))
             self._replace(
-                arguments,
-                POSITIONS,
-                lambda x: None if flash else layer_call.cut_positions(x, rotary),
+                arguments, POSITIONS, lambda x: None if flash else cut_positions(x, rotary)
             )
-            for name in self.setting.row_arguments:
-                self._replace(arguments, name, lambda x: layer_call.cut_kinds(x, rows))
-        width = self.alive.positions.shape[1]
-        total = kv_layer.rows + width
-        seen = kv_layer.visible_rows(total, width)
-        if rows is not None or kv_layer.compacted:
-            held = (kv_layer.positions, kv_layer.valid) if self.setting.past else None
-            valid = self.alive.valid
-            index = self.alive.index() if rows is None else rows
+            for name in self._decoder.row_arguments:
+                self._replace(arguments, name, lambda x: cut_tokens(x, index))
+        total = kv_layer.num_tokens + self.survivors.count
+        visible = kv_layer.visible_tokens(total, self.survivors.count)
+        if index is not None or kv_layer.compacted:
+            held = kv_layer.held if self.prompt.past else None
 
             def cut(mask: Any) -> Any:
-                mask = layer_call.cut_mask(
-                    mask, index, valid, flash=flash, device=device, held=held
-                )
-                return mask if seen == total else layer_call.last_columns(mask, seen)
+                index, valid = self.survivors.full_index(), self.survivors.held.valid
+                mask = cut_mask(mask, index, valid, flash=flash, device=device, held=held)
+                return mask if visible == total else last_columns(mask, visible)
 
-            self._replace(arguments, MASK, cut, kv_layer.head, seen)
-        elif seen < total and MASK in arguments:
-            arguments[MASK] = layer_call.last_columns(arguments[MASK], seen)
+            if MASK in arguments:
+                mask, prompt = arguments[MASK], kv_layer.prompt
+                arguments[MASK] = self._once((MASK, visible), (mask, prompt), lambda: cut(mask))
+        elif visible < total and MASK in arguments:
+            arguments[MASK] = last_columns(arguments[MASK], visible)
 
-    def _replace(
-        self, arguments: dict[str, Any], name: str, cut: Callable[[Any], Any], *others: Any
-    ) -> None:
-        """Replace an argument by its cut, made once for all layers it is the same for."""
+    def _replace(self, arguments: dict[str, Any], name: str, cut: Callable[[Any], Any]) -> None:
+        """Replace an argument by its cut, made once for all layers that get the same."""
         if name in arguments:
-            arguments[name] = self._once((name, *map(id, others)), arguments[name], cut)
+            original = arguments[name]
+            arguments[name] = self._once(name, (original,), lambda: cut(original))
 
-    def _once(self, key: tuple[Any, ...], original: Any, make: Callable[[Any], Any]) -> Any:
-        """Make something of an object once per cut, though every layer gets it."""
-        key = (*key, id(original))
-        if key not in self._made:
-            # Holding the original keeps its id from being given to another object.
-            self._made[key] = (original, make(original))
-        return self._made[key][1]
+    def _once(self, what: Any, made_of: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """Make something once per cut, though every layer needs it made of the same objects."""
+        for known, objects, result in self._made:
+            if known == what and all(map(operator.is_, objects, made_of)):
+                return result
+        result = make()
+        self._made.append((what, made_of, result))
+        return result
 
-    @property
-    def shift(self) -> Tensor | None:
-        """int64 [B], what renumbering takes off the positions of later rows; None for nothing."""
-        before = self.setting.shift
-        if self._rotary is None:
-            return before
-        more = self.token_map.length - 1 - self._rotary[:, -1]
-        return more if before is None else before.to(more.device) + more
+
+class _Announced:
+    """An observer whose listener is told when it observes."""
+
+    def __init__(self, observer: Observer, listener: PruningListener) -> None:
+        self._observer, self._listener = observer, listener
+
+    def observe(self, *arguments: Any) -> None:
+        with self._listener.during("scoring"):
+            self._observer.observe(*arguments)
 
 
 def _checked(wanted: Any, hook: LayerHook, view: LayerView) -> Tensor | None:

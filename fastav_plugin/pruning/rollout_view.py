@@ -12,7 +12,7 @@ from fastav_plugin.errors import StateError
 from fastav_plugin.functional.rollout import rollout_row
 from fastav_plugin.layers.tensor_parallel import ALONE, Ranks
 
-#: Vectors that a rollout matrix is multiplied by from the left: the last row's, and ones.
+#: Vectors that a rollout matrix is multiplied by from the left: the last token's, and ones.
 _LAST, _ALL = "last", "all"
 
 
@@ -21,47 +21,46 @@ class LayerAttention:
     """What one layer's attention was made of, as references and not copies.
 
     Attributes:
-        query: [B, H, K, D], as it enters attention; drafted rows are left out.
-        keys: [B, G, n + K, D], rows of earlier turns first: the KV cache's own.
+        query: [B, H, K, D], as it enters attention; drafted tokens are left out.
+        keys: [B, G, n + K, D], tokens of earlier turns first: the KV cache's own.
         scaling: factor on the logits.
-        rows: int64 [B, K], index of each row among those brought; None for the first K of them.
-        valid: bool [B, K], False for padding; None when every row is real.
-        before: bool [B, n], validity of the rows of earlier turns; None when all are real.
+        index: int64 [B, K], of each token among the forward's; None for the first K of them.
+        valid: bool [B, K], False for padding; None when every token is real.
+        before: bool [B, n], validity of the tokens of earlier turns; None when all are real.
     """
 
     query: Tensor
     keys: Tensor
     scaling: float
-    rows: Tensor | None
+    index: Tensor | None
     valid: Tensor | None
     before: Tensor | None
 
     def narrow(self, vectors: Tensor) -> Tensor:
-        """Of entries for all rows brought, [M, B, W], those of this layer's rows: [M, B, K]."""
-        rows = self.query.shape[2]
+        """Of entries for all tokens of the forward, [M, B, W], those of this layer: [M, B, K]."""
         vectors = vectors.to(self.query.device)
-        if self.rows is None:
-            found = vectors[:, :, :rows]
+        if self.index is None:
+            found = vectors[:, :, : self.query.shape[2]]
         else:
-            index = self.rows.to(vectors.device)
+            index = self.index.to(vectors.device)
             found = vectors.gather(2, index.expand(len(vectors), -1, -1))
         return found if self.valid is None else found * self.valid.to(found.device)
 
     def widen(self, vectors: Tensor, width: int) -> Tensor:
-        """Inverse of `narrow`: [M, B, W], 0 for rows that this layer does not hold."""
+        """Inverse of `narrow`: [M, B, W], 0 for tokens that this layer does not hold."""
         wide = vectors.new_zeros((*vectors.shape[:2], width))
-        if self.rows is None:
+        if self.index is None:
             wide[:, :, : vectors.shape[2]] = vectors
             return wide
         # Padding points anywhere, so it must not count wherever that is.
-        index = self.rows.to(vectors.device).expand(len(vectors), -1, -1)
+        index = self.index.to(vectors.device).expand(len(vectors), -1, -1)
         return wide.scatter_add_(2, index, vectors)
 
     def roll(self, vectors: Tensor, alpha: float, ranks: Ranks) -> Tensor:
         """Each of [M, B, K] times this layer's rollout matrix; what reaches earlier turns is lost.
 
-        Rows of earlier turns get queries of zeros. Whatever they attend to, it lies before the
-        turn, so no entry of the turn's own rows comes from there.
+        Tokens of earlier turns get queries of zeros. Whatever they attend to, it lies before the
+        turn, so no entry of the turn's own tokens comes from there.
         """
         past = self.keys.shape[2] - self.query.shape[2]
         query = torch.nn.functional.pad(self.query, (0, 0, past, 0)) if past else self.query
@@ -83,18 +82,18 @@ class LayerAttention:
         return mean[:, :, past:]
 
     def _valid(self, past: int) -> Tensor | None:
-        """Bool [B, n + K] for rows of earlier turns and of this one."""
+        """Bool [B, n + K] for tokens of earlier turns and of this one."""
         if self.valid is None and self.before is None:
             return None
-        batch, _, rows, _ = self.query.shape
+        batch, _, count, _ = self.query.shape
         device = self.query.device
-        parts = [(self.before, past), (self.valid, rows)]
+        parts = [(self.before, past), (self.valid, count)]
         return torch.cat(
             [
-                torch.ones((batch, count), dtype=torch.bool, device=device)
+                torch.ones((batch, width), dtype=torch.bool, device=device)
                 if part is None
                 else part.to(device)
-                for part, count in parts
+                for part, width in parts
             ],
             dim=1,
         )
@@ -107,11 +106,11 @@ class Rollout:
     the head mean of a layer's attention. No n x n matrix is made, so reading takes time (about
     that of the attention itself for each layer, anew for every read) but little memory.
 
-    Entries belong to the rows alive at the place: float32 [B, T]; padding, drafted rows and all
-    that later turns could never see are 0. Where a cut lies between the layers, a dropped row has
-    no row of A from there on: R maps the rows alive now to all rows that entered layer 0, and only
-    those alive now are shown. In a later turn R is over that turn's rows; attention to earlier
-    turns leaves it, so its rows sum to less than one.
+    Entries belong to the survivors at the place: float32 [B, T]; padding, drafted tokens and all
+    that later turns could never see are 0. Where a cut lies between the layers, a dropped token is
+    not in A from there on: R maps the survivors to all tokens that entered layer 0, and only the
+    survivors are shown. In a later turn R is over that turn's tokens; attention to earlier turns
+    leaves it, so each of its lines sums to less than one.
 
     It can be read while the hook is called, not later.
 
@@ -131,7 +130,7 @@ class Rollout:
         return len(self._open())
 
     def last_row(self, alpha: float = 0.5) -> Tensor:
-        """What the last prompt row is made of: R's last row, float32 [B, T]; sums to one.
+        """What the last prompt token is made of: R's last line, float32 [B, T]; sums to one.
 
         Args:
             alpha: weight of attention against the residual path, in [0, 1].
@@ -143,14 +142,14 @@ class Rollout:
         return self._read(alpha, _LAST)[0]
 
     def column_sums(self, alpha: float = 0.5) -> Tensor:
-        """What each row gives to all rows alive: R's column sums, float32 [B, T].
+        """What each token gives to all survivors: R's column sums, float32 [B, T].
 
         Arguments and errors as of `last_row`.
         """
         return self._read(alpha, _ALL)[0]
 
     def by_depth(self, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
-        """Last rows and column sums for every depth, at little more cost than for one.
+        """`last_row` and `column_sums` for every depth, at little more cost than for one.
 
         Arguments and errors as of `last_row`.
 
@@ -185,10 +184,10 @@ class Rollout:
 
     def _first(self, layer: LayerAttention, vectors: Sequence[str]) -> Tensor:
         """The vectors that begin at a layer: float32 [M, B, W]."""
-        batch, _, rows, _ = layer.query.shape
-        found = torch.zeros((len(vectors), batch, rows), device=layer.query.device)
+        batch, _, count, _ = layer.query.shape
+        found = torch.zeros((len(vectors), batch, count), device=layer.query.device)
         for vector, name in zip(found, vectors, strict=True):
-            vector[:, rows - 1 if name == _LAST else 0 :] = 1
+            vector[:, count - 1 if name == _LAST else 0 :] = 1
         if layer.valid is not None:
             found = found * layer.valid.to(found.device)
         return layer.widen(found, self._width)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastav_plugin.pruning.request import State, state_of
+from fastav_plugin.pruning.request import Request, request_of
+from fastav_plugin.pruning.row_facts import RowFacts
 from fastav_plugin.upstream.arguments import OF_TEXT, POSITIONS, cache_of
 from fastav_plugin.upstream.positions import METHOD, own_method, path_to_memory, remembering
 
@@ -33,70 +34,68 @@ def positions_method(head: nn.Module) -> MethodType | None:
 def _prepare_position_ids_for_generation(
     self: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]
 ) -> Any:
-    state = state_of(cache_of(model_kwargs))
-    path = path_to_memory(self)
-    if state is not None and state.rope_deltas is not None and path is not None:
+    request = request_of(cache_of(model_kwargs))
+    deltas, path = None if request is None else request.facts.rope_deltas, path_to_memory(self)
+    if deltas is not None and path is not None:
         # Beams of one prompt stand together and have one value.
-        copies = max(1, state.rope_deltas.shape[0] // inputs_tensor.shape[0])
+        copies = max(1, deltas.shape[0] // inputs_tensor.shape[0])
         # Shown to this call alone: another thread may write on the model at any time.
-        self = remembering(self, path, state.rope_deltas[::copies])
+        self = remembering(self, path, deltas[::copies])
     return own_method(self)(self, inputs_tensor, model_kwargs)
 
 
-def remember(state: State, named: dict[str, Any], past: int, rows: int) -> None:
-    """Note in a request's state what its rotary positions are ahead of token counts.
+def measure_deltas(facts: RowFacts, positions: Tensor | None, length: int) -> Tensor | None:
+    """What the rotary positions of a request are ahead of token counts: int64 [B, 1], or None.
 
     Once, as models do: later turns count on from there.
 
     Args:
-        state: of the request's cache; its prompt is known.
-        named: what the text model is called with.
-        past: rows brought before.
-        rows: rows of this forward.
+        facts: of the request.
+        positions: position ids of its last tokens, [n, B, T] where they are multi-dimensional.
+        length: seen tokens, these included.
     """
-    positions = named.get(POSITIONS)
-    if state.rope_deltas is not None or rows == 1:
-        return
-    if positions is None or positions.dim() != 3 or state.token_map is None:
-        return
-    last = past + rows - 1 - _padding(state).to(positions.device)
-    state.rope_deltas = (positions[-3:].amax(dim=(0, 2)) - last)[:, None]
+    known = facts.rope_deltas
+    if known is not None or positions is None or positions.dim() != 3 or facts.token_map is None:
+        return known
+    last = length - 1 - _padding(facts).to(positions.device)
+    return (positions[-3:].amax(dim=(0, 2)) - last)[:, None]
 
 
-def continue_positions(state: State, named: dict[str, Any]) -> None:
-    """Give a direct call that brings more text, and no position ids, those of its own request.
+def continue_positions(request: Request, named: dict[str, Any]) -> None:
+    """Give a direct call with more text, and no position ids, those of its own request.
 
     Args:
-        state: of the request's cache.
-        named: arguments of the head's call; `position_ids` [3, B, rows] are added.
+        request: of the cache.
+        named: arguments of the head's call; `position_ids` [3, B, T] are added.
     """
     source = named.get("input_ids")
     source = named.get("inputs_embeds") if source is None else source
-    brought = {name for name, value in named.items() if value is not None}
-    if state.length == 0 or state.rope_deltas is None or source is None or brought - OF_TEXT:
+    present = {name for name, value in named.items() if value is not None}
+    facts, past = request.facts, request.seen_tokens
+    if past == 0 or facts.rope_deltas is None or source is None or present - OF_TEXT:
         return
-    device = source.device
-    later = torch.arange(state.length, state.length + source.shape[1], device=device)
-    counted = later - _padding(state).to(device)[:, None]
-    named[POSITIONS] = (counted + state.rope_deltas.to(device)).expand(3, -1, -1)
+    later = torch.arange(past, past + source.shape[1], device=source.device)
+    counted = later - _padding(facts).to(source.device)[:, None]
+    named[POSITIONS] = rotary_positions(request, counted)
 
 
-def rotary_positions(state: State, counted: Tensor) -> Tensor:
-    """Position ids of the next rows of a batch, each row ahead of its count by its own request's.
+def rotary_positions(request: Request, counted: Tensor) -> Tensor:
+    """Position ids of a batch's next tokens, each batch row ahead of its count by its own delta.
 
     Args:
-        state: of the batch's cache.
-        counted: int64 [B, rows], positions counted from each prompt's first real token.
+        request: of the batch's cache.
+        counted: int64 [B, T], positions counted from each prompt's first real token.
 
     Returns:
-        int64 [3, B, rows]; `counted` itself where no request is ahead.
+        int64 [3, B, T]; `counted` itself where no request is ahead.
     """
-    if state.rope_deltas is None:
+    deltas = request.facts.rope_deltas
+    if deltas is None:
         return counted
-    return (counted + state.rope_deltas.to(counted.device)).expand(3, -1, -1)
+    return (counted + deltas.to(counted.device)).expand(3, -1, -1)
 
 
-def _padding(state: State) -> Tensor:
-    """int64 [B], padding rows before each prompt."""
-    assert state.token_map is not None
-    return (~state.token_map.valid).sum(dim=1)
+def _padding(facts: RowFacts) -> Tensor:
+    """int64 [B], padding before each prompt."""
+    assert facts.token_map is not None
+    return (~facts.token_map.valid).sum(dim=1)

@@ -1,4 +1,4 @@
-"""The rows of a prompt, or of a later turn, that are alive, from cut to cut."""
+"""The survivors of a prompt, or of a later turn, from cut to cut."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.hooks.base import LayerView
-from fastav_plugin.layers.kv_layer import FastAVLayer, Ticket
+from fastav_plugin.layers.kv_layer import FastAVLayer, HeldTokens, Ticket
 from fastav_plugin.pruning.rollout_view import Rollout
 from fastav_plugin.tokens import TokenMap
 
 
-class AliveRows:
-    """Which prompt rows go through the layer at hand.
+class Survivors:
+    """Which tokens of a forward go through the next layer.
 
     Args:
-        token_map: map of the rows brought, [B, T].
-        past: rows brought before them.
+        token_map: map of the forward's tokens, [B, T].
+        past: seen tokens before them.
         fingerprint: int64 [B], as in LayerView, or None.
 
     Attributes:
-        rows: int64 [B, K], index of each row alive among those brought; None while nothing was
-            cut. Padding points anywhere.
-        valid: bool [B, K], False for padding; None when every row alive is real.
-        positions: int64 [B, K], original position of each row alive, -1 for padding.
-        start: int64 [B], index of each prompt's first real token among the rows brought.
+        length: tokens of the forward, T.
+        held: the survivors, [B, K]: original positions, and what is padding.
+        index: int64 [B, K], index of each survivor among the forward's tokens; None while nothing
+            was cut. Padding points anywhere.
+        start: int64 [B], index of each prompt's first real token among the forward's tokens.
     """
 
     def __init__(
@@ -32,45 +32,45 @@ class AliveRows:
     ) -> None:
         real = token_map.valid
         self.past = past
+        self.length = token_map.length
+        self._token_map = token_map
         self._fingerprint = fingerprint
-        self._tokens = token_map
-        self.rows: Tensor | None = None
-        self.valid: Tensor | None = real if bool((~real).any()) else None
+        self.index: Tensor | None = None
         self.start = real.long().argmax(dim=1)
-        self.positions = torch.arange(past, past + token_map.length, device=real.device).expand_as(
-            real
-        )
-        if self.valid is not None:
-            self.positions = self.positions.masked_fill(~real, -1)
-
-    def index(self) -> Tensor:
-        """int64 [B, T], index of each row brought, while nothing was cut."""
-        places = torch.arange(self._tokens.length, device=self.positions.device)
-        return places.expand_as(self.positions)
-
-    def ticket(self, kv_layer: FastAVLayer) -> Ticket:
-        """Leave for one layer to append the rows alive to those it holds."""
-        width, logical, cut = self.positions.shape[1], self._tokens.length, self.rows is not None
-        if self.past and not cut and self.valid is None:
-            return Ticket(width, logical)
-        positions, valid = self.positions, self.valid
-        if self.past:
-            positions, valid = join(
-                (kv_layer.positions.to(positions.device), kv_layer.valid), (positions, valid)
-            )
-        return Ticket(width, logical, positions, valid, cut)
-
-    def in_prompt(self) -> Tensor:
-        """Bool [B, T], True where a row brought is alive."""
-        # Padding writes a column of its own, which is then left out.
-        columns = (self.positions - self.past + 1).clamp(min=0)
-        wide = torch.nn.functional.pad(torch.zeros_like(self._tokens.valid), (1, 0))
-        return wide.scatter(1, columns, True)[:, 1:]
+        positions = torch.arange(past, past + self.length, device=real.device).expand_as(real)
+        valid = real if bool((~real).any()) else None
+        if valid is not None:
+            positions = positions.masked_fill(~real, -1)
+        self.held = HeldTokens(positions, valid)
 
     @property
-    def brought(self) -> int:
-        """Rows of the forward, alive or not."""
-        return self._tokens.length
+    def count(self) -> int:
+        """Survivors K, padding included."""
+        return self.held.positions.shape[1]
+
+    def full_index(self) -> Tensor:
+        """`index`, also while nothing was cut."""
+        if self.index is not None:
+            return self.index
+        positions = self.held.positions
+        return torch.arange(self.length, device=positions.device).expand_as(positions)
+
+    def ticket(self, kv_layer: FastAVLayer) -> Ticket:
+        """For one layer to append the survivors to the tokens it holds."""
+        cut = self.index is not None
+        if not self.past:
+            return Ticket(self.count, self.length, self.held, cut)
+        if not cut and self.held.valid is None:
+            return Ticket(self.count, self.length)
+        held = kv_layer.held.followed_by(self.held)
+        return Ticket(self.count, self.length, held, cut)
+
+    def in_prompt(self) -> Tensor:
+        """Bool [B, T], True where a token of the forward is a survivor."""
+        # Padding writes a column of its own, which is then left out.
+        columns = (self.held.positions - self.past + 1).clamp(min=0)
+        wide = torch.nn.functional.pad(torch.zeros_like(self._token_map.valid), (1, 0))
+        return wide.scatter(1, columns, True)[:, 1:]
 
     def view(
         self,
@@ -81,11 +81,11 @@ class AliveRows:
         rollout: Rollout | None,
     ) -> LayerView:
         """What a hook sees at one place; tensors as in LayerView."""
-        tokens, device = self._tokens, hidden_states.device
+        tokens, device = self._token_map, hidden_states.device
         columns = [tokens.modality, tokens.segment, tokens.frame]
-        if self.rows is not None:
-            columns = [column.gather(1, self.rows) for column in columns]
-        columns = [column.to(device, copy=True) for column in (self.positions, *columns)]
+        if self.index is not None:
+            columns = [column.gather(1, self.index) for column in columns]
+        columns = [column.to(device, copy=True) for column in (self.held.positions, *columns)]
         positions, modality, segment, frame = columns
         return LayerView(
             layer=place,
@@ -103,39 +103,28 @@ class AliveRows:
             fingerprint=None if self._fingerprint is None else self._fingerprint.to(device),
         )
 
-    def narrow(self, alive: Tensor, kept: Tensor) -> Tensor | None:
-        """Move to the rows kept: right-aligned, padding on the left, prompt padding gone.
+    def narrow(self, real: Tensor, kept: Tensor) -> Tensor | None:
+        """Move on to the kept: right-aligned, padding on the left, prompt padding gone.
 
         Args:
-            alive: bool [B, K], the rows alive that are real.
+            real: bool [B, K], the survivors without padding.
             kept: bool [B, K], those that go on.
 
         Returns:
-            int64 [B, K'], index of the rows that go on; None if none is lost.
+            int64 [B, K'], index of those that go on; None if none is dropped.
         """
         counts = kept.sum(dim=1)
-        lost = alive.sum() - counts.sum()
+        lost = real.sum() - counts.sum()
         dropped, most, least = torch.stack([lost, counts.max(), counts.min()]).tolist()
         if dropped == 0:
             return None
         order = kept.long().argsort(dim=1, stable=True)[:, kept.shape[1] - most :]
-        order = order.to(self.positions.device)
-        self.rows = order if self.rows is None else self.rows.gather(1, order)
-        self.valid = None
+        order = order.to(self.held.positions.device)
+        self.index = order if self.index is None else self.index.gather(1, order)
+        positions, valid = self.held.positions.gather(1, order), None
         if least < most:
-            places = torch.arange(most, device=counts.device)
-            self.valid = (places >= (most - counts)[:, None]).to(order.device)
-        self.positions = self.positions.gather(1, order)
-        if self.valid is not None:
-            self.positions = self.positions.masked_fill(~self.valid, -1)
+            columns = torch.arange(most, device=counts.device)
+            valid = (columns >= (most - counts)[:, None]).to(order.device)
+            positions = positions.masked_fill(~valid, -1)
+        self.held = HeldTokens(positions, valid)
         return order
-
-
-def join(
-    held: tuple[Tensor, Tensor | None], more: tuple[Tensor, Tensor | None]
-) -> tuple[Tensor, Tensor | None]:
-    """Positions [B, n] and validity [B, n] (None: all real) of rows held and of more rows."""
-    positions = torch.cat([held[0], more[0]], dim=1)
-    if held[1] is None and more[1] is None:
-        return positions, None
-    return positions, positions >= 0

@@ -111,7 +111,7 @@ class Generation:
             output = self.head(
                 input_ids=ids,
                 attention_mask=mask,
-                position_ids=rotary_positions(cache.fastav_state, positions + self._first),
+                position_ids=rotary_positions(cache.fastav_request, positions + self._first),
                 **cache_argument(cache),
                 use_cache=True,
             )

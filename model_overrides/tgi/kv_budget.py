@@ -73,7 +73,7 @@ def token_bytes(loaded: LoadedModel) -> int:
     size = torch.empty((), dtype=loaded.dtype).element_size()
     binding = Binding.of(head)
     assert binding is not None  # a loaded model is attached
-    return 2 * layers * cost.kv_size * size // binding.ranks.size
+    return 2 * layers * cost.kv_size * size // binding.model.ranks.size
 
 
 def kept_share(loaded: LoadedModel, media: float, prompt: int = _PROMPT) -> float:

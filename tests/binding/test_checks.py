@@ -38,7 +38,7 @@ def test_a_token_map_of_another_length(witness: Witness, length: int) -> None:
 
 def test_a_token_map_of_another_batch(witness: Witness) -> None:
     past = FastAVCache(config(), TokenMap.batch([tokens(), tokens()]))
-    with pytest.raises(TokenMapError, match="2 rows.*1"):
+    with pytest.raises(TokenMapError, match="batch size is 2.*1 prompts"):
         generate(witness.model, IDS, past)
 
 

@@ -134,7 +134,7 @@ def test_an_inner_text_model_is_not_taken_for_the_head() -> None:
     found = [vars(module).get("_fastav_binding") for module in model.modules()]
     bindings = {id(binding): binding for binding in found if binding is not None}
     assert len(bindings) == 1
-    assert next(iter(bindings.values())).parts.head is model
+    assert next(iter(bindings.values())).model.head is model
 
 
 def test_a_module_of_the_users_around_the_model(expected: Any) -> None:

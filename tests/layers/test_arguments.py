@@ -1,181 +1,48 @@
+"""Arguments of a layer, cut to the survivors."""
+
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch import Tensor
 
 from fastav_plugin import UnsupportedError
-from fastav_plugin.layers.arguments import cut_mask, cut_rotary, gather, pick_columns
+from fastav_plugin.layers.arguments import cut_rotary, gather
 
-LOW = torch.finfo(torch.float32).min
-CPU = torch.device("cpu")
-
-
-def causal(length: int, batch: int = 1, pads: tuple[int, ...] = ()) -> Tensor:
-    """Bool [B, 1, T, T] as transformers builds it; row b has pads[b] hidden keys on the left."""
-    mask = torch.ones(length, length).tril().bool().expand(batch, 1, length, length).clone()
-    for row, count in enumerate(pads):
-        mask[row, :, :, :count] = False
-    return mask
-
-
-def additive(mask: Tensor) -> Tensor:
-    return torch.zeros(mask.shape).masked_fill(~mask, LOW)
-
-
-ROWS = torch.tensor([[0, 2, 3, 5], [0, 0, 4, 5]])
-VALID = torch.tensor([[True] * 4, [False, False, True, True]])
+INDEX = torch.tensor([[0, 2, 3, 5], [0, 0, 4, 5]])
 
 
 @pytest.mark.parametrize("dim", [1, 2, -2])
 @pytest.mark.parametrize("shared", [False, True])
 def test_gather(dim: int, shared: bool) -> None:
     tensor = torch.randn(1 if shared else 2, 6, 6, 3)
-    result = gather(tensor, ROWS, dim)
+    result = gather(tensor, INDEX, dim)
     for row in range(2):
         source = tensor[0 if shared else row]
-        expected = source.index_select((dim % 4) - 1, ROWS[row])
+        expected = source.index_select((dim % 4) - 1, INDEX[row])
         assert torch.equal(result[row], expected)
 
 
-def test_gather_of_one_row() -> None:
+def test_gather_of_one_batch_row() -> None:
     tensor = torch.randn(1, 6, 3)
-    assert torch.equal(gather(tensor, ROWS[:1], 1), tensor[:, [0, 2, 3, 5]])
+    assert torch.equal(gather(tensor, INDEX[:1], 1), tensor[:, [0, 2, 3, 5]])
 
 
 def test_rotary_in_any_nesting() -> None:
     cos, sin = torch.randn(2, 6, 4), torch.randn(1, 6, 4)
     local = {"full": (cos, sin), "none": None, "list": [sin]}
-    result = cut_rotary(local, ROWS)
+    result = cut_rotary(local, INDEX)
     assert isinstance(result["full"], tuple)
     assert isinstance(result["list"], list)
     assert result["none"] is None
-    assert torch.equal(result["full"][0][1], cos[1, ROWS[1]])
-    assert torch.equal(result["full"][1][1], sin[0, ROWS[1]])
+    assert torch.equal(result["full"][0][1], cos[1, INDEX[1]])
+    assert torch.equal(result["full"][1][1], sin[0, INDEX[1]])
     sections = torch.randn(3, 2, 6, 4)
-    assert cut_rotary(torch.randn(2, 1, 6, 4), ROWS).shape == (2, 1, 4, 4)
+    assert cut_rotary(torch.randn(2, 1, 6, 4), INDEX).shape == (2, 1, 4, 4)
     with pytest.raises((UnsupportedError, IndexError, RuntimeError)):
-        cut_rotary(sections, ROWS)
+        cut_rotary(sections, INDEX)
 
 
 @pytest.mark.parametrize("wrong", [torch.randn(6, 4), "rotary", 3])
 def test_rotary_of_an_unknown_kind_is_refused(wrong: Any) -> None:
     with pytest.raises(UnsupportedError, match="position embeddings"):
-        cut_rotary(wrong, ROWS)
-
-
-@pytest.mark.parametrize("floating", [False, True])
-def test_mask_of_equal_rows_is_the_mask_at_those_rows(floating: bool) -> None:
-    mask = causal(6, 2, (0, 2))
-    mask = additive(mask) if floating else mask
-    rows = torch.tensor([[0, 2, 3, 5], [2, 3, 4, 5]])
-    cut = cut_mask(mask, rows, None, flash=False, device=CPU)
-    for row in range(2):
-        index = rows[row]
-        assert torch.equal(cut[row, 0], mask[row, 0][index][:, index])
-
-
-def visible(mask: Tensor) -> Tensor:
-    return mask if mask.dtype == torch.bool else mask > LOW / 2
-
-
-@pytest.mark.parametrize("source", ["none", "bool", "additive", "padding", "shared"])
-def test_ragged_masks_hide_padding_and_padding_sees_itself(source: str) -> None:
-    masks: dict[str, Tensor | None] = {
-        "none": None,
-        "bool": causal(6, 2),
-        "additive": additive(causal(6, 2)),
-        "padding": torch.ones(2, 6),
-        "shared": causal(6),
-    }
-    cut = cut_mask(masks[source], ROWS, VALID, flash=False, device=CPU)
-    assert cut.shape == (2, 1, 4, 4)
-    seen = visible(cut)[:, 0]
-    assert torch.equal(seen[0], torch.ones(4, 4).tril().bool())
-    expected = torch.tensor([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]).bool()
-    assert torch.equal(seen[1], expected)
-    assert seen.any(dim=-1).all(), "a row that sees nothing is a softmax over nothing"
-
-
-def test_prompt_padding_stays_hidden_in_a_cut_that_keeps_it() -> None:
-    mask = causal(6, 2, (0, 2))
-    rows = torch.tensor([[0, 1, 3, 5], [1, 2, 3, 5]])
-    valid = torch.tensor([[True] * 4, [False, True, True, True]])
-    seen = cut_mask(mask, rows, valid, flash=False, device=CPU)[1, 0]
-    assert seen[1:, 0].sum() == 0
-    assert seen[0].tolist() == [True, False, False, False]
-
-
-def test_flash_gets_two_dimensional_masks() -> None:
-    assert cut_mask(None, ROWS, None, flash=True, device=CPU) is None
-    assert torch.equal(cut_mask(None, ROWS, VALID, flash=True, device=CPU), VALID)
-    padding = torch.tensor([[1] * 6, [0, 0, 0, 0, 1, 1]])
-    assert cut_mask(padding, ROWS, None, flash=True, device=CPU) is None
-    assert torch.equal(cut_mask(padding, ROWS, VALID, flash=True, device=CPU), VALID)
-
-
-def test_a_head_dimension_is_kept() -> None:
-    mask = causal(6, 2).expand(2, 3, 6, 6).clone()
-    mask[:, 1, 5, 3] = False
-    cut = cut_mask(mask, ROWS, None, flash=False, device=CPU)
-    assert cut.shape == (2, 3, 4, 4)
-    assert not cut[0, 1, 3, 2]
-    assert cut[0, 0, 3, 2]
-
-
-@pytest.mark.parametrize("wrong", ["mask", torch.ones(2, 6, 6), {"full_attention": None}])
-def test_unknown_masks_are_refused(wrong: Any) -> None:
-    with pytest.raises(UnsupportedError, match="attention mask"):
-        cut_mask(wrong, ROWS, None, flash=False, device=CPU)
-    with pytest.raises(UnsupportedError, match="attention mask"):
-        pick_columns(wrong, ROWS, None, 1, seen=5, flash=False)
-
-
-HEAD = torch.tensor([[0, 2, 5], [-1, 4, 5]])
-HEAD_VALID = HEAD >= 0
-
-
-@pytest.mark.parametrize("floating", [False, True])
-def test_columns_of_later_rows(floating: bool) -> None:
-    mask = torch.ones((2, 1, 2, 8), dtype=torch.bool)
-    mask[1, :, :, 4] = False  # hidden by the user's own mask
-    mask[:, :, 0, 7] = False  # the first of two new rows does not see the second
-    mask = additive(mask) if floating else mask
-    picked = visible(pick_columns(mask, HEAD, HEAD_VALID, 2, seen=5, flash=False))[:, 0]
-    assert picked.tolist() == [
-        [[True, True, True, True, False], [True] * 5],
-        [[False, False, True, True, False], [False, False, True, True, True]],
-    ]
-
-
-def test_columns_where_the_model_has_no_mask() -> None:
-    assert pick_columns(None, HEAD, None, 2, seen=5, flash=False) is None
-    picked = pick_columns(None, HEAD, HEAD_VALID, 1, seen=4, flash=False)
-    assert picked.tolist() == [[[[True] * 4]], [[[False, True, True, True]]]]
-    flat = pick_columns(None, HEAD, HEAD_VALID, 1, seen=3, flash=True)
-    assert flat.tolist() == [[True] * 3, [True] * 3]
-
-
-def test_columns_of_a_padding_mask() -> None:
-    mask = torch.tensor([[1] * 8, [0, 0, 0, 0, 1, 1, 1, 1]])
-    picked = pick_columns(mask, HEAD, HEAD_VALID, 2, seen=5, flash=True)
-    assert picked.bool().tolist() == [[True] * 5, [False, True, True, True, True]]
-    assert pick_columns(mask, HEAD, HEAD_VALID, 2, seen=2, flash=True).shape == (2, 2)
-
-
-@settings(max_examples=50, deadline=None)
-@given(data=st.data(), length=st.integers(2, 9), batch=st.integers(1, 3))
-def test_property_cut_mask_is_causal_among_real_rows(
-    data: st.DataObject, length: int, batch: int
-) -> None:
-    kept = [
-        sorted(data.draw(st.sets(st.integers(0, length - 1), min_size=1))) for _ in range(batch)
-    ]
-    most = max(map(len, kept))
-    rows = torch.tensor([[0] * (most - len(row)) + row for row in kept])
-    valid = torch.tensor([[False] * (most - len(row)) + [True] * len(row) for row in kept])
-    with_mask = cut_mask(causal(length, batch), rows, valid, flash=False, device=CPU)
-    without = cut_mask(None, rows, valid, flash=False, device=CPU)
-    assert torch.equal(with_mask, without.expand_as(with_mask))
+        cut_rotary(wrong, INDEX)

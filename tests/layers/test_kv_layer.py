@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import StateError, UnsupportedError
-from fastav_plugin.layers.kv_layer import FastAVLayer, Ticket
+from fastav_plugin.layers.kv_layer import FastAVLayer, HeldTokens, Ticket
 
 
 def rows(count: int, batch: int = 2, fill: float | None = None) -> Tensor:
@@ -14,15 +14,15 @@ def rows(count: int, batch: int = 2, fill: float | None = None) -> Tensor:
     return numbers[:, None, :, None].expand(batch, 1, count, 2).clone()
 
 
-def prompt(kept: list[list[int]], logical: int, window: int | None = None) -> FastAVLayer:
+def prompt(kept: list[list[int]], seen: int, window: int | None = None) -> FastAVLayer:
     """A layer that holds these positions of a prompt; -1 is padding."""
     positions = torch.tensor(kept)
     valid = positions >= 0
     layer = FastAVLayer(window)
     keys = rows(positions.shape[1], len(kept))
     real = None if bool(valid.all()) else valid
-    cut = positions.shape[1] != logical
-    layer.expect(Ticket(positions.shape[1], logical, positions, real, cut=cut))
+    cut = positions.shape[1] != seen
+    layer.expect(Ticket(positions.shape[1], seen, HeldTokens(positions, real), cut=cut))
     layer.update(keys, -keys)
     return layer
 
@@ -35,7 +35,7 @@ def decode(layer: FastAVLayer, count: int = 1, fill: float = 7) -> tuple[Tensor,
 
 def test_before_the_first_update() -> None:
     layer = FastAVLayer()
-    assert (layer.rows, layer.tail, layer.batch_size, layer.nbytes) == (0, 0, -1, 0)
+    assert (layer.num_tokens, layer.appended, layer.batch_size, layer.nbytes) == (0, 0, -1, 0)
     assert layer.positions.shape == (0, 0)
     assert layer.valid is None
     assert not layer.is_initialized
@@ -51,14 +51,14 @@ def test_before_the_first_update() -> None:
 
 
 def test_positions_and_validity_grow_with_the_rows() -> None:
-    layer = prompt([[0, 2, 5], [-1, 4, 5]], logical=6)
+    layer = prompt([[0, 2, 5], [-1, 4, 5]], seen=6)
     keys, values = decode(layer, 2)
     assert torch.equal(keys, -values)
     assert keys.shape == (2, 1, 5, 2)
     assert layer.positions.tolist() == [[0, 2, 5, 6, 7], [-1, 4, 5, 6, 7]]
     assert layer.valid is not None
     assert layer.valid.tolist() == [[True] * 5, [False, True, True, True, True]]
-    assert (layer.rows, layer.tail, layer.get_seq_length()) == (5, 2, 8)
+    assert (layer.num_tokens, layer.appended, layer.get_seq_length()) == (5, 2, 8)
     assert layer.get_mask_sizes(1) == (9, 0)
     assert layer.compacted
     assert layer.nbytes == 2 * keys.untyped_storage().nbytes()
@@ -66,7 +66,7 @@ def test_positions_and_validity_grow_with_the_rows() -> None:
 
 
 def test_all_rows_real_needs_no_validity() -> None:
-    layer = prompt([[0, 1, 2], [0, 1, 2]], logical=3)
+    layer = prompt([[0, 1, 2], [0, 1, 2]], seen=3)
     assert layer.valid is None
     assert not layer.compacted
     decode(layer)
@@ -78,15 +78,15 @@ def test_no_row_without_a_ticket() -> None:
     layer = FastAVLayer()
     with pytest.raises(StateError, match="attach"):
         layer.update(rows(2), rows(2))
-    assert layer.rows == 0
-    layer = prompt([[0, 1]], logical=2)
+    assert layer.num_tokens == 0
+    layer = prompt([[0, 1]], seen=2)
     with pytest.raises(StateError, match="announced"):
         layer.update(rows(1, 1), rows(1, 1))
-    assert (layer.rows, layer.get_seq_length()) == (2, 2)
+    assert (layer.num_tokens, layer.get_seq_length()) == (2, 2)
 
 
 def test_a_ticket_is_for_its_rows_and_once() -> None:
-    layer = prompt([[0, 1]], logical=2)
+    layer = prompt([[0, 1]], seen=2)
     layer.expect(Ticket(1, 1))
     with pytest.raises(StateError, match=r"\(2, not 1\)"):
         layer.update(rows(2, 1), rows(2, 1))
@@ -95,24 +95,24 @@ def test_a_ticket_is_for_its_rows_and_once() -> None:
     decode(layer)
     with pytest.raises(StateError, match="announced"):
         layer.update(rows(1, 1), rows(1, 1))
-    assert layer.rows == 3
+    assert layer.num_tokens == 3
 
 
 def test_crop_takes_back_what_was_appended() -> None:
-    layer = prompt([[0, 2, 5], [-1, 4, 5]], logical=6)
+    layer = prompt([[0, 2, 5], [-1, 4, 5]], seen=6)
     decode(layer, 3)
     layer.crop(-2)
     assert layer.positions.tolist() == [[0, 2, 5, 6], [-1, 4, 5, 6]]
     layer.crop(0)
     layer.crop(-1)
     assert layer.positions.tolist() == [[0, 2, 5], [-1, 4, 5]]
-    assert (layer.rows, layer.get_seq_length()) == (3, 6)
+    assert (layer.num_tokens, layer.get_seq_length()) == (3, 6)
     decode(layer)
     assert layer.positions[0].tolist() == [0, 2, 5, 6]
 
 
 def test_crop_reaches_into_drafted_rows_of_the_prompt_only() -> None:
-    layer = prompt([[0, 2, 4, 5, 6], [-1, 3, 4, 5, 6]], logical=7)
+    layer = prompt([[0, 2, 4, 5, 6], [-1, 3, 4, 5, 6]], seen=7)
     layer.crop(-3)
     assert layer.positions.tolist() == [[0, 2], [-1, 3]]
     assert layer.get_seq_length() == 4
@@ -124,10 +124,10 @@ def test_crop_reaches_into_drafted_rows_of_the_prompt_only() -> None:
 
 @pytest.mark.parametrize(
     ("count", "why"),
-    [(4, "pruned.*new FastAVCache"), (5, "pruned.*new FastAVCache"), (9, "has brought 8")],
+    [(4, "pruned.*new FastAVCache"), (5, "pruned.*new FastAVCache"), (9, "has seen 8")],
 )
 def test_crop_refuses_to_reach_a_pruned_row(count: int, why: str) -> None:
-    layer = prompt([[0, 2, 4, 5, 6]], logical=7)
+    layer = prompt([[0, 2, 4, 5, 6]], seen=7)
     decode(layer)
     before = layer.keys
     with pytest.raises(StateError, match=why):
@@ -137,17 +137,17 @@ def test_crop_refuses_to_reach_a_pruned_row(count: int, why: str) -> None:
 
 
 def test_crop_takes_negative_numbers() -> None:
-    layer = prompt([[0, 1]], logical=2)
+    layer = prompt([[0, 1]], seen=2)
     with pytest.raises((StateError, ValueError), match="negative.*3"):
         layer.crop(3)
 
 
 def test_rows_of_the_batch_move_together() -> None:
-    layer = prompt([[0, 2, 5], [-1, 4, 5]], logical=6)
+    layer = prompt([[0, 2, 5], [-1, 4, 5]], seen=6)
     decode(layer)
     layer.reorder_cache(torch.tensor([1, 1]))
     assert layer.positions.tolist() == [[-1, 4, 5, 6]] * 2
-    layer = prompt([[0, 2, 5], [-1, 4, 5]], logical=6)
+    layer = prompt([[0, 2, 5], [-1, 4, 5]], seen=6)
     layer.batch_repeat_interleave(2)
     assert layer.positions[:, 0].tolist() == [0, 0, -1, -1]
     assert layer.keys is not None
@@ -164,22 +164,22 @@ def test_rows_of_the_batch_move_together() -> None:
 
 
 def test_a_window_hides_old_rows_in_decode_only() -> None:
-    layer = prompt([[0, 1, 2, 3, 4, 5]], logical=6, window=4)
-    assert layer.rows == 6
+    layer = prompt([[0, 1, 2, 3, 4, 5]], seen=6, window=4)
+    assert layer.num_tokens == 6
     keys, _ = decode(layer)
     assert keys[0, 0, :, 0].tolist() == [3, 4, 5, 7]
-    assert layer.rows == 7
+    assert layer.num_tokens == 7
     keys, _ = decode(layer, 2)
     assert keys[0, 0, :, 0].tolist() == [4, 5, 7, 7, 7]  # the first of two sees three back
     assert layer.positions[0].tolist() == list(range(9))
 
 
 def test_reset_forgets_everything() -> None:
-    layer = prompt([[0, 2, 5], [-1, 4, 5]], logical=6)
+    layer = prompt([[0, 2, 5], [-1, 4, 5]], seen=6)
     decode(layer)
     layer.expect(Ticket(1, 1))
     layer.reset()
-    assert (layer.rows, layer.get_seq_length(), layer.batch_size) == (0, 0, -1)
+    assert (layer.num_tokens, layer.get_seq_length(), layer.batch_size) == (0, 0, -1)
     assert layer.valid is None
     assert layer.ticket is None
     assert not layer.is_initialized

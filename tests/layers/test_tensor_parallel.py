@@ -43,7 +43,7 @@ def spread(folder: Path, sizes: dict[str, Any], **changes: Any) -> Any:
 
 def test_ranks_are_found_by_the_weights_or_by_the_mesh(two_ranks: None, tmp_path: Path) -> None:
     model = spread(tmp_path, {"tp_size": 2})
-    assert Binding.make(model).ranks.size == 2
+    assert Binding.make(model).model.ranks.size == 2
     detach(model)
     # A layer that is no part of the plan, as one with quantized weights, tells nothing.
     whole = [layer.self_attn for layer in qwen2().model.layers]
@@ -73,7 +73,7 @@ def test_data_parallel_weights_share_no_heads(two_ranks: None, tmp_path: Path) -
     model = spread(tmp_path, {"fsdp_size": 2})
     attach(model, config())
     binding = Binding.of(model)
-    assert binding is not None and binding.ranks.size == 1
+    assert binding is not None and binding.model.ranks.size == 1
     detach(model)
 
 
@@ -81,7 +81,7 @@ def test_a_process_group_without_tensor_parallelism(one_rank: None) -> None:
     """As under accelerate launch or a trainer's evaluation: nothing changes."""
     past = cache()
     out = generate(qwen2(), prompt(), past)
-    assert past.fastav_state.binding.ranks is ALONE
+    assert past.fastav_request.model.ranks is ALONE
     assert torch.equal(out.sequences, generate(qwen2(), prompt(), cache()).sequences)
 
 
@@ -104,7 +104,9 @@ def test_a_cache_of_a_spread_model_can_be_copied(two_ranks: None, tmp_path: Path
     with torch.inference_mode():
         model(input_ids=prompt(), **passing(past))
     twin = copy.deepcopy(past)
-    assert torch.equal(twin.fastav_state.layers[0].positions, past.fastav_state.layers[0].positions)
+    assert torch.equal(
+        twin.fastav_request.layers[0].positions, past.fastav_request.layers[0].positions
+    )
     detach(model)
 
 

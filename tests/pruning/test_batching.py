@@ -50,7 +50,7 @@ def step(model: Any, cache: Any, tokens: list[int], lengths: list[int], mask: bo
     width = cache.get_seq_length() + 1
     real = torch.arange(width) >= width - torch.tensor(lengths)[:, None]
     positions = torch.tensor(lengths)[:, None] - 1
-    deltas = cache.fastav_state.rope_deltas
+    deltas = cache.fastav_request.facts.rope_deltas
     if deltas is not None:
         positions = (positions + deltas).expand(3, -1, -1)
     output = model(

@@ -145,7 +145,7 @@ def test_when_nothing_is_cut_the_report_says_why(
     assert why in report.reason
     assert report.flops_ratio == 1
     assert report.tokens_per_layer == [30] * LAYERS
-    rows: list[Any] = [layer.keys for layer in past.fastav_state.layers]
+    rows: list[Any] = [layer.keys for layer in past.fastav_request.layers]
     assert report.dense_kv_bytes == 2 * sum(keys.nbytes for keys in rows)
     assert report.kv_bytes == 2 * sum(keys.untyped_storage().nbytes() for keys in rows)
     detach(model())

@@ -305,13 +305,13 @@ def test_masks_that_look_both_ways_are_refused() -> None:
     config.text_config.layer_types = ["full_attention"] * LAYERS
     model = hub.Gemma3ForConditionalGeneration._from_config(config, attn_implementation="eager")
     model.generation_config = hub.GenerationConfig(pad_token_id=PAD)
-    _refused(model.eval(), "gemma3", "both directions")
+    _refused(model.eval(), "gemma3", "bidirectional")
 
 
 def test_modules_that_look_both_ways_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = FAMILIES["llama_text"].model("sdpa")
     monkeypatch.setattr(decoder_layers(model)[1].self_attn, "is_causal", False)
-    _refused(model, "llama_text", "LlamaAttention looks both ways")
+    _refused(model, "llama_text", "LlamaAttention's is bidirectional")
 
 
 def test_capped_logits_are_refused() -> None:

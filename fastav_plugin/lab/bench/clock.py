@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,51 +17,41 @@ import transformers
 
 from fastav_plugin import __version__
 from fastav_plugin.analysis.measured_run import now
-from fastav_plugin.pruning.prefill import Prefill
 
-#: Parts of the pruner, and the methods of `Prefill` in which each of them happens.
-PARTS = {
-    "selection": ("_select",),
-    "scoring": ("observe",),
-    "gathering": ("enter", "pick_entrance"),
-}
+#: Parts of the pruner, as a `PruningListener` is told of them.
+PARTS = ("selection", "scoring", "gathering")
 
 
-@contextmanager
-def clock_on_pruner(device: torch.device | str = "cpu") -> Iterator[dict[str, float]]:
-    """Add up the seconds that each of `PARTS` takes during the block, each without the others."""
-    spent = dict.fromkeys(PARTS, 0.0)
-    running: list[list[Any]] = []  # part and when it last went on, innermost last
-    originals = {name: getattr(Prefill, name) for names in PARTS.values() for name in names}
+class PrunerClock:
+    """A PruningListener that adds up the seconds of each part, each without the others inside it.
 
-    def pause() -> None:
-        if running:
-            part, since = running[-1]
-            spent[part] += now(device) - since
+    Attributes:
+        spent: seconds by part.
+    """
 
-    def clocked(part: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            pause()
-            running.append([part, now(device)])
-            try:
-                return method(*args, **kwargs)
-            finally:
-                pause()
-                running.pop()
-                if running:
-                    running[-1][1] = now(device)
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.spent = dict.fromkeys(PARTS, 0.0)
+        self._device = device
+        self._running: list[str] = []  # innermost last
+        self._since = 0.0
 
-        return call
+    @contextmanager
+    def during(self, part: str) -> Iterator[None]:
+        """Count the block for one part, and not for the part around it."""
+        self._count()
+        self._running.append(part)
+        try:
+            yield
+        finally:
+            self._count()
+            self._running.pop()
 
-    for part, names in PARTS.items():
-        for name in names:
-            setattr(Prefill, name, clocked(part, originals[name]))
-    try:
-        yield spent
-    finally:
-        for name, method in originals.items():
-            setattr(Prefill, name, method)
+    def _count(self) -> None:
+        """Count the time since the last call for the innermost part."""
+        at = now(self._device)
+        if self._running:
+            self.spent[self._running[-1]] += at - self._since
+        self._since = at
 
 
 def peak_memory(device: torch.device | str = "cpu") -> int | None:

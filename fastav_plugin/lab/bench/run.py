@@ -6,7 +6,6 @@ import functools
 import random
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -21,7 +20,7 @@ from fastav_plugin.attach import attach, detach
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.lab.bench.clock import (
-    clock_on_pruner,
+    PrunerClock,
     forget_peak_memory,
     machine,
     peak_memory,
@@ -216,10 +215,12 @@ def _run(plan: BenchPlan, model: nn.Module, ids: Tensor, case: Case, clocked: bo
     cache = case.cache()
     forget_peak_memory(plan.device)
     held_before = peak_memory(plan.device)
-    with clock_on_pruner(plan.device) if clocked else nullcontext() as spent:
-        run = run_once(model, _inputs(ids), cache=cache, max_new_tokens=plan.new_tokens)
-    if spent is not None:
-        case.pruner.append(spent)
+    clock = PrunerClock(plan.device)
+    if clocked and isinstance(cache, FastAVCache):
+        cache.fastav_request.listener = clock
+    run = run_once(model, _inputs(ids), cache=cache, max_new_tokens=plan.new_tokens)
+    if clocked:
+        case.pruner.append(clock.spent)
     case.seconds.append(run.seconds)
     case.steps += run.step_seconds
     peak = peak_memory(plan.device)

@@ -182,10 +182,10 @@ def test_a_question_about_earlier_media(name: str, method: str) -> None:
     cache = FastAVCache(config_of(name, method))
     model = FAMILIES[name].model()
     talk(name, model, cache, [[long]])
-    before = [layer.positions for layer in cache.fastav_state.layers]
+    before = [layer.positions for layer in cache.fastav_request.layers]
     detach(model)
     cache = FastAVCache(config_of(name, method))
     assert_masked_dense(name, model, cache, [[long], [row(words(31, 9))]])
-    for layer, held in zip(cache.fastav_state.layers, before, strict=True):
+    for layer, held in zip(cache.fastav_request.layers, before, strict=True):
         assert torch.equal(layer.positions[:, : held.shape[1]], held)
         assert layer.rows == held.shape[1] + 1 + 9 + STEPS - 1

@@ -29,7 +29,7 @@ def test_a_copied_prefix_goes_two_ways(name: str, method: str) -> None:
     prefix = FastAVCache(config_of(name, method))
     try:
         opening = talk(name, model, prefix, [[long]])
-        layers = prefix.fastav_state.layers
+        layers = prefix.fastav_request.layers
         before = [layer.keys.clone() for layer in layers if layer.keys is not None]
         for later in ([row(words(31, 9))], [short]):
             inputs = later_inputs(name, FAMILIES[name].batch([long]), opening[0].tokens, later)
@@ -67,7 +67,7 @@ def test_a_later_turn_with_little_media_is_not_cut() -> None:
         talk("llava", model, cache, [[long], [short]])
     finally:
         detach(model)
-    last = cache.fastav_state.layers[-1].positions[0]
+    last = cache.fastav_request.layers[-1].positions[0]
     assert int((last >= len(long)).sum()) == STEPS + len(short) + STEPS - 1
     assert int((last < len(long)).sum()) < len(long)
 
@@ -113,10 +113,10 @@ def test_taking_a_turn_back() -> None:
         detach(model)
     cache.crop(-(STEPS - 1))
     assert cache.get_seq_length() == conversation(turns)
-    before = [layer.positions for layer in cache.fastav_state.layers]
+    before = [layer.positions for layer in cache.fastav_request.layers]
     with pytest.raises(FastAVError, match="pruned"):
         cache.crop(-len(turns[1][0]))
-    for layer, positions in zip(cache.fastav_state.layers, before, strict=True):
+    for layer, positions in zip(cache.fastav_request.layers, before, strict=True):
         assert torch.equal(layer.positions, positions)
 
 
@@ -168,7 +168,7 @@ def test_another_batch_is_refused_before_any_layer_changes() -> None:
     try:
         talk("llava", model, cache, [[long]])
         before = kv_lengths(cache)
-        with pytest.raises(FastAVError, match="holds 1 batch rows and the model brings 2"):
+        with pytest.raises(FastAVError, match="batch size is 1, the input's batch size is 2"):
             model(input_ids=ids, **passing(cache))
         assert kv_lengths(cache) == before
     finally:
@@ -182,7 +182,7 @@ def test_taking_all_back_where_nothing_was_cut() -> None:
     cache = FastAVCache(config_of("llava", "fastav"))
     try:
         model(input_ids=torch.ones((1, 5), dtype=torch.int64), **passing(cache))
-        with pytest.raises(FastAVError, match="has brought 5"):
+        with pytest.raises(FastAVError, match="has seen 5"):
             cache.crop(-6)
         cache.crop(-5)
         assert cache.get_seq_length() == 0

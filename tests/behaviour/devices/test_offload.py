@@ -9,7 +9,10 @@ import pytest
 import torch
 
 from fastav_plugin import FastAVCache, attach, detach
-from fastav_plugin.pruning.prefill import Prefill, Setting
+from fastav_plugin.layers.attention import OBSERVER
+from fastav_plugin.pruning.bound_model import Decoder
+from fastav_plugin.pruning.prefill import Prefill
+from fastav_plugin.pruning.prompt import Prompt
 from fastav_plugin.upstream.arguments import cache_in
 from tests.support.cache_names import CACHE
 from tests.support.cases import config_of, prune, rows_of
@@ -82,7 +85,7 @@ def check(name: str, method: str, way: Callable[[Any, Path], Any], how: str, fol
     held: Any = cache_in(result.output)
     assert isinstance(held, FastAVCache)
     assert torch.equal(result.logits, expected.run.logits)
-    layers = zip(held.fastav_state.layers, expected.cache.fastav_state.layers, strict=True)
+    layers = zip(held.fastav_request.layers, expected.cache.fastav_request.layers, strict=True)
     assert all(torch.equal(mine.positions, yours.positions) for mine, yours in layers)
 
 
@@ -137,9 +140,10 @@ def test_models_that_take_turns_on_the_device() -> None:
 def test_what_accelerate_walks_through_stays_the_same_object() -> None:
     """It moves whatever has `to`, and rebuilds lists and mappings."""
     rows = rows_of("llava", "single")
-    setting = Setting(num_layers=4, flash=False, min_media_tokens=1, renumbered=False, drafted=0)
     cache = FastAVCache(config_of("llava", "fastav"))
-    request = Prefill(cache.fastav_state.hooks, map_of(rows), setting)
-    sent = send_to_device({"fastav_request": request, CACHE: cache}, CPU)
-    assert sent["fastav_request"] is request
+    request: Any = cache.fastav_request
+    prompt = Prompt.of(map_of(rows), request.config, request.hooks, 4)
+    observer = Prefill(prompt, Decoder(4)).observer
+    sent = send_to_device({OBSERVER: observer, CACHE: cache}, CPU)
+    assert sent[OBSERVER] is observer
     assert sent[CACHE] is cache

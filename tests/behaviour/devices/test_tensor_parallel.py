@@ -42,7 +42,7 @@ def check(case: Case, ranks: tuple[Any, ...]) -> None:
     alone = prune(case.family, case.attention, rows, config, **case.options)
     assert torch.equal(first.tokens, alone.run.tokens)
     assert_close(first.logits, alone.run.logits)
-    for mine, layer in zip(first.positions, alone.cache.fastav_state.layers, strict=True):
+    for mine, layer in zip(first.positions, alone.cache.fastav_request.layers, strict=True):
         assert torch.equal(mine, layer.positions)
     assert first.ratio == alone.report.flops_ratio
     # Half of the 2 heads.

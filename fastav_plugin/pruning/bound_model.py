@@ -1,0 +1,87 @@
+"""The model that a request runs on: its modules, and what must be known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from fastav_plugin.layers.attention import takes_2d_masks
+from fastav_plugin.layers.tensor_parallel import ALONE, Ranks, find_ranks, refuse_stages
+from fastav_plugin.model_overrides.base import ModelOverride, Parts
+from fastav_plugin.upstream.arguments import (
+    check_deepstack,
+    check_head,
+    check_layer,
+    check_text_model,
+)
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What a prefill must know about the decoder layers.
+
+    Attributes:
+        num_layers: L.
+        flash: whether the attention implementation takes 2-D masks.
+        row_arguments: further keywords of the layers with one entry per token, [B, T].
+        ranks: the processes that share the attention heads.
+    """
+
+    num_layers: int
+    flash: bool = False
+    row_arguments: tuple[str, ...] = ()
+    ranks: Ranks = ALONE
+
+
+@dataclass(frozen=True, eq=False)
+class BoundModel(Parts):
+    """The modules of a model that hooks were put on, and what is known about it.
+
+    Attributes:
+        override: knowledge about its family.
+        ranks: the processes that share the attention heads.
+    """
+
+    override: ModelOverride
+    ranks: Ranks
+
+    @classmethod
+    def of(cls, head: nn.Module, override: ModelOverride) -> BoundModel:
+        """Find the modules of a model.
+
+        Raises:
+            UnsupportedError: they are not what the engine knows how to prune.
+        """
+        refuse_stages(head)
+        parts = override.parts(head)
+        check_head(head)
+        check_text_model(parts.text_model)
+        for layer in {type(layer): layer for layer in parts.layers}.values():
+            check_layer(layer)
+        if override.deepstack_layers(head.config):
+            check_deepstack(parts.text_model)
+        override.check_text_model(parts.text_model)
+        ranks = find_ranks(head, parts.attentions, override.text_config(head.config))
+        return cls(**vars(parts), override=override, ranks=ranks)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BoundModel:
+        """Itself: copies of a request run on the same model."""
+        return self
+
+    @property
+    def config(self) -> Any:
+        """Configuration of the head."""
+        return self.head.config
+
+    @property
+    def decoder(self) -> Decoder:
+        """What a prefill must know, with the attention implementation of this moment."""
+        flash = takes_2d_masks(self.attention_implementation)
+        names = self.override.row_arguments
+        return Decoder(len(self.layers), flash, names, self.ranks)
+
+    def windows(self) -> list[int | None]:
+        """Sliding window of each layer, in tokens, or None."""
+        return [self.override.window(self.config, layer) for layer in range(len(self.layers))]
