@@ -6,9 +6,9 @@ from pathlib import Path
 
 PACKAGE = "fastav_plugin"
 
-#: Rooms from the top floor down: folders, and modules that stand beside them. A module imports its
-#: own room and lower floors. "" is the package's face, which users import.
-FLOORS = (
+#: Rooms from the top down: folders, and modules beside them. A module imports its own room, and
+#: those of lower levels. "" is the package itself, which users import.
+LEVELS = (
     "cli",
     "lab",
     "calibration model_overrides.tgi",
@@ -24,9 +24,9 @@ FLOORS = (
     "calibration_file functional global_rule tokens upstream",
     "errors installation",
 )
-_FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split(" ")}
+_LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split(" ")}
 
-#: A room that nothing but one other imports, whatever the floors say.
+#: A room that nothing but one other imports, whatever its level.
 CLOSED = {"lab": "cli"}
 
 #: Rooms that are symlinks in a checkout and mapped in setup.cfg.
@@ -54,15 +54,15 @@ def _name(parts: tuple[str, ...]) -> str:
 
 
 def rooms() -> list[str]:
-    """All rooms, from the top floor down."""
-    return list(_FLOOR_OF)
+    """All rooms, from the top level down."""
+    return list(_LEVEL_OF)
 
 
 def room(name: str) -> str | None:
-    """The room of a module: the longest prefix of its name on a floor; None if there is none."""
+    """The room of a module: the longest prefix of its name in LEVELS; None if there is none."""
     parts = name.split(".")
     prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
-    return next((prefix for prefix in prefixes if prefix in _FLOOR_OF), None)
+    return next((prefix for prefix in prefixes if prefix in _LEVEL_OF), None)
 
 
 def full_names(name: str, path: Path, *, types: bool = False) -> Iterator[tuple[list[str], int]]:
@@ -175,7 +175,7 @@ def violations(root: Path) -> list[str]:
             here, there = room(name), room(target)
             if here is None or there is None or here == there:
                 continue
-            if _FLOOR_OF[there] <= _FLOOR_OF[here] or CLOSED.get(there, here) != here:
+            if _LEVEL_OF[there] <= _LEVEL_OF[here] or CLOSED.get(there, here) != here:
                 wrong.append(f"{name}:{line} imports {target or PACKAGE}, which is not below it")
     return wrong + [f"circle: {' -> '.join(circle)}" for circle in circles(edges)]
 

@@ -138,7 +138,9 @@ def pinned() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("extra", ["", "media", "serve", "viz", "flash"])
-def test_every_dependency_states_a_floor(setup: configparser.ConfigParser, extra: str) -> None:
+def test_dependencies_state_their_oldest_version(
+    setup: configparser.ConfigParser, extra: str
+) -> None:
     option = ("options.extras_require", extra) if extra else ("options", "install_requires")
     stated_here = lines(setup, *option)
     assert stated_here
@@ -150,19 +152,19 @@ def test_every_dependency_states_a_floor(setup: configparser.ConfigParser, extra
             assert pinned()[stated.name] in stated.specifier, line
 
 
-def test_one_package_has_one_floor(setup: configparser.ConfigParser) -> None:
+def test_a_package_has_one_oldest_version(setup: configparser.ConfigParser) -> None:
     stated = lines(setup, "options", "install_requires")
     for extra in ("media", "serve", "viz", "flash"):
         stated += lines(setup, "options.extras_require", extra)
     found: dict[str, set[str]] = {}
     for line in stated:
-        name, floor = line.replace("[serving]", "").split(">=")
-        found.setdefault(name, set()).add(floor)
-    assert {name: floors for name, floors in found.items() if len(floors) > 1} == {}
+        name, oldest = line.replace("[serving]", "").split(">=")
+        found.setdefault(name, set()).add(oldest)
+    assert {name: several for name, several in found.items() if len(several) > 1} == {}
 
 
 def test_tools_of_development_are_pinned(setup: configparser.ConfigParser) -> None:
-    """They state no floor: `make` installs the very versions of constraints.txt."""
+    """They state no oldest version: `make` installs the very versions of constraints.txt."""
     dev = lines(setup, "options.extras_require", "dev")
     assert {"mypy", "pytest", "ruff"} <= {name for name in dev if "[" not in name} <= set(pinned())
 

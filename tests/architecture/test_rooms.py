@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tests.architecture.imports import FLOORS, LINKED, PACKAGE, modules, room, rooms
+from tests.architecture.imports import LEVELS, LINKED, PACKAGE, modules, room, rooms
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,8 +33,8 @@ def test_every_room_has_its_modules() -> None:
     assert [name for name in folders - {""} if count[name] < 3] == []
 
 
-def test_the_table_of_floors_is_short() -> None:
-    assert len(FLOORS) < 16
+def test_the_table_of_levels_is_short() -> None:
+    assert len(LEVELS) < 16
     assert len(rooms()) == len(set(rooms())) < 32
 
 

@@ -11,7 +11,7 @@ import typer
 from fastav_plugin.cli import app
 from fastav_plugin.evaluation.formats.registry import FORMATS
 from fastav_plugin.hooks import METHODS
-from tests.architecture.imports import FLOORS
+from tests.architecture.imports import LEVELS
 from tests.pages.markdown import PAGES, README, ROOT
 
 LONGEST = 180
@@ -51,12 +51,12 @@ def test_the_command_line_page_names_every_command() -> None:
     assert first_column("fastav_plugin/cli/README.md") == set(group.commands)
 
 
-def test_the_rooms_are_listed_from_the_top_floor_down() -> None:
-    floors = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms.split(" ")}
+def test_the_rooms_are_listed_from_the_top_down() -> None:
+    levels = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split(" ")}
     rows = re.findall(r"^\| `(\w+/[\w/]*)`", PAGES["CONTRIBUTING.md"].prose, re.MULTILINE)
     rooms = [row.rstrip("/").removeprefix("fastav_plugin/").replace("/", ".") for row in rows]
     on_disk = {path.parent.name for path in (ROOT / "fastav_plugin").glob("*/__init__.py")}
     assert on_disk | {"hooks", "model_overrides", "model_overrides.tgi"} <= set(rooms)
-    listed = [floors[room] for room in rooms if room in floors]
+    listed = [levels[room] for room in rooms if room in levels]
     assert len(listed) >= 15
     assert listed == sorted(listed)
