@@ -133,7 +133,7 @@ def layers(
 
     Example: fastav visualize layers --method fastav --method fastav+divprune -o layers.svg
     """
-    from fastav_plugin.analysis.drawing.layers import LayerCounts, draw_layers
+    from fastav_plugin.analysis.drawing.layers import draw_layers
 
     check_drawing(output)
     configs = ratios.configs_of_folder(find_model(asked.model), method, DEFAULT_METHODS)
@@ -141,11 +141,7 @@ def layers(
         scene = asked.load()
         tick("model loaded")
         outcomes = scene.compare(configs, tick)
-    counts = [
-        LayerCounts(one.method, one.tokens_per_layer, one.modality_per_layer, one.flops_ratio)
-        for one in outcomes
-    ]
-    draw_layers(output, counts, title=title or asked.question)
+    draw_layers(output, outcomes, title=title or asked.question)
     note(f"Written: {output}")
 
 

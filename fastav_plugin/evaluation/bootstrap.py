@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,7 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A mean and the interval that `LEVEL` of the resampled means fall into.
 
     Attributes:
@@ -28,10 +27,6 @@ class Interval:
     mean: float
     low: float
     high: float
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain JSON data."""
-        return asdict(self)
 
 
 def bootstrap_mean(

@@ -152,7 +152,7 @@ def _scores(records: Sequence[Record], name: str, metric: str) -> dict[int, floa
 def _mean(records: Sequence[Record], values: dict[int, float], seed: int) -> dict[str, Any]:
     clips = [records[i].question.clip for i in values]
     found = bootstrap_mean(list(values.values()), clips, seed=seed)
-    return {"questions": len(values), **found.to_dict()}
+    return {"questions": len(values), **found._asdict()}
 
 
 def _same(answer: Answer, dense: Answer) -> bool:

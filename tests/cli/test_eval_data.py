@@ -150,7 +150,7 @@ def test_the_figures_follow_from_the_answers(
         scores = [float(a["text"].lower() == r) for a, r in zip(answers, rights, strict=True)]
         assert scores == [answer["score"] for answer in answers]
         clips = [record["question"]["clip"] for record in judged]
-        expected = bootstrap_mean(scores, clips).to_dict()
+        expected = bootstrap_mean(scores, clips)._asdict()
         assert row["accuracy"] == {"questions": 6, **expected}
         said = [a["text"].lower() == "yes" for a in answers]
         true = [right == "yes" for right in rights]

@@ -45,7 +45,7 @@ def test_the_seed_decides() -> None:
 
 
 def test_equal_values_have_no_width() -> None:
-    assert bootstrap_mean([1.0] * 9, range(9)).to_dict() == {"mean": 1, "low": 1, "high": 1}
+    assert bootstrap_mean([1.0] * 9, range(9))._asdict() == {"mean": 1, "low": 1, "high": 1}
 
 
 def test_no_value_is_refused() -> None:

@@ -120,7 +120,7 @@ class _Summary:
 
     def _mean(self, values: Sequence[float]) -> dict[str, Any]:
         clips = [record.question.clip for record in self._records]
-        return bootstrap_mean(values, clips, seed=self._seed).to_dict()
+        return bootstrap_mean(values, clips, seed=self._seed)._asdict()
 
 
 #: A cell of a row.

@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from fastav_plugin import ConfigError, UnsupportedError
-from fastav_plugin.analysis.drawing.layers import LayerCounts, draw_layers
+from fastav_plugin.analysis.comparison import Outcome
+from fastav_plugin.analysis.drawing.layers import draw_layers
 from fastav_plugin.analysis.drawing.page import MODALITIES, check_drawing
 from fastav_plugin.analysis.drawing.tradeoff import Point, cost_range, draw_tradeoff, read_points
 from fastav_plugin.installation import install_hint
@@ -32,8 +33,8 @@ def area(picture: npt.NDArray[np.uint8], colour: str) -> int:
 
 def test_bars_are_as_high_as_the_counts(tmp_path: Path) -> None:
     path = tmp_path / "layers.png"
-    counts = {"video": [40, 20], "audio": [60, 15]}
-    draw_layers(path, [LayerCounts("cut", [110, 45], counts, 0.5)], title="a cut")
+    counts = {"text": [10, 10], "video": [40, 20], "audio": [60, 15]}
+    draw_layers(path, [Outcome("cut", "", [110, 45], counts, flops_ratio=0.5)], title="a cut")
     picture = pixels(path)[200:]
     text, video, audio = (area(picture, MODALITIES[name]) for name in ("text", "video", "audio"))
     assert video / audio == pytest.approx(60 / 75, rel=0.05)
