@@ -19,10 +19,10 @@ Install the newest of everything in a new environment, and see what breaks.
 
 Runs the README's install line without constraints, the first Python example
 of the lab's page, `fastav inspect` on the shipped model, and pruned
-generate() against masked dense in three families. Five lines on stdout say what broke; progress and the
-output of what broke go to stderr. Needs Python 3.11 and nothing installed;
-torch is several gigabytes. Exit status 0 if all is well, 1 if anything broke,
-2 if an option is wrong."""
+generate() against masked dense in three families. Five lines on stdout say
+what broke; progress and the output of what broke go to stderr. Needs Python
+3.11 and nothing installed; torch is several gigabytes. Exit status 0 if all is
+well, 1 if anything broke, 2 if an option is wrong."""
 EXAMPLE = f"{PROGRAM} --json --keep"
 
 
