@@ -101,6 +101,12 @@ class GlobalRule:
             return GlobalRule("all")
         return replace(self, counts=self.counts.replace("all", "tokens"), number=number)
 
+    def times(self, factor: float) -> GlobalRule:
+        """The rule with its number multiplied, rounded, and at least 1; "all" stays."""
+        if self.counts == "all":
+            return self
+        return replace(self, number=max(1, round(self.number * factor)))
+
 
 def rules_by_modality(rule: Any) -> dict[str, GlobalRule]:
     """The rule of each of `MEDIA`: one for all, or those of a mapping, which may leave some out.

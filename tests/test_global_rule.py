@@ -71,5 +71,7 @@ def test_more_is_kept_for_a_higher_number_and_all_for_the_highest(
     assert str(rule.scaled(highest, highest)) == "all"
     assert rule.scaled(number, number + 1) == rule
     assert GlobalRule("all").scaled(3, 5) == GlobalRule("tokens", 3)
+    assert rule.times(4) == GlobalRule(counts, max(1, 4 * number))
+    assert GlobalRule("all").times(4) == GlobalRule("all")
     none = GlobalRule(counts, 0)
     assert not kept(none).any()

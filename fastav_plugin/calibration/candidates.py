@@ -10,6 +10,7 @@ from torch import Tensor
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import FRAME, POSITION, RolloutProfile
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.global_rule import GlobalRule
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def positional_rules(
         tokens[name] = _first(profile.mean(name, read, layer), threshold, "tokens")
     below = profile.mean(POSITION, read, layer)
     end = smallest_prefix(below, threshold)
-    rule = "all" if end >= len(below) else f"below {end}"
+    rule = str(GlobalRule("below").scaled(end, len(below)))
     found = {"tokens": tokens, "below": dict.fromkeys(tokens, rule)}
     if profile.framed:
         frames = _first(profile.mean(FRAME, read, layer), threshold, "frames")
@@ -131,4 +132,4 @@ def positional_rules(
 
 def _first(shares: Tensor, threshold: float, unit: str) -> str:
     count = smallest_prefix(shares, threshold)
-    return "all" if count >= len(shares) else f"first {count} {unit}"
+    return str(GlobalRule(unit).scaled(count, len(shares)))

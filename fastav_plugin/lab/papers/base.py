@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastav_plugin.config import FastAVConfig
+from fastav_plugin.global_rule import GlobalRule
 from fastav_plugin.lab.papers.setting import Hooks
 from fastav_plugin.tokens import Modality, TokenMap
 
@@ -67,7 +68,7 @@ class Base:
     def first(self, share: float) -> dict[str, str]:
         """A positional rule that keeps the first so many tokens of each modality."""
         return {
-            name: f"first {max(1, round(share * count))} tokens"
+            name: str(GlobalRule("tokens", max(1, round(share * count))))
             for name, count in self._counts().items()
         }
 
@@ -84,10 +85,4 @@ def ratios(name: str, ratio: float, **others: Any) -> dict[str, Any]:
 
 def scale_rule(rules: Mapping[str, str], factor: float) -> dict[str, str]:
     """Rules with other numbers: "first 10 tokens" times 4 is "first 40 tokens"; "all" stays."""
-    return {
-        name: " ".join(
-            str(max(1, round(int(word) * factor))) if word.isdigit() else word
-            for word in rule.split()
-        )
-        for name, rule in rules.items()
-    }
+    return {name: str(GlobalRule.parse(rule).times(factor)) for name, rule in rules.items()}
