@@ -2,7 +2,7 @@
 
 Run it with `python -m fastav_plugin.lab.testbed.training.train --output runs/testbed`.
 
-Seeded and resumable: the same command goes on from the last checkpoint. Every clip is new, so the
+Seeded and resumable: the same command resumes from the last checkpoint. Every clip is new, so the
 shares of right answers in the log are those on unseen clips.
 """
 
