@@ -20,6 +20,9 @@ LOOK_UPS = {"attrgetter": 0, "import_module": 0, "__import__": 0} | dict.fromkey
 #: Methods that models define for transformers, which finds them by these names.
 DEFINED_FOR_TRANSFORMERS = frozenset({"_init_weights", "_prepare_position_ids_for_generation"})
 
+#: Documented methods of named tuples.
+OF_NAMED_TUPLES = frozenset({"_asdict", "_fields", "_make", "_replace"})
+
 #: Modules in which a name of these belongs to something else.
 ELSEWHERE = {
     # Of Text Generation Inference: the cache of a batch, and the ends of an answer.
@@ -48,7 +51,7 @@ def foreign_names(name: str, tree: ast.Module, own: set[str]) -> Iterator[tuple[
     for node in ast.walk(tree):
         for used in _used(node):
             private = used.startswith("_") and not used.startswith("__")
-            foreign = private and used not in own | DEFINED_FOR_TRANSFORMERS
+            foreign = private and used not in own | DEFINED_FOR_TRANSFORMERS | OF_NAMED_TUPLES
             if (used in MOVING or foreign) and name not in ELSEWHERE.get(used, ()):
                 yield used, getattr(node, "lineno", 0)
 

@@ -65,26 +65,22 @@ def room(name: str) -> str | None:
     return next((prefix for prefix in prefixes if prefix in _LEVEL_OF), None)
 
 
-def full_names(name: str, path: Path, *, types: bool = False) -> Iterator[tuple[list[str], int]]:
-    """What one module imports, anywhere in it and in any way, with the line.
+def full_names(name: str, path: Path) -> Iterator[tuple[list[str], int]]:
+    """What one module imports, anywhere in it and in any way, for type checkers too.
 
     Args:
         name: of the module, below the package.
         path: its file.
-        types: whether imports for type checkers, which do not run, count as well.
 
     Yields:
         The full names that one import may mean, the likeliest first: "from a import b" imports
-        a.b if that is a module, else a.
+        a.b if that is a module, else a. With the line.
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     parts = [PACKAGE, *(name.split(".") if name else [])]
     home = parts if path.name == "__init__.py" else parts[:-1]
-    skipped = set() if types else _for_type_checkers(tree)
     importers = {*_IMPORTERS, *_aliases(tree)}
     for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
         if isinstance(node, ast.Import):
             yield from (([alias.name], node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -97,16 +93,6 @@ def full_names(name: str, path: Path, *, types: bool = False) -> Iterator[tuple[
             # A table of names that something imports later.
             if node.value.startswith(f"{PACKAGE}.") and " " not in node.value:
                 yield [node.value], node.lineno
-
-
-def _for_type_checkers(tree: ast.Module) -> set[int]:
-    return {
-        id(node)
-        for test in ast.walk(tree)
-        if isinstance(test, ast.If) and "TYPE_CHECKING" in ast.unparse(test.test)
-        for statement in test.body
-        for node in ast.walk(statement)
-    }
 
 
 def _aliases(tree: ast.Module) -> Iterator[str]:
@@ -161,8 +147,8 @@ def graph(root: Path) -> dict[str, list[tuple[str, int]]]:
 
 
 def libraries(name: str, path: Path) -> set[str]:
-    """Packages that a module imports, for type checkers or not."""
-    found = {names[-1].split(".")[0] for names, _ in full_names(name, path, types=True)}
+    """Packages that a module imports."""
+    found = {names[-1].split(".")[0] for names, _ in full_names(name, path)}
     return found - {"", PACKAGE}
 
 

@@ -14,7 +14,6 @@ from fastav_plugin import (
     FastAVConfig,
     FastAVError,
     StateError,
-    TokenMap,
     TokenMapError,
     UnsupportedError,
     attach,
@@ -23,23 +22,10 @@ from fastav_plugin import (
 from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.upstream.arguments import cache_in
 from tests.support.cache_names import passing
-from tests.support.small_models import LENGTH, cache, config, generate, prompt, qwen2, same, tokens
+from tests.support.small_models import cache, config, generate, prompt, qwen2, same
 from tests.support.witness import Witness
 
 IDS = prompt()
-
-
-@pytest.mark.parametrize("length", [1, LENGTH - 1, LENGTH + 1, 4 * LENGTH])
-def test_a_token_map_of_another_length(witness: Witness, length: int) -> None:
-    past = FastAVCache(config(), TokenMap.from_spans(length))
-    with pytest.raises(TokenMapError, match=f"{length} positions.*{LENGTH}"):
-        generate(witness.model, IDS, past)
-
-
-def test_a_token_map_of_another_batch(witness: Witness) -> None:
-    past = FastAVCache(config(), TokenMap.batch([tokens(), tokens()]))
-    with pytest.raises(TokenMapError, match="batch size is 2.*1 prompts"):
-        generate(witness.model, IDS, past)
 
 
 def test_a_ratio_beyond_one(witness: Witness) -> None:
@@ -113,33 +99,6 @@ def test_continuous_batching_on_an_attached_model(witness: Witness) -> None:
     detach(witness.model)
 
 
-@pytest.mark.parametrize("wanted", ["output_hidden_states", "output_attentions"])
-def test_layers_outputs_of_drafted_forwards(witness: Witness, wanted: str) -> None:
-    model = witness.model
-    settings: dict[str, Any] = {"prompt_lookup_num_tokens": 3, wanted: True}
-    with pytest.raises(UnsupportedError, match=wanted):
-        generate(model, IDS, cache(), **settings)
-    if wanted == "output_hidden_states":  # where nothing is cut, the slices are right
-        out = generate(model, IDS, cache(min_media_tokens=100), **settings)
-        assert torch.equal(out.sequences, witness.stock.sequences)
-        witness.layers_run = 0
-
-
-@pytest.mark.parametrize("size", [8, 29, 30, 64])
-def test_chunked_prefill(witness: Witness, size: int) -> None:
-    """29 leaves a last chunk of one row, which looks like a decoded token."""
-    with pytest.raises(UnsupportedError, match=f"prefill_chunk_size={size}"):
-        generate(witness.model, IDS, cache(), prefill_chunk_size=size)
-
-
-@pytest.mark.parametrize("size", [8, 29])
-def test_chunked_prefill_on_an_attached_model(witness: Witness, size: int) -> None:
-    attach(witness.model, config())
-    with pytest.raises(UnsupportedError, match="prefill_chunk_size"):
-        generate(witness.model, IDS, prefill_chunk_size=size)
-    detach(witness.model)
-
-
 @pytest.mark.parametrize("bound", [False, True])
 def test_a_used_cache_given_to_another_model(witness: Witness, bound: bool) -> None:
     if bound:
@@ -178,37 +137,6 @@ def test_training(witness: Witness) -> None:
 def test_logits_to_keep_as_an_index(witness: Witness) -> None:
     with pytest.raises(UnsupportedError, match="logits_to_keep"):
         witness.model(input_ids=IDS, **passing(cache()), logits_to_keep=torch.tensor([3, 29]))
-
-
-@pytest.mark.parametrize("given", ["mask", "map"])
-def test_right_padding(witness: Witness, given: str) -> None:
-    ids = prompt(batch=2)
-    mask = torch.ones_like(ids)
-    mask[1, -5:] = 0
-    maps = TokenMap.batch([tokens(), TokenMap.from_spans(LENGTH - 5, video=[(3, 17)])], "right")
-    if given == "mask":
-        maps = TokenMap.batch([tokens(), tokens()])
-    with pytest.raises(FastAVError, match="padd"):
-        witness.model.generate(
-            ids,
-            attention_mask=mask,
-            **passing(FastAVCache(config(), maps)),
-            max_new_tokens=2,
-        )
-
-
-def test_a_token_map_whose_padding_is_not_the_masks(witness: Witness) -> None:
-    """Left padding that the map calls text (or media) would be attended to."""
-    ids = prompt(batch=2)
-    mask = torch.ones_like(ids)
-    mask[1, :5] = 0
-    with pytest.raises(TokenMapError, match="padd"):
-        witness.model.generate(
-            ids,
-            attention_mask=mask,
-            **passing(FastAVCache(config(), TokenMap.batch([tokens(), tokens()]))),
-            max_new_tokens=2,
-        )
 
 
 def test_frames_that_are_unknown(witness: Witness) -> None:
