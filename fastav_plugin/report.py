@@ -119,15 +119,8 @@ class PruningReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON data, without positions."""
-        return {
-            "method": self.method,
-            "tokens_per_layer": self.tokens_per_layer,
-            "modality_per_layer": self.modality_per_layer,
-            "flops_ratio": self.flops_ratio,
-            "kv_bytes": self.kv_bytes,
-            "dense_kv_bytes": self.dense_kv_bytes,
-            "reason": self.reason,
-        }
+        left_out = ("positions", "token_map")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
 
 def make_report(

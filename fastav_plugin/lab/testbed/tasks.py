@@ -64,8 +64,8 @@ class Item:
 def ask(task: str, clip: Clip, rng: np.random.Generator) -> Question | None:
     """Draw a question of a task about a clip; None where the task has no clear answer there.
 
-    Half of the absent shapes or sounds asked about belong to a sound or shape that is present, which
-    tempts a model to answer from the wrong modality.
+    Half of the absent shapes or sounds asked about belong to a sound or shape that is present,
+    which tempts a model to answer from the wrong modality.
     """
     if task == "visible":
         return _presence(task, SHAPES, clip.shapes, clip.sounds, rng)
