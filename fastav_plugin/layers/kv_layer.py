@@ -283,14 +283,6 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
         """Move batch rows for beam search: int64 [B]."""
         self.map_rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
 
-    def batch_repeat_interleave(self, repeats: int) -> None:
-        """Repeat each batch row `repeats` times."""
-        self.map_rows(lambda tensor: tensor.repeat_interleave(repeats, dim=0))
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only these batch rows."""
-        self.map_rows(lambda tensor: tensor[indices.to(tensor.device)])
-
     def map_rows(
         self,
         function: Callable[[Tensor], Tensor],

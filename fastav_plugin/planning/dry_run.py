@@ -18,7 +18,7 @@ from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.bound_model import Decoder
 from fastav_plugin.pruning.prefill import Prefill
-from fastav_plugin.pruning.prompt import Prompt
+from fastav_plugin.pruning.prompt import Prompt, hooks_by_place
 from fastav_plugin.pruning.reasons import Reason
 from fastav_plugin.tokens import TokenMap
 
@@ -84,7 +84,7 @@ def plan_tokens(
         The counts [B][L], lowest layer first, and why nothing is cut, or None.
     """
     hooks = LayerHookList(_DryRun(hook) for hook in method_hooks(config))
-    prompt = Prompt.of(tokens.to("cpu"), config, hooks, layers)
+    prompt = Prompt(tokens.to("cpu"), config, hooks_by_place(hooks, layers))
     prompt.check_padding()
     prefill = Prefill(prompt, Decoder(layers))
     generator = torch.Generator().manual_seed(0)

@@ -15,7 +15,7 @@ from fastav_plugin.functional.hashing import fingerprints
 from fastav_plugin.pruning.decode import Decode
 from fastav_plugin.pruning.generate_context import GenerateContext
 from fastav_plugin.pruning.prefill import Prefill
-from fastav_plugin.pruning.prompt import Prompt
+from fastav_plugin.pruning.prompt import Prompt, hooks_by_place
 from fastav_plugin.pruning.prompt_checks import (
     check_context,
     check_given_map,
@@ -64,11 +64,10 @@ def _make_prefill(
     model = request.model
     assert model is not None
     token_map = _read_token_map(request, context).to(source.device)
-    prompt = Prompt.of(
+    prompt = Prompt(
         token_map,
         request.config,
-        request.hooks,
-        len(model.layers),
+        hooks_by_place(request.hooks, len(model.layers)),
         past=context.past,
         drafted=context.drafted,
         shift=request.facts.shift if context.past else None,
@@ -145,19 +144,14 @@ def _record_turn(
         token_map = facts.extended(context.past).followed_by(token_map)
     if embedded and facts.given_map is None:
         reason = Reason.EMBEDDINGS
-    code = torch.full_like(token_map.segment[:, 0], reason or 0)
-    request.facts = replace(facts, token_map=token_map, prompt_end=None, reason=code)
+    rows = torch.zeros_like(token_map.segment[:, 0])
+    request.facts = replace(
+        facts, token_map=token_map, prompt_end=rows + token_map.length, reason=rows + (reason or 0)
+    )
 
 
 def begin_decode(request: Request, named: dict[str, Any], source: Tensor, flash: bool) -> None:
-    """Begin a forward of which no hook is asked.
-
-    Args:
-        request: of the cache.
-        named: keywords of the text model's call.
-        source: the tokens among these.
-        flash: whether the base attention takes 2-D masks.
-    """
+    """Begin a forward of which no hook is asked; arguments as of `open_prefill`."""
     request.forward = Decode(source.shape[1], flash)
     _shift_positions(request, named, source)
 
@@ -165,14 +159,7 @@ def begin_decode(request: Request, named: dict[str, Any], source: Tensor, flash:
 def begin_prefill(
     request: Request, prefill: Prefill, named: dict[str, Any], source: Tensor
 ) -> None:
-    """Begin a forward of which hooks are asked, the entrance at once if they can see it.
-
-    Args:
-        request: of the cache.
-        prefill: as made by `open_prefill`.
-        named: keywords of the text model's call.
-        source: the tokens among these.
-    """
+    """Begin what `open_prefill` made: the entrance cut is picked, if its hooks can see it yet."""
     if request.seen_tokens:
         _shift_positions(request, named, source)
     request.forward = prefill

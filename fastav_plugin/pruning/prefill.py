@@ -114,7 +114,7 @@ class Prefill:
         if self._entrance is None:
             return None
         kept = self.survivors.in_prompt()
-        if self.prompt.renumbered:
+        if self.prompt.config.positions == "renumbered":
             counted = self.survivors.start[:, None] + kept.long().cumsum(dim=1) - 1
             self._rotary = counted.clamp(min=0)
             if on_renumbered is not None:

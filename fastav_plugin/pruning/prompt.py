@@ -21,9 +21,8 @@ class Prompt:
 
     Attributes:
         token_map: map of its tokens, [B, T].
+        config: the request's settings.
         hooks: those of each place where some are asked.
-        min_media_tokens: batch rows with fewer media tokens are not cut.
-        renumbered: whether the entrance cut renumbers rotary positions.
         past: seen tokens before it; each layer holds some of them.
         drafted: trailing tokens that a draft added.
         shift: int64 [B], what renumbering took off positions so far.
@@ -31,43 +30,17 @@ class Prompt:
     """
 
     token_map: TokenMap
+    config: FastAVConfig
     hooks: Mapping[int, LayerHookList]
-    min_media_tokens: int
-    renumbered: bool = False
     past: int = 0
     drafted: int = 0
     shift: Tensor | None = None
     fingerprint: Tensor | None = None
 
-    @classmethod
-    def of(
-        cls,
-        token_map: TokenMap,
-        config: FastAVConfig,
-        hooks: LayerHookList,
-        num_layers: int,
-        *,
-        past: int = 0,
-        drafted: int = 0,
-        shift: Tensor | None = None,
-        fingerprint: Tensor | None = None,
-    ) -> Prompt:
-        """A prompt for the hooks of a request, on a model of `num_layers` layers."""
-        return cls(
-            token_map,
-            {place: hooks.at(place, num_layers) for place in hooks.places(num_layers)},
-            config.min_media_tokens,
-            config.positions == "renumbered",
-            past,
-            drafted,
-            shift,
-            fingerprint,
-        )
-
     @functools.cached_property
     def cuttable(self) -> Tensor:
         """Bool [B], batch rows with enough media tokens to be cut."""
-        return self.token_map.media.sum(dim=1) >= max(1, self.min_media_tokens)
+        return self.token_map.media.sum(dim=1) >= max(1, self.config.min_media_tokens)
 
     @functools.cached_property
     def reason(self) -> Reason | None:
@@ -79,13 +52,14 @@ class Prompt:
         return None if bool(self.cuttable.any()) else Reason.FEW_MEDIA
 
     def check_padding(self) -> None:
-        """Raise if the last token of a prompt is not its last position.
-
-        Raises:
-            StateError: it is padded on the right.
-        """
+        """Raise StateError if it is padded on the right: its last position is then no token."""
         if self.reason is None and not bool(self.token_map.valid[:, -1].all()):
             raise StateError(
                 "The prompt is padded on the right, so its last position is not its last token. "
                 "Set padding_side='left' on the tokenizer or processor."
             )
+
+
+def hooks_by_place(hooks: LayerHookList, num_layers: int) -> dict[int, LayerHookList]:
+    """The hooks that each place asks, of a model with so many layers."""
+    return {place: hooks.at(place, num_layers) for place in hooks.places(num_layers)}

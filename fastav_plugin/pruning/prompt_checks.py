@@ -24,19 +24,17 @@ def check_context(context: GenerateContext, call: dict[str, Any]) -> None:
             later turn.
     """
     generate = context.generate
-    if generate is None:
-        return
     if generate.prefill_chunk_size is not None:
         raise UnsupportedError(
             f"prefill_chunk_size={generate.prefill_chunk_size}: a prompt that comes in chunks "
             "cannot be pruned, because a cut needs all of it. Leave prefill_chunk_size unset."
         )
-    if not call.get("use_cache", True):
+    if not context.direct and not call.get("use_cache", True):
         raise UnsupportedError(
             f"use_cache={call['use_cache']} makes generate() pass the whole prompt at every step, "
             "which a FastAVCache would append. Leave it out."
         )
-    if context.past and context.assisted and not context.only_drafts:
+    if context.past and generate.assisted and not context.only_drafts:
         raise UnsupportedError(
             "Drafts in a later turn: transformers passes the conversation again, with the tokens "
             "that the cache holds. Decode later turns without drafts, or start with a new cache."
@@ -49,8 +47,9 @@ def check_given_map(given: TokenMap, context: GenerateContext) -> None:
     Raises:
         TokenMapError: with its batch size, and that of the call.
     """
-    prompts = context.batch // context.expansion
-    if context.batch not in (given.rows, given.rows * context.expansion):
+    copies = context.generate.expansion
+    if context.batch not in (given.rows, given.rows * copies):
+        prompts = context.batch // copies
         raise TokenMapError(
             f"The TokenMap's batch size is {given.rows}, and there are {prompts} prompts. Give one "
             "row per prompt, with TokenMap.batch([...])."
@@ -87,7 +86,7 @@ def check_prompt(
     if prompt.reason is not None:
         return
     prompt.check_padding()
-    if context.assisted:
+    if context.generate.assisted:
         _refuse_drafted_outputs(call)
     length = context.past + context.length
     windows = model.windows()

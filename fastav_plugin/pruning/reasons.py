@@ -14,19 +14,12 @@ class Reason(IntEnum):
     EMBEDDINGS = 4
 
     def sentence(self, min_media_tokens: int) -> str:
-        """What reports say.
-
-        Args:
-            min_media_tokens: the config's.
-        """
-        return _SENTENCES[self].format(min_media_tokens=min_media_tokens)
-
-
-_SENTENCES = {
-    Reason.NO_HOOKS: "nothing was pruned: method is 'none' or targets no layer of this model",
-    Reason.NO_MEDIA: "the prompt holds no media tokens",
-    Reason.FEW_MEDIA: (
-        "no prompt of the batch has as many media tokens as `min_media_tokens` ({min_media_tokens})"
-    ),
-    Reason.EMBEDDINGS: "the prompt came as embeddings: pass a TokenMap to FastAVCache",
-}
+        """What reports say, for a config's `min_media_tokens`."""
+        return {
+            Reason.NO_HOOKS: "nothing was pruned: method is 'none' or targets no layer of this "
+            "model",
+            Reason.NO_MEDIA: "the prompt holds no media tokens",
+            Reason.FEW_MEDIA: "no prompt of the batch has as many media tokens as "
+            f"`min_media_tokens` ({min_media_tokens})",
+            Reason.EMBEDDINGS: "the prompt came as embeddings: pass a TokenMap to FastAVCache",
+        }[self]

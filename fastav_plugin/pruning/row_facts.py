@@ -25,8 +25,8 @@ class RowFacts:
         given_map: the caller's, of the first prompt or of the conversation so far.
         shift: int64 [B], what renumbering takes off later positions.
         rope_deltas: int64 [B, 1], what multi-dimensional rotary positions are ahead of counts.
-        prompt_end: int64 [B], where the prompts of stacked requests end, padding before them
-            included; None for one request, whose prompts end with `token_map`.
+        prompt_end: int64 [B], where the prompts end, which stacked requests do apart; padding
+            before them is counted.
         reason: int64 [B], the `Reason` why nothing was pruned, or 0.
     """
 
@@ -48,36 +48,32 @@ class RowFacts:
             return tensor[rows.to(tensor.device)]
 
         kept = self._each(selected, lambda column: selected(column)[:, start:])
-        return (
-            kept if kept.prompt_end is None else replace(kept, prompt_end=kept.prompt_end - start)
-        )
+        assert kept.prompt_end is not None
+        return replace(kept, prompt_end=kept.prompt_end - start)
 
     def _each(
         self, of_tensor: Callable[[Tensor], Tensor], of_column: Callable[[Tensor], Tensor]
     ) -> RowFacts:
-        """Apply functions to the tensors, and to the tensors of maps that have one row for each."""
+        """Apply functions to the tensors, and to those of maps that have as many batch rows."""
         moved: dict[str, Any] = {}
-        for name, value in self._present():
+        for entry in fields(self):
+            value = getattr(self, entry.name)
             if isinstance(value, Tensor):
-                moved[name] = of_tensor(value)
-            elif self.token_map is not None and value.rows == self.token_map.rows:
-                moved[name] = value.map_rows(of_column)
+                moved[entry.name] = of_tensor(value)
+            elif value is not None and self.token_map and value.rows == self.token_map.rows:
+                moved[entry.name] = value.map_rows(of_column)
         return replace(self, **moved)
-
-    def _present(self) -> list[tuple[str, Any]]:
-        named = [(entry.name, getattr(self, entry.name)) for entry in fields(self)]
-        return [(name, value) for name, value in named if value is not None]
 
     def first(self, length: int) -> RowFacts:
         """What is known of the first `length` positions."""
         if length == 0:
             return RowFacts()
-        maps: dict[str, Any] = {
-            name: value.first(length)
-            for name, value in self._present()
-            if isinstance(value, TokenMap)
-        }
-        return replace(self, **maps)
+        token_map, given = self.token_map, self.given_map
+        return replace(
+            self,
+            token_map=token_map and token_map.first(length),
+            given_map=given and given.first(length),
+        )
 
     def extended(self, length: int) -> TokenMap:
         """The map of the conversation, all later tokens up to `length` as text."""
@@ -92,38 +88,26 @@ class RowFacts:
             requests: what was known of each.
             lengths: seen tokens of each.
         """
-        longest = max(lengths)
-        placed = [
-            facts._placed(length, longest) for facts, length in zip(requests, lengths, strict=True)
-        ]
-        maps = [facts.token_map for facts in placed if facts.token_map is not None]
+        maps = [facts.extended(length) for facts, length in zip(requests, lengths, strict=True)]
+        rows = [token_map.rows for token_map in maps]
         joined: dict[str, Any] = {}
         for entry in fields(cls):
-            found = [getattr(facts, entry.name) for facts in placed]
+            found = [getattr(facts, entry.name) for facts in requests]
             like = next((value for value in found if isinstance(value, Tensor)), None)
             if like is not None:
-                nothing = [like.new_zeros((known.rows, *like.shape[1:])) for known in maps]
-                values = [
-                    none if value is None else value.to(like.device)
-                    for value, none in zip(found, nothing, strict=True)
+                pieces = [
+                    like.new_zeros((count, *like.shape[1:])) if value is None else value
+                    for value, count in zip(found, rows, strict=True)
                 ]
-                joined[entry.name] = torch.cat(values)
+                joined[entry.name] = torch.cat([piece.to(like.device) for piece in pieces])
+        shifts = torch.tensor([max(lengths) - length for length in lengths])
+        moved = shifts.repeat_interleave(torch.tensor(rows)).to(joined["prompt_end"].device)
+        joined["prompt_end"] = joined["prompt_end"] + moved
         return cls(token_map=TokenMap.batch(maps), **joined)
-
-    def _placed(self, length: int, longest: int) -> RowFacts:
-        """The same, as rows of a batch that is as long as its longest request."""
-        assert self.token_map is not None
-        end = self.prompt_end
-        if end is None:
-            end = torch.full_like(self.token_map.segment[:, 0], self.token_map.length)
-        end = end + (longest - length)
-        return replace(self, token_map=self.extended(length), given_map=None, prompt_end=end)
 
     def prompts(self, positions: list[Tensor]) -> tuple[TokenMap, list[Tensor]]:
         """The map [B, T] and each layer's positions [B, n], with all but prompts as padding."""
-        assert self.token_map is not None
-        if self.prompt_end is None:
-            return self.token_map, positions
+        assert self.token_map is not None and self.prompt_end is not None
         ends = self.prompt_end[:, None]
         columns = torch.arange(self.token_map.length, device=ends.device)
         return self.token_map.padded(columns >= ends), [

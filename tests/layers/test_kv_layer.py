@@ -46,7 +46,7 @@ def test_before_the_first_update() -> None:
     layer.crop(-3)
     layer.crop(0)
     layer.reorder_cache(torch.tensor([1, 0]))
-    layer.batch_repeat_interleave(2)
+    layer.map_rows(lambda tensor: tensor.repeat_interleave(2, dim=0))
     layer.reset()
 
 
@@ -148,14 +148,14 @@ def test_rows_of_the_batch_move_together() -> None:
     layer.reorder_cache(torch.tensor([1, 1]))
     assert layer.positions.tolist() == [[-1, 4, 5, 6]] * 2
     layer = prompt([[0, 2, 5], [-1, 4, 5]], seen=6)
-    layer.batch_repeat_interleave(2)
+    layer.map_rows(lambda tensor: tensor.repeat_interleave(2, dim=0))
     assert layer.positions[:, 0].tolist() == [0, 0, -1, -1]
     assert layer.keys is not None
     assert layer.values is not None
     assert layer.valid is not None
     assert layer.keys[:, 0, 0, 0].tolist() == [0, 0, 100, 100]
     assert layer.valid[:, 0].tolist() == [True, True, False, False]
-    layer.batch_select_indices(torch.tensor([3, 0]))
+    layer.map_rows(lambda tensor: tensor[torch.tensor([3, 0])])
     assert layer.positions[:, 0].tolist() == [-1, 0]
     assert layer.keys[:, 0, 0, 0].tolist() == [100, 0]
     assert layer.values[:, 0, 0, 0].tolist() == [-100, 0]

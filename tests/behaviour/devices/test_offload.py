@@ -12,7 +12,7 @@ from fastav_plugin import FastAVCache, attach, detach
 from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.pruning.bound_model import Decoder
 from fastav_plugin.pruning.prefill import Prefill
-from fastav_plugin.pruning.prompt import Prompt
+from fastav_plugin.pruning.prompt import Prompt, hooks_by_place
 from fastav_plugin.upstream.arguments import cache_in
 from tests.support.cache_names import CACHE
 from tests.support.cases import config_of, prune, rows_of
@@ -142,7 +142,7 @@ def test_what_accelerate_walks_through_stays_the_same_object() -> None:
     rows = rows_of("llava", "single")
     cache = FastAVCache(config_of("llava", "fastav"))
     request: Any = cache.fastav_request
-    prompt = Prompt.of(map_of(rows), request.config, request.hooks, 4)
+    prompt = Prompt(map_of(rows), request.config, hooks_by_place(request.hooks, 4))
     observer = Prefill(prompt, Decoder(4)).observer
     sent = send_to_device({OBSERVER: observer, CACHE: cache}, CPU)
     assert sent[OBSERVER] is observer
