@@ -22,7 +22,7 @@ NAME_SENSITIVE = frozenset(
     "deepseek_v32 glm_moe_dsa hy_v4 axk2 falcon gpt2 gpt_neo git diffusion_gemma".split()
 )
 
-#: Text-model arguments with one entry per prompt row that no override here knows how to cut.
+#: Text-model arguments with one entry per prompt token that no override here knows how to cut.
 ROW_ARGUMENTS = frozenset(
     {"per_layer_inputs", "moe_mm_token_type_ids", "conv_mask", "block_states"}
 )
@@ -64,7 +64,7 @@ class ModelOverride:
     global_rule: ClassVar[str | dict[str, str]] = DEFAULT_RULE
     #: Whether the last query's scores can be read by renaming the attention implementation.
     supports_scores: ClassVar[bool] = True
-    #: Keywords of the decoder layers, [B, T], that are cut with the rows.
+    #: Keywords of the decoder layers, [B, T], that are cut with the tokens.
     row_arguments: ClassVar[tuple[str, ...]] = ()
     #: Position id of a prompt's first token, where the head counts for itself.
     first_position: ClassVar[int] = 0
@@ -129,7 +129,7 @@ class ModelOverride:
             return "it is an encoder-decoder model; only decoder-only models can be pruned"
         text = self.text_config(config)
         if self.sees_both_ways(text):
-            return "its text attends in both directions, so there is no last query"
+            return "its text has bidirectional attention, so there is no last query"
         kinds = set(getattr(text, "layer_types", None) or ())
         unknown = kinds - {"full_attention", "sliding_attention"}
         if unknown:
@@ -157,11 +157,11 @@ class ModelOverride:
         if found:
             raise UnsupportedError(
                 f"{type(text_model).__name__} takes {', '.join(found)}, one entry per prompt "
-                "row, which no override knows how to cut."
+                "token, which no override knows how to cut."
             )
 
     def deepstack_layers(self, config: Any) -> int:
-        """Number of lowest layers after which the model adds visual features by row."""
+        """Number of lowest layers after which the model adds visual features per token."""
         vision = getattr(config, "vision_config", None)
         return len(getattr(vision, "deepstack_visual_indexes", None) or ())
 
@@ -219,7 +219,7 @@ class ModelOverride:
         )
 
     def window(self, config: Any, layer: int) -> int | None:
-        """Sliding window of one layer in rows, or None."""
+        """Sliding window of one layer in tokens, or None."""
         text = self.text_config(config)
         kinds = getattr(text, "layer_types", None)
         if kinds and kinds[layer] == "sliding_attention":
@@ -245,7 +245,7 @@ def _active_width(text: Any) -> int:
 def frames_from_grids(
     token_map: TokenMap, modality: Modality, tokens_per_frame: list[list[int]]
 ) -> TokenMap:
-    """Number the video frames of each row from the frame sizes of its segments.
+    """Number the video frames of each batch row from the frame sizes of its segments.
 
     Args:
         token_map: the map to extend.
@@ -256,13 +256,13 @@ def frames_from_grids(
         The map with frames, or unchanged when the sizes do not add up to the tokens found (the
         prompt was then made by something else than the family's processor).
     """
-    rows = token_map.mask(modality)
+    tokens = token_map.mask(modality)
     sizes = [size for medium in tokens_per_frame for size in medium]
-    if sum(sizes) != int(rows.sum()):
+    if sum(sizes) != int(tokens.sum()):
         return token_map
-    lengths = torch.tensor(sizes, device=rows.device)
-    running = torch.repeat_interleave(torch.arange(len(sizes), device=rows.device), lengths)
+    lengths = torch.tensor(sizes, device=tokens.device)
+    running = torch.repeat_interleave(torch.arange(len(sizes), device=tokens.device), lengths)
     frame = token_map.frame.clone()
-    frame[rows] = running
-    first = torch.where(rows, frame, torch.iinfo(torch.int64).max).amin(dim=1, keepdim=True)
-    return token_map.with_frames(torch.where(rows, frame - first, frame))
+    frame[tokens] = running
+    first = torch.where(tokens, frame, torch.iinfo(torch.int64).max).amin(dim=1, keepdim=True)
+    return token_map.with_frames(torch.where(tokens, frame - first, frame))

@@ -23,7 +23,7 @@ _verdicts: dict[tuple[type[nn.Module], frozenset[str], bool, int], Verdict] = {}
 
 
 def set_probe(probe: Callable[[nn.Module], Verdict]) -> None:
-    """Let a higher room say how a model is probed."""
+    """Set the probe: it runs the whole engine, which this room must not import."""
     global _probe
     _probe = probe
 

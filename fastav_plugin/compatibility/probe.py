@@ -2,7 +2,7 @@
 
 The copy is built from the text model's own class and configuration with small sizes, so the
 user's weights are never run. It must be called as the common contract says, give the same bits
-when all rows are kept, and the same numbers as a dense run that hides the dropped rows.
+when all tokens are kept, and the same numbers as a dense run that hides the dropped ones.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TOLERANCE = 1e-4
 
 
 class _DropThird(LayerHook):
-    """Drop every third media row at one place; reads scores only to see that they come."""
+    """Drops every third media token at one place; reads scores only to see that they come."""
 
     name = "probe"
 
@@ -156,18 +156,18 @@ def _compare(tiny: nn.Module, override: ModelOverride, place: int) -> str | None
         return reason
     kept, _ = _pruned(tiny, override, LayerHookList())
     if not all(torch.equal(a, b) for a, b in zip(stock, kept, strict=True)):
-        return "keeping all rows changed its output"
+        return "keeping all tokens changed its output"
     cut, cache = _pruned(tiny, override, LayerHookList([_DropThird(place, False)]))
     positions = [layer.positions[0] for layer in cache.layers]
     if len(positions[-1]) >= LENGTH + 2:
         return "a cut dropped nothing"
     windows = [override.window(tiny.config, index) for index in range(len(positions))]
     with _hidden(tiny, positions, windows):
-        # Layers of a cache without a config keep all rows; the masks do what windows would.
+        # Layers of a cache without a config keep all tokens; the masks do what windows would.
         dense = _outputs(tiny, DynamicCache())
     worst = max(float((a - b).abs().max()) for a, b in zip(cut, dense, strict=True))
     if not worst <= TOLERANCE:
-        return f"a cut changed its output by {worst:.1e} against hiding the same rows"
+        return f"a cut changed its output by {worst:.1e} against hiding the same tokens"
     return None
 
 
@@ -204,7 +204,7 @@ def _contract(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> str | None
         for name, value in kwargs.items():
             extra = name not in known and isinstance(value, Tensor) and LENGTH in value.shape
             if extra:
-                return f"its layers are given {name}, one entry per row"
+                return f"its layers are given {name}, one entry per token"
     return None
 
 
@@ -217,7 +217,7 @@ def _recorded(tiny: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str,
 
 @contextmanager
 def _hidden(tiny: nn.Module, positions: list[Tensor], windows: list[int | None]) -> Iterator[None]:
-    """Dense runs in which each layer sees only the rows at its positions."""
+    """Dense runs in which each layer sees only the tokens at its positions."""
 
     def hide(index: int) -> Any:
         def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
