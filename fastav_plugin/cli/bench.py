@@ -22,7 +22,9 @@ from fastav_plugin.lab.bench.plan import BenchPlan
 from fastav_plugin.lab.bench.run import describe, run_bench
 from fastav_plugin.lab.bench.shapes import find_shape
 
-Count = Annotated[int | None, typer.Option(min=0, help="Tokens. Default: the shape's.")]
+Count = Annotated[
+    int | None, typer.Option(min=0, help="Tokens of this kind. Default: the shape's.")
+]
 
 
 @grouped
@@ -33,7 +35,7 @@ def run(
         typer.Option(
             help="tiny, qwen2-0.5b, qwen2-1.5b, qwen2-7b, llava-1.5-7b, llava-next-video-7b, "
             "qwen2.5-omni-3b, qwen2.5-omni-7b: a decoder of that size; the folder of a "
-            "checkpoint; or videollama2-av, a whole model with its towers on a real clip (17 GB)."
+            "checkpoint; or videollama2-av, a whole model with its encoders on a real clip (17 GB)."
         ),
     ] = "qwen2-0.5b",
     methods: Annotated[
@@ -54,26 +56,28 @@ def run(
     ] = None,
     new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens made in each run; from 2 on, decoding is measured too."),
+        typer.Option(
+            min=1, help="Tokens generated in each run; from 2 on, decoding is measured too."
+        ),
     ] = None,
     repeats: Annotated[
         int | None,
         typer.Option(min=1, help="Measured rounds. Default: 5, or 1 for videollama2-av."),
     ] = None,
     warm_up: Annotated[
-        int | None, typer.Option(min=0, help="Unmeasured rounds before them. Default: 1.")
+        int | None, typer.Option(min=0, help="Warm-up rounds, which are not measured. Default: 1.")
     ] = None,
     idle: Annotated[
         bool | None,
         typer.Option(
             "--idle/--no-idle",
-            help="Also measure three cases in which the plugin is there and does nothing. "
+            help="Also measure three cases in which the plugin is loaded and prunes nothing. "
             "Default: only for one batch size and length.",
         ),
     ] = None,
     peers: Annotated[
         bool,
-        typer.Option("--peers", help="Run fastv and divprune also as their authors' programs do."),
+        typer.Option("--peers", help="Also run fastv and divprune as their authors' code does."),
     ] = False,
     dtype: Annotated[str, typer.Option(help="bfloat16, float32 or float16.")] = "bfloat16",
     attention: Annotated[
@@ -113,16 +117,16 @@ def run(
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure generate(), dense and pruned in turns in one process, with the same attention.
+    """Measure generate(), dense and pruned alternately in one process, with the same attention.
 
     Random weights are made directly in the dtype: time does not depend on their values. One
-    warm-up round, then medians. Three dense cases show what the plugin costs where it does
-    nothing; their logits must equal the stock ones bit by bit. Media are random rows of the
-    prompt, no tower runs. Qwen2 shapes take the prompt and the rule of the FastAV paper for
+    warm-up round, then medians. Three dense cases show what the plugin costs where it prunes
+    nothing; their logits must equal the stock ones bit by bit. Media are random embeddings in the
+    prompt, no encoder runs. Qwen2 shapes take the prompt and the rule of the FastAV paper for
     VideoLLaMA2: 676 video and 1,496 audio tokens, all video and the first 10 audio tokens kept;
     LLaVA shapes the keep ratios of the DivPrune paper.
 
-    With videollama2-av the towers encode a real clip once, then the whole model's decoder runs;
+    With videollama2-av the encoders read a real clip once, then the whole model's decoder runs;
     token counts come from the clip. A dense prefill takes about 40 s on two cores.
 
     Example: fastav bench --shape qwen2-0.5b --methods fastav --new-tokens 33 --threads 2
@@ -215,7 +219,7 @@ def _integers(name: str, text: str | None) -> tuple[int, ...]:
 
 
 def _refuse(shape: str, options: dict[str, Any]) -> None:
-    """Options of the other kind of shape, which would do nothing.
+    """Refuse options that have no effect with this kind of shape.
 
     Raises:
         ConfigError: one of them was given.

@@ -47,7 +47,11 @@ def run(
     ] = None,
     media: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, file_okay=False, help="Where relative names of --data lie."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder of the media of --data. May be repeated. Default: the folder of --data.",
+        ),
     ] = None,
     method: Annotated[
         str, typer.Option("--method", "-m", help="fastav, or fastav+divprune.")
@@ -71,7 +75,7 @@ def run(
     samples: Annotated[
         int, typer.Option(min=1, help="Samples drawn: for rules, choice and check.")
     ] = _DEFAULT.samples,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draw.")] = _DEFAULT.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = _DEFAULT.seed,
     tokens: Annotated[
         int, typer.Option(min=1, help="Tokens of the dense answer to compare.")
     ] = _DEFAULT.tokens,
@@ -79,7 +83,7 @@ def run(
         float, typer.Option(help="The rollout's weight of attention, in (0, 1].")
     ] = _DEFAULT.alpha,
     read: Annotated[
-        str, typer.Option(help=f"What makes rules: {' or '.join(READ)} of the rollout.")
+        str, typer.Option(help=f"What rules are made from: {' or '.join(READ)} of the rollout.")
     ] = _DEFAULT.read,
     threshold: Annotated[
         list[float] | None,

@@ -26,7 +26,7 @@ def run(
 ) -> None:
     """Write a checkpoint that its authors publish in a layout of their own as plain safetensors.
 
-    For the models that this package brings: VideoLLaMA2.1 with sound, video-SALMONN 2 and 2+.
+    For the models of this package: VideoLLaMA2.1 with sound, video-SALMONN 2 and 2+.
     Their folders can be loaded as they are; a converted one loads faster, needs no torch files,
     and is what other tools expect. Weights keep their dtype. Needs as much memory as the model.
 

@@ -33,7 +33,7 @@ def run(
     audio: MediaFile = None,
     image: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="May be repeated."),
+        typer.Option(exists=True, dir_okay=False, help="A picture. May be repeated."),
     ] = None,
     method: Methods = None,
     pruning: Pruning,

@@ -79,7 +79,7 @@ def run(
 ) -> None:
     """Start transformers' OpenAI-compatible server with pruning in each model it loads.
 
-    Nothing of the server changes; after each request one line says what was dropped.
+    The server itself is unchanged; after each request one line says what was dropped.
 
     Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000
     """

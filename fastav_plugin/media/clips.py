@@ -130,6 +130,6 @@ def read_video(path: str | Path, fps: float, max_frames: int | None = None) -> V
     # A damaged file may give fewer than its index says.
     frames += frames[-1:] * (len(frames) % 2)
     with opened(path) as container:
-        heard = bool(container.streams.audio)
-    sound = read_sound(path, [(0.0, whole / fps)])[0] if heard else None
+        has_sound = bool(container.streams.audio)
+    sound = read_sound(path, [(0.0, whole / fps)])[0] if has_sound else None
     return Video.of(frames, fps, whole, sound)

@@ -90,7 +90,7 @@ def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any
     given = {
         "images": bool(media.images),
         "video": media.frames is not None,
-        # The sound of a video is left out where the model hears nothing.
+        # The sound of a video is left out where the model takes no audio.
         "audio": media.waveform is not None and (takes["audio"] or media.frames is None),
     }
     for kind, present in given.items():

@@ -62,16 +62,16 @@ def convert(
     except (OSError, ValueError) as error:
         first = str(error).strip().split("\n")[0]
         raise ConfigError(f"'{source}' holds no model that can be converted: {first}") from error
-    row = own_model(config)
-    if row is None:
+    own = own_model(config)
+    if own is None:
         raise ConfigError(
             f"'{source}' holds a {config.model_type!r}, which transformers reads as it is."
         )
-    if not row.official(source):
+    if not own.official(source):
         raise ConfigError(f"'{source}' is no checkpoint in its authors' layout: it is plain.")
-    model = row.model_class().from_pretrained(source, local_files_only=True)
+    model = own.model_class().from_pretrained(source, local_files_only=True)
     tick("weights read")
-    processor = row.processor_class().from_pretrained(source, local_files_only=True)
+    processor = own.processor_class().from_pretrained(source, local_files_only=True)
     tick("processor made")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:

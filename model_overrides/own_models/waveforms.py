@@ -1,4 +1,4 @@
-"""Sounds in memory, checked before a model hears them at the wrong scale."""
+"""Sounds in memory, checked before a model takes them at the wrong scale."""
 
 from __future__ import annotations
 

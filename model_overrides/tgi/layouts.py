@@ -156,7 +156,7 @@ def _mark(processor: Any, config: Any, kind: str) -> str | None:
     """What stands for a medium in a prompt's text; None if the processor does not say."""
     token = getattr(processor, f"{kind}_token", None)
     if kind == "image":
-        # Gemma 3 is told the token before its pictures.
+        # Gemma 3 takes the token before its pictures.
         token = getattr(processor, "boi_token", None) or token
     if token is None:
         return None

@@ -61,7 +61,7 @@ def _refuse(
         "--lora-adapters": (adapters, "Merge the adapter into the checkpoint."),
         "--quantize": (
             quantize,
-            "Serve a checkpoint that was saved quantized, which transformers reads by itself.",
+            "Serve a checkpoint that was saved quantized, which transformers reads as it is.",
         ),
         "--speculate": (speculate, "Decode without drafts."),
         "--kv-cache-dtype": (

@@ -26,7 +26,7 @@ class VideoSalmonn2PlusAudio(WhisperEncoder):
 
     def forward(self, input_features: Tensor) -> Tensor:
         """[S, tokens, C] of segments of 30 seconds, float [S, mel, time]."""
-        heard = super().forward(input_features).last_hidden_state
+        encoded = super().forward(input_features).last_hidden_state
         windows = window_frames(self.config.max_source_positions, self.config)
-        found: Tensor = self.audio_proj(self.qformer(self.q_tokens, heard, *windows))
+        found: Tensor = self.audio_proj(self.qformer(self.q_tokens, encoded, *windows))
         return found

@@ -50,7 +50,7 @@ class ClipPositions:
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Rotary positions, int64 [3, B, T], and how far they are off the row's length, [B, 1]."""
+        """Rotary positions, int64 [3, B, T], and their offset from each row's length, [B, 1]."""
         merge = self.config.vision_config.spatial_merge_size
         pictures = [] if image_grid_thw is None else image_grid_thw.tolist()
         clips = [] if video_grid_thw is None else video_grid_thw.tolist()
@@ -93,9 +93,9 @@ class ClipPositions:
         """Positions of a later turn that brings media, which go on from the turns before.
 
         Args:
-            input_ids: int64 [B, T], the rows brought.
-            past: rows of the turns before.
-            inputs: sizes of the media brought, and `attention_mask` [B, past + T].
+            input_ids: int64 [B, T], the input tokens.
+            past: tokens seen in the turns before.
+            inputs: sizes of their media, and `attention_mask` [B, past + T].
 
         Returns:
             int64 [3, B, T].

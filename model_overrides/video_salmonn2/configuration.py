@@ -93,7 +93,7 @@ class VideoSalmonn2Config(CheckedConfig, ConfigOfParts, Qwen2Config):
         max_speech_segments: segments of 30 seconds that a sound may have.
         video_fps: frames taken of each second.
         max_frames: most frames of a clip; a longer one is sampled evenly.
-        video_token_id: placeholder of one visual token, a row that the tokenizer never makes.
+        video_token_id: placeholder of one visual token, an id that the tokenizer never makes.
         audio_token_id: placeholder of one audio token, alike.
     """
 
@@ -161,7 +161,7 @@ class VideoSalmonn2Config(CheckedConfig, ConfigOfParts, Qwen2Config):
 
     @property
     def tokens_per_frame(self) -> int:
-        """Visual tokens of one frame: pooled rows, each with its newline."""
+        """Visual tokens of one frame: pooled rows of patches, each with its newline."""
         vision: Any = self.vision_config
         side = int(vision.image_size) // int(vision.patch_size) // self.pool_stride
         return side * (side + 1)

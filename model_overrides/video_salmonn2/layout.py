@@ -1,4 +1,4 @@
-"""Which frames of a clip are looked at, and where its audio tokens stand between them."""
+"""Which frames of a clip are sampled, and where its audio tokens stand between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-#: Seconds of one sound segment, which the encoder always hears whole.
+#: Seconds of one sound segment, which the encoder always takes whole.
 SEGMENT_SECONDS = 30
 #: The 7B model's interleaving counts 50 encoder frames per second, not its audio tokens.
 _FRAMES_PER_SECOND = 50

@@ -116,12 +116,12 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
     def __init__(self, config: VideoSalmonn2Config) -> None:
         # Qwen2ForCausalLM would make a decoder of its own first.
         super(Qwen2ForCausalLM, self).__init__(config)
-        hidden, heard = config.hidden_size, config.speech_config.d_model
+        hidden, width = config.hidden_size, config.speech_config.d_model
         self.model = VideoSalmonn2Model(config)
         self.vocab_size = config.vocab_size
         self.lm_head = nn.Linear(hidden, config.vocab_size, bias=False)
         self.speech_encoder = from_config(WhisperEncoder, config.speech_config)
-        self.ln_speech = nn.LayerNorm(heard)
+        self.ln_speech = nn.LayerNorm(width)
         self.speech_query_tokens = new_queries(config.qformer_config)
         self.speech_Qformer = WindowQFormer(config.qformer_config)
         self.speech_llama_proj = nn.Linear(config.qformer_config.hidden_size, hidden)
@@ -157,9 +157,9 @@ class VideoSalmonn2ForConditionalGeneration(  # type: ignore[misc]
 
     def _encode_segments(self, input_features: Tensor) -> Tensor:
         """[S, tokens, C] of [S, mel, time]."""
-        heard = self.speech_encoder(input_features.to(self.dtype)).last_hidden_state
+        encoded = self.speech_encoder(input_features.to(self.dtype)).last_hidden_state
         windows = window_frames(self.config.speech_config.max_source_positions, self.config)
-        tokens = self.speech_Qformer(self.speech_query_tokens, self.ln_speech(heard), *windows)
+        tokens = self.speech_Qformer(self.speech_query_tokens, self.ln_speech(encoded), *windows)
         found: Tensor = self.final_linear(self.speech_llama_proj(tokens))
         return found
 

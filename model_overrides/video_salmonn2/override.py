@@ -68,7 +68,7 @@ class VideoSalmonn2PlusOverride(ModelOverride):
 
 
 def _aligned(frame_ids: Tensor, media: Tensor) -> Tensor | None:
-    """Frames of the rows brought, int64 [B, T]; None where they fit nowhere.
+    """Frames of the input tokens, int64 [B, T]; None where they fit nowhere.
 
     Drafts may follow the prompt that `frame_ids` [B, L] is of, and earlier turns go before it, so
     the two are laid over each other where their media end.

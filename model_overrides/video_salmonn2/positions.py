@@ -1,6 +1,6 @@
 """Rotary positions of 2+: as the model was trained, or as the authors' inference code has them.
 
-A position is a column of time, height and width. Both are counted over one unpadded row.
+A position is a column of time, height and width. Both are counted over one unpadded batch row.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Grid:
         return torch.stack([time, height, width]).flatten(1)
 
 
-#: Pictures and clips of a batch in order, by kind; each row takes its own.
+#: Pictures and clips of a batch in order, by kind; each batch row takes its own.
 Grids = Mapping[int, Iterator[Grid]]
 
 

@@ -92,18 +92,18 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
         mm_encoder_outputs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """Predict the next token of each row.
+        """Predict the next token of each batch row.
 
         Args:
             input_ids: int64 [B, T], one placeholder id per media token.
-            pixel_values: pictures, as in `get_image_features`; in the order of the rows.
-            pixel_values_videos: clips [clips, frames, 3, side, side], in the order of the rows.
-            input_features: sounds [sounds, frames, mel bins], in the order of the rows.
+            pixel_values: pictures, as in `get_image_features`; in the order of the batch.
+            pixel_values_videos: clips [clips, frames, 3, side, side], in the order of the batch.
+            input_features: sounds [sounds, frames, mel bins], in the order of the batch.
             attention_mask: [B, T], 0 for padding.
             position_ids: int64 [B, T].
             inputs_embeds: [B, T, C] in place of `input_ids`.
             labels: int64 [B, T]; -100 is ignored.
-            logits_to_keep: how many last rows to make logits of; 0 for all.
+            logits_to_keep: how many last positions to make logits of; 0 for all.
             mm_encoder_outputs: what the `get_*_features` gave, by "image", "video" and "audio",
                 in place of the raw media.
             kwargs: for the decoder, its cache among them.
@@ -122,8 +122,8 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
             mm_encoder_outputs=mm_encoder_outputs,
             **kwargs,
         )
-        rows = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, rows])
+        last = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, last])
         loss = None
         if labels is not None:
             size = self.lm_head.out_features
@@ -185,13 +185,13 @@ class VideoLlama2ForConditionalGeneration(VideoLlama2PreTrainedModel, Generation
 
         What is missing transformers would make up at random, with a line in the log.
         """
-        told = kwargs.pop("output_loading_info", False)
+        with_info = kwargs.pop("output_loading_info", False)
         shapes = not kwargs.pop("ignore_mismatched_sizes", False)
         kwargs |= {"output_loading_info": True, "ignore_mismatched_sizes": True}
         both: Any = super().from_pretrained(folder, *model_args, **kwargs)
         model, found = both
         refuse_loaded_misfits(found, shapes=shapes)
-        return (model, found) if told else model
+        return (model, found) if with_info else model
 
 
 def _refuse_adapter(folder: Path, named: Any) -> None:

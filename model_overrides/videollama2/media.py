@@ -1,4 +1,4 @@
-"""What VideoLLaMA2 sees and hears of a file: spread frames, and stretches of the sound."""
+"""What VideoLLaMA2 takes of a file: spread frames, and stretches of the sound."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound, sound_s
 from fastav_plugin.media.video import Frames, count_frames, stream_frames
 from fastav_plugin.model_overrides.own_models.waveforms import check_waveform
 
-#: Of a clip's sound, so many stretches of so many seconds are heard.
+#: Of a clip's sound, so many stretches of so many seconds are taken.
 STRETCHES, STRETCH_SECONDS = 8, 2.0
 
 
@@ -82,7 +82,7 @@ def load_audio(source: Any, seconds: float) -> Waveform:
 
     Args:
         source: a path, or float [n] at 16 kHz.
-        seconds: most that is heard.
+        seconds: most that is taken.
 
     Raises:
         ConfigError: no sound in it.

@@ -190,9 +190,9 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
             )
         embeds = self.get_input_embeddings()(input_ids)
         for kind in KINDS:
-            rows = input_ids == getattr(self.config, f"{kind}_token_id")
+            places = input_ids == getattr(self.config, f"{kind}_token_id")
             items = encoded[kind].pooler_output if kind in encoded else ()
-            held, made = int(rows.sum()), sum(map(len, items))
+            held, made = int(places.sum()), sum(map(len, items))
             if held != made:
                 raise ConfigError(
                     f"The prompts hold {held} {kind} tokens and the media make {made}. Make ids "
@@ -200,5 +200,5 @@ class VideoLlama2Model(VideoLlama2PreTrainedModel):
                 )
             if made:
                 features = torch.cat([item.to(embeds.device) for item in items])
-                embeds = embeds.masked_scatter(rows[..., None], features.to(embeds.dtype))
+                embeds = embeds.masked_scatter(places[..., None], features.to(embeds.dtype))
         return embeds

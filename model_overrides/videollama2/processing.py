@@ -161,7 +161,7 @@ class VideoLlama2Processor(ProcessorMixin):
             image: the same as `images`.
             video: the same as `videos`.
             num_frames: frames taken of a clip.
-            sound: whether a clip's own sound is heard.
+            sound: whether a clip is given with its own sound.
             sampling_rate: of `audio` in memory; 16000.
             return_tensors: "pt"; prompts of several lengths make nothing else.
             padding: prompts are always padded, on the left.
@@ -190,11 +190,11 @@ class VideoLlama2Processor(ProcessorMixin):
             )
         if sampling_rate not in (None, self.feature_extractor.sampling_rate):
             raise ConfigError(f"`sampling_rate` must be 16000, got {sampling_rate}. Resample.")
-        seen = one_each(texts, "image", images if image is None else image)
-        moving = one_each(texts, "video", videos if video is None else video)
-        heard = one_each(texts, "audio", audio)
+        stills = one_each(texts, "image", images if image is None else image)
+        clips = one_each(texts, "video", videos if video is None else video)
+        sounds = one_each(texts, "audio", audio)
         rows, ids = [], []
-        for question, still, clip, noise in zip(texts, seen, moving, heard, strict=True):
+        for question, still, clip, noise in zip(texts, stills, clips, sounds, strict=True):
             row = self._read(still, clip, noise, frames, sound)
             rows.append(row)
             ids.append(self._layout(question, row))

@@ -27,7 +27,7 @@ class DatasetOptions:
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Folder of the media of --data. May be repeated. Default: the file's own.",
+            help="Folder of the media of --data. May be repeated. Default: the folder of --data.",
         ),
     ] = None
     answers: Annotated[

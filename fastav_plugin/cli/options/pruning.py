@@ -128,7 +128,7 @@ class Pruning(Ratios):
             exists=True,
             dir_okay=False,
             metavar="FILE",
-            help="File that `fastav calibrate` wrote for this model; other options go before it.",
+            help="File that `fastav calibrate` wrote for this model; other options override it.",
         ),
     ] = None
 

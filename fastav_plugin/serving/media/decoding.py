@@ -111,14 +111,14 @@ def _video(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Video:
         # Frames may grow after the header; the decoder stops there, before it takes memory.
         container.streams.video[0].codec_context.options = {"max_pixels": str(room)}
         taken = [pixels(frame) for _, frame in decode_sampled(container, FRAMES_PER_SECOND)]
-        heard = bool(container.streams.audio)
+        has_sound = bool(container.streams.audio)
     if not taken:
         raise MediaError("none of its frames can be decoded.")
     if len({frame.shape for frame in taken}) > 1:
         raise MediaError("its frames change their size.")
     whole = len(spread(len(taken)))
     frames = [taken[index] for index in spread(len(taken), max_frames)]
-    return Video.of(frames, FRAMES_PER_SECOND, whole, _sound(data, policy) if heard else None)
+    return Video.of(frames, FRAMES_PER_SECOND, whole, _sound(data, policy) if has_sound else None)
 
 
 def _sound(data: bytes, policy: MediaPolicy) -> Waveform:

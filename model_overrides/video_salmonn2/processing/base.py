@@ -20,8 +20,8 @@ from fastav_plugin.model_overrides.video_salmonn2.checkpoint.published import mo
 from fastav_plugin.model_overrides.video_salmonn2.layout import SEGMENT_SECONDS
 from fastav_plugin.model_overrides.video_salmonn2.processing.clips import (
     OpenClip,
-    in_rows,
     open_sound,
+    per_prompt,
 )
 from fastav_plugin.model_overrides.video_salmonn2.processing.prompts import (
     CHAT_TEMPLATE,
@@ -42,9 +42,9 @@ class ClipProcessor(ProcessorMixin):
     """Decodes clips, and lays their pictures and sound out as the model was trained on them."""
 
     config_class: ClassVar[Any]
-    #: How the model numbers the rows' frames for pruning; None where it need not be told.
+    #: How the frames of a prompt are numbered for pruning; None where nothing needs the numbers.
     frames_input: ClassVar[str | None] = None
-    #: Whether channels are mixed; else the first one is heard.
+    #: Whether channels are mixed; else the first one is taken.
     mix_channels: ClassVar[bool] = True
     #: Whether a clip's sound ends with its pictures.
     cut_sound: ClassVar[bool] = False
@@ -83,8 +83,8 @@ class ClipProcessor(ProcessorMixin):
         changes = {name: kwargs.pop(name) for name in own if name in kwargs}
         base = model_folder(place)
         config = cls.config_class.from_pretrained(base, **kwargs)
-        told = place if (place / "tokenizer_config.json").exists() else base
-        return cls.from_config(config, AutoTokenizer.from_pretrained(told, **kwargs), **changes)
+        named = place if (place / "tokenizer_config.json").exists() else base
+        return cls.from_config(config, AutoTokenizer.from_pretrained(named, **kwargs), **changes)
 
     @override
     def __call__(
@@ -117,7 +117,7 @@ class ClipProcessor(ProcessorMixin):
             image: the same as `images`.
             video: the same as `videos`.
             num_frames: most frames of a clip, in place of the processor's number.
-            sound: whether clips are heard.
+            sound: whether clips are given with their sound.
             sampling_rate: of `audio` in memory; 16000.
             return_tensors: "pt"; prompts of several lengths make nothing else.
             padding: prompts are always padded, on the left.
@@ -140,10 +140,10 @@ class ClipProcessor(ProcessorMixin):
         if not texts or not all(isinstance(item, str) for item in texts):
             raise ConfigError(f"`text` must be a question or a list of questions, got {text!r}.")
         media: Media = {}
-        clips = in_rows(videos if video is None else video, len(texts), "video")
-        sounds = in_rows(audio, len(texts), "audio")
+        clips = per_prompt(videos if video is None else video, len(texts), "video")
+        sounds = per_prompt(audio, len(texts), "audio")
         rows = [
-            self._row(*row, hear=sound, most=num_frames or self.max_frames, media=media)
+            self._row(*row, with_sound=sound, most=num_frames or self.max_frames, media=media)
             for row in zip(texts, clips, sounds, strict=True)
         ]
         pad = self.tokenizer.pad_token_id
@@ -159,7 +159,7 @@ class ClipProcessor(ProcessorMixin):
         clips: list[Any],
         sounds: list[Any],
         *,
-        hear: bool,
+        with_sound: bool,
         most: int,
         media: Media,
     ) -> Row:
@@ -176,18 +176,22 @@ class ClipProcessor(ProcessorMixin):
             if not is_tag(piece):
                 row.write(self._tokens(piece))
             elif piece == "<audio>":
-                self._hear(row, open_sound(alone.pop(0), self.mix_channels), media)
+                self._place_sound(row, open_sound(alone.pop(0), self.mix_channels), media)
             else:
                 source, given = waiting.pop(0)
                 clip = OpenClip(source)
-                self._see(row, clip, self._sound_of(clip, given) if hear else None, most, media)
+                self._place_clip(
+                    row, clip, self._sound_of(clip, given) if with_sound else None, most, media
+                )
         return row
 
     def _sound_of(self, clip: OpenClip, given: Any) -> Waveform | None:
-        """What is heard with a clip: a sound given for it, else its own."""
+        """The sound of a clip: one given for it, else its own."""
         if given is None:
             # Hours of sound are refused before they are read.
-            self._check_length(min(clip.heard, clip.seconds) if self.cut_sound else clip.heard)
+            self._check_length(
+                min(clip.sound_seconds, clip.seconds) if self.cut_sound else clip.sound_seconds
+            )
             found = clip.sound(self.mix_channels)
         else:
             found = open_sound(given, self.mix_channels)
@@ -239,7 +243,7 @@ class ClipProcessor(ProcessorMixin):
         ]
         return torch.cat(found)
 
-    def _see(
+    def _place_clip(
         self, row: Row, clip: OpenClip, waveform: Waveform | None, most: int, media: Media
     ) -> None:
         """Write one clip into a prompt, and its pictures and sound into the media inputs.
@@ -247,13 +251,13 @@ class ClipProcessor(ProcessorMixin):
         Args:
             row: the prompt so far.
             clip: the clip.
-            waveform: what is heard with it.
+            waveform: its sound; None without.
             most: most frames to take of it.
             media: inputs of the batch so far.
         """
         raise NotImplementedError
 
-    def _hear(self, row: Row, waveform: Waveform, media: Media) -> None:
+    def _place_sound(self, row: Row, waveform: Waveform, media: Media) -> None:
         """The same for a sound without pictures."""
         raise NotImplementedError
 

@@ -32,7 +32,7 @@ class Clip:
 
 
 class OpenClip:
-    """One clip to be looked at and listened to.
+    """One clip whose frames and sound can be read.
 
     Args:
         source: path of a file, or a Clip.
@@ -41,7 +41,7 @@ class OpenClip:
         count: frames of the clip.
         fps: frames per second.
         seconds: length of the pictures.
-        heard: length of the sound in seconds.
+        sound_seconds: length of the sound; 0 without.
 
     Raises:
         ConfigError: the file cannot be read, or holds no pictures.
@@ -58,12 +58,14 @@ class OpenClip:
             )
         if isinstance(source, Clip):
             self.count, self.fps = len(source.frames), source.fps
-            self.heard = 0.0 if source.waveform is None else len(source.waveform) / SAMPLE_RATE
+            self.sound_seconds = (
+                0.0 if source.waveform is None else len(source.waveform) / SAMPLE_RATE
+            )
         else:
             facts = probe_clip(source)
             self.count, self.fps = facts.frames, facts.fps
-            self.heard = facts.seconds or 0.0
-            if facts.frames == 0 and self.heard:
+            self.sound_seconds = facts.seconds or 0.0
+            if facts.frames == 0 and self.sound_seconds:
                 raise ConfigError(f"'{source}' holds sound but no pictures. Pass it as `audio`.")
         if self.count == 0 or not self.fps > 0:
             raise ConfigError(
@@ -101,7 +103,7 @@ class OpenClip:
         Args:
             mix: whether channels are mixed; else the first one is taken.
         """
-        if not self.heard:
+        if not self.sound_seconds:
             return None
         if isinstance(self.source, Clip):
             whole = self.source.waveform
@@ -137,29 +139,29 @@ def _at_least_a_second(waveform: Waveform) -> Waveform:
     return np.pad(waveform, (0, max(0, SAMPLE_RATE - len(waveform))))
 
 
-def in_rows(items: Any, rows: int, name: str) -> list[list[Any]]:
+def per_prompt(items: Any, prompts: int, name: str) -> list[list[Any]]:
     """The media of each prompt of a batch.
 
     Args:
         items: None, one medium, a list with one for each prompt, or a list of lists. For a
             batch of one prompt a flat list is all of that prompt's media.
-        rows: prompts.
+        prompts: number of prompts.
         name: of the argument, for errors.
 
     Raises:
         ConfigError: not as many entries as prompts.
     """
     if items is None:
-        return [[] for _ in range(rows)]
+        return [[] for _ in range(prompts)]
     # An array or tensor is one medium.
     if isinstance(items, str | Path | Clip) or hasattr(items, "shape"):
         items = [items]
     listed = list(items)
-    if rows == 1 and not any(isinstance(item, list | tuple) for item in listed):
+    if prompts == 1 and not any(isinstance(item, list | tuple) for item in listed):
         return [listed]
-    if len(listed) != rows:
+    if len(listed) != prompts:
         raise ConfigError(
-            f"`{name}` has {len(listed)} entries for {rows} prompts. Give one entry per prompt, "
+            f"`{name}` has {len(listed)} entries for {prompts} prompts. Give one entry per prompt, "
             "None or a list where a prompt has none or several."
         )
     return [

@@ -95,7 +95,7 @@ class VideoSalmonn2Processor(ClipProcessor):
         return float(self.max_speech_segments * SEGMENT_SECONDS)
 
     @override
-    def _see(
+    def _place_clip(
         self, row: Row, clip: OpenClip, waveform: Waveform | None, most: int, media: Media
     ) -> None:
         indices = frames_at_rate(clip.count, clip.fps, self.video_fps, most)
@@ -116,7 +116,7 @@ class VideoSalmonn2Processor(ClipProcessor):
         row.write(self._tokens("\n"))
 
     @override
-    def _hear(self, row: Row, waveform: Waveform, media: Media) -> None:
+    def _place_sound(self, row: Row, waveform: Waveform, media: Media) -> None:
         count, _ = self._add_sound(waveform, 0, 0.0, media)
         row.place(self.audio_token_id, count, row.next_frame)
         row.write(self._tokens("\n"))

@@ -100,7 +100,7 @@ class VideoSalmonn2PlusProcessor(ClipProcessor):
         return cls(tokenizer=tokenizer, **(settings | changes))
 
     @override
-    def _see(
+    def _place_clip(
         self, row: Row, clip: OpenClip, waveform: Waveform | None, most: int, media: Media
     ) -> None:
         bounds = (min(most, self.min_frames), most)
@@ -115,19 +115,19 @@ class VideoSalmonn2PlusProcessor(ClipProcessor):
             video_grid_thw=torch.tensor([[grids, height, width]]),
             second_per_grid_ts=torch.tensor([seconds]),
         )
-        heard = [0] * grids
+        counts = [0] * grids
         if waveform is not None:
-            heard = audio_of_grids(grids, self._add_sound(waveform, media), seconds)
+            counts = audio_of_grids(grids, self._add_sound(waveform, media), seconds)
         row.write([self.vision_start_token_id])
         first = row.next_frame
         size = height * width // self.video_processor.merge_size**2
-        for grid, count in enumerate(heard, start=first):
+        for grid, count in enumerate(counts, start=first):
             row.place(self.video_token_id, size, grid)
             row.place(self.audio_token_id, count, grid)
         row.write([self.vision_end_token_id])
 
     @override
-    def _hear(self, row: Row, waveform: Waveform, media: Media) -> None:
+    def _place_sound(self, row: Row, waveform: Waveform, media: Media) -> None:
         row.write([self.vision_start_token_id])
         first = row.next_frame
         # A sound alone has no grids; its frames are seconds.

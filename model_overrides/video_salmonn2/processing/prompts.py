@@ -35,7 +35,7 @@ class Row:
 
     Attributes:
         ids: token ids.
-        frames: video frame of each media token, counted over the row; -1 for text.
+        frames: video frame of each media token, counted over the prompt; -1 for text.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Row:
 
     @property
     def next_frame(self) -> int:
-        """Number of the next frame of this row."""
+        """Number of the next frame of this prompt."""
         return max(self.frames, default=-1) + 1
 
 
@@ -69,11 +69,11 @@ def split_prompt(text: str, clips: int, sounds: int) -> list[str]:
         ConfigError: there are more or fewer tags than media.
     """
     pieces = [piece for piece in _TAG.split(text) if piece]
-    heard = pieces.count("<audio>")
-    seen = pieces.count("<video>") + pieces.count("<image>")
-    if (seen, heard) != (clips, sounds):
+    audio = pieces.count("<audio>")
+    video = pieces.count("<video>") + pieces.count("<image>")
+    if (video, audio) != (clips, sounds):
         raise ConfigError(
-            f"The prompt has {seen} <video> and {heard} <audio> tags, but {clips} clips and "
+            f"The prompt has {video} <video> and {audio} <audio> tags, but {clips} clips and "
             f"{sounds} sounds were given. Give one for each tag, or a question without tags."
         )
     return pieces
