@@ -1,1 +1,4 @@
-"""A look at one model or one prompt: inspection, comparison of methods, attention by depth."""
+"""A look at one model or one prompt: inspection, comparison of methods, attention by depth.
+
+`measured_run` runs and measures one generate(); comparison, evaluation, calibration and lab use it.
+"""
