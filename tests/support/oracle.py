@@ -1,8 +1,8 @@
 """The masked-dense oracle: what pruning must equal, made without the engine's code.
 
 The stock model runs densely through its own generate(). Before each decoder layer its attention
-mask is replaced by one that also hides the rows that the pruned run's layer did not hold. A
-hidden row still computes something, which nobody sees.
+mask is replaced by one that also hides the tokens that the pruned run's layer did not hold. A
+hidden token still computes something, which nobody sees.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 
 def held_rows(cache: Any, length: int) -> list[Tensor]:
-    """Bool [B, length] per layer, True where the layer holds a prompt row.
+    """Bool [B, length] per layer, True where the layer holds a prompt token.
 
     Also checks that what the cache says of itself is consistent.
     """
@@ -108,7 +108,7 @@ def held_rows(cache: Any, length: int) -> list[Tensor]:
 def masked_dense(
     model: Any, inputs: dict[str, Any], held: list[Tensor], forced: Tensor, **options: Any
 ) -> Run:
-    """The stock model, with rows hidden from each layer on; says the tokens `forced`.
+    """The stock model, with tokens hidden from each layer on; says the tokens `forced`.
 
     Args:
         model: a stock model.
@@ -122,7 +122,7 @@ def masked_dense(
 
 @contextmanager
 def hidden(model: Any, held: list[Tensor], *, shortest: int = 0) -> Iterator[None]:
-    """While inside, each layer of the model sees only the prompt rows it holds.
+    """While inside, each layer of the model sees only the prompt tokens it holds.
 
     Sequences below `shortest` are another prompt's, such as the unconditional one of guidance.
     """
@@ -161,7 +161,7 @@ def _hide(held: Tensor, shortest: int) -> Callable[..., Any]:
 def _visible(
     mask: Tensor | None, held: Tensor, queries: int, past: int, columns: int, offset: int
 ) -> Tensor:
-    """Bool [B, 1, queries, columns]: the stock mask, less the rows not held."""
+    """Bool [B, 1, queries, columns]: the stock mask, less the tokens not held."""
     rows = torch.arange(past, past + queries)[:, None]
     places = torch.arange(offset, offset + columns)[None]
     if mask is None:
@@ -169,10 +169,10 @@ def _visible(
     else:
         assert mask.dim() == 4 and mask.shape[-1] == columns
         seen = mask if mask.dtype == torch.bool else mask == 0
-    held = held[:, : past + queries]  # a later turn's rows are not there yet
+    held = held[:, : past + queries]  # a later turn's tokens are not there yet
     later = torch.ones((held.shape[0], past + queries - held.shape[1]), dtype=torch.bool)
     there = torch.cat([held, later], dim=1)[:, None, None, offset:]
-    # A row that sees nothing would be NaN; held rows see themselves anyway.
+    # A query that sees nothing would be NaN; held tokens see themselves anyway.
     return (seen & there) | (places == rows)
 
 

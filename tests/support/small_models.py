@@ -14,13 +14,13 @@ from tests.support.cache_names import passing
 LENGTH = 30
 VIDEO = (3, 17)
 AUDIO = (17, 26)
-#: 4 layers: the global cut on entering layer 2 drops 6 of 9 audio rows, the fine cut on
-#: entering layer 3 keeps floor(.8 * 17) = 13 media rows.
+#: 4 layers: the global cut on entering layer 2 drops 6 of 9 audio tokens, the fine cut on
+#: entering layer 3 keeps floor(.8 * 17) = 13 media tokens.
 COUNTS = [30, 30, 24, 20]
 
 
 def qwen2(seed: int = 0, attention: str = "sdpa", **changes: Any) -> Any:
-    """A tiny Qwen2 with weights large enough that every row matters."""
+    """A tiny Qwen2 with weights large enough that every token matters."""
     sizes: dict[str, Any] = {
         "vocab_size": 80,
         "hidden_size": 32,

@@ -17,7 +17,7 @@ from tests.support.prompts import KINDS, Row
 Turns = Sequence[list[Row]]
 Said = Sequence[Tensor] | None
 
-#: Token types that are looked up by position of the rows brought, not of the conversation.
+#: Token types that are looked up by position in the input, not in the conversation.
 _OF_THE_TURN = ("mm_token_type_ids",)
 _BY_POSITION = ("input_ids", "attention_mask", "token_type_ids", *_OF_THE_TURN)
 
@@ -37,7 +37,7 @@ def later_inputs(
         [before["attention_mask"], blank, now["attention_mask"]], dim=1
     )
     for key in set(_OF_THE_TURN) & now.keys():
-        # With media behind it, transformers reads them from the turn's first row on.
+        # With media behind it, transformers reads them from the turn's first token on.
         seen = bool((before["input_ids"] >= min(KINDS)).any())
         width = inputs["input_ids"].shape[1] - now[key].shape[1]
         inputs[key] = now[key] if seen else torch.nn.functional.pad(now[key], (width, 0))
@@ -101,13 +101,13 @@ def masked_talk(
     *,
     early: Mapping[int, int] | None = None,
 ) -> list[Run]:
-    """All turns of the stock model, in which each layer sees only the rows `held`."""
+    """All turns of the stock model, in which each layer sees only the tokens `held`."""
     with hidden(model, held):
         return talk(name, model, None, turns, said=said, early=early)
 
 
 def turns_of(name: str, shape: str) -> list[list[Row]]:
-    """Prompts of two turns; ragged ones bring media to other rows in the second turn."""
+    """Prompts of two turns; ragged ones have media in other batch rows in the second turn."""
     long, short, none = KNOWN[name].rows()
     if shape == "single":
         return [[long], [short]]
