@@ -45,7 +45,7 @@ TARGETS = {
 
 
 @dataclass(frozen=True)
-class Candidate:
+class GridPoint:
     """One point of the grid.
 
     Attributes:
@@ -73,11 +73,11 @@ class Candidate:
         return round(self.depth * base.layers)
 
 
-def grid(base: Base) -> list[Candidate]:
+def grid(base: Base) -> list[GridPoint]:
     """Every cut from the published middle layer on, at each share and keep ratio."""
     layers = range(base.layers // 2, base.layers)
     return [
-        Candidate(layer / base.layers, share, keep)
+        GridPoint(layer / base.layers, share, keep)
         for keep in KEEPS
         for layer in layers
         for share in SHARES
@@ -115,7 +115,7 @@ def choose(base: Base, rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str,
         rows: of its table, dense first.
 
     Returns:
-        By target the fields of a `Candidate`; None where none reaches it.
+        By target the fields of a `GridPoint`; None where none reaches it.
     """
     return {name: _cheapest(base, rows, target) for name, target in TARGETS.items()}
 
@@ -158,7 +158,7 @@ def targets(base: Base) -> tuple[list[PaperSetting], PaperTable]:
     middle = base.layers // 2
     half = base.divprune(HALF)
     chosen = json.loads(CHOSEN.read_text(encoding="utf-8"))["chosen"].values()
-    picked = [Candidate(**fields) for fields in chosen if fields is not None]
+    picked = [GridPoint(**fields) for fields in chosen if fields is not None]
     # What is best alone is also seen after DivPrune.
     picked += [replace(candidate, keep=HALF) for candidate in picked if candidate.keep is None]
     settings = [
@@ -185,5 +185,5 @@ def targets(base: Base) -> tuple[list[PaperSetting], PaperTable]:
     )
 
 
-def _setting(base: Base, candidate: Candidate) -> PaperSetting:
+def _setting(base: Base, candidate: GridPoint) -> PaperSetting:
     return PaperSetting(candidate.name(base), lambda _: candidate.hooks(base))

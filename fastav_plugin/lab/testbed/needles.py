@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastav_plugin.lab.testbed.tasks import Question
+from fastav_plugin.lab.testbed.tasks import TaskQuestion
 from fastav_plugin.lab.testbed.world import SHAPES, SOUNDS, Clip, Event, Thing
 
 #: Questions that only sight, or only hearing, can answer.
@@ -10,7 +10,7 @@ SIGHT, SOUND = ("visible", "colour"), ("heard", "sound", "order")
 EARLY, LATE = "early", "late"
 
 
-def find_needle(clip: Clip, question: Question) -> str | None:
+def find_needle(clip: Clip, question: TaskQuestion) -> str | None:
     """In which half of the clip the middle of what is asked for lies.
 
     A shape is there for a part of the clip, a sound wholly inside one half.
@@ -26,7 +26,7 @@ def find_needle(clip: Clip, question: Question) -> str | None:
     return LATE if found.onset + found.offset >= clip.seconds else EARLY
 
 
-def _asked(clip: Clip, question: Question) -> Thing | Event | None:
+def _asked(clip: Clip, question: TaskQuestion) -> Thing | Event | None:
     words = question.text.lower().rstrip("?").split()
     for thing in clip.things:
         if question.task in SIGHT and SHAPES[thing.shape] in words:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fastav_plugin.lab.testbed.tasks import TASKS, Question, ask
+from fastav_plugin.lab.testbed.tasks import TASKS, TaskQuestion, ask
 from fastav_plugin.lab.testbed.world import Clip, sample_clip
 
 CLIPS_PATH = Path(__file__).parent / "clips"
@@ -35,7 +35,7 @@ class SampleClip:
         """Draw the clip again."""
         return sample_clip(self.seed)
 
-    def questions(self) -> list[Question]:
+    def questions(self) -> list[TaskQuestion]:
         """One question of each task that fits the clip, with its right answer."""
         clip, rng = self.clip(), np.random.default_rng((self.seed, 6))
         drawn = (ask(task, clip, rng) for task in TASKS)

@@ -34,7 +34,7 @@ _WORDING = {
 
 
 @dataclass(frozen=True)
-class Question:
+class TaskQuestion:
     """A question about a clip and its right answer.
 
     Attributes:
@@ -54,14 +54,14 @@ class Item:
 
     seed: int
     difficulty: Difficulty
-    question: Question
+    question: TaskQuestion
 
     def clip(self) -> Clip:
         """Draw the clip."""
         return sample_clip(self.seed, self.difficulty)
 
 
-def ask(task: str, clip: Clip, rng: np.random.Generator) -> Question | None:
+def ask(task: str, clip: Clip, rng: np.random.Generator) -> TaskQuestion | None:
     """Draw a question of a task about a clip; None where the task has no clear answer there.
 
     Half of the absent shapes or sounds asked about belong to a sound or shape that is present,
@@ -116,7 +116,7 @@ def held_out_items(
 
 def training_questions(
     clip: Clip, rng: np.random.Generator, count: int, focus: tuple[str, ...] = ()
-) -> list[Question]:
+) -> list[TaskQuestion]:
     """Draw `count` questions about one clip, every task that fits it as often as the others.
 
     Args:
@@ -125,7 +125,7 @@ def training_questions(
         count: number of questions.
         focus: tasks to ask twice as often.
     """
-    questions: list[Question] = []
+    questions: list[TaskQuestion] = []
     while len(questions) < count:
         for task in rng.permutation([*TASKS, *focus]):
             question = ask(str(task), clip, rng)
@@ -140,7 +140,7 @@ def _presence(
     present: frozenset[int],
     tempting: frozenset[int],
     rng: np.random.Generator,
-) -> Question:
+) -> TaskQuestion:
     if rng.random() < 0.5:
         return _yes_no(task, True, names[int(rng.choice(sorted(present)))])
     absent = sorted(set(range(len(names))) - present)
@@ -149,12 +149,12 @@ def _presence(
     return _yes_no(task, False, names[int(rng.choice(asked))])
 
 
-def _yes_no(task: str, answer: bool, subject: str = "") -> Question:
+def _yes_no(task: str, answer: bool, subject: str = "") -> TaskQuestion:
     return _question(task, "yes" if answer else "no", subject)
 
 
-def _question(task: str, answer: str, subject: str = "") -> Question:
-    return Question(task, _WORDING[task].format(subject), answer)
+def _question(task: str, answer: str, subject: str = "") -> TaskQuestion:
+    return TaskQuestion(task, _WORDING[task].format(subject), answer)
 
 
 def clips_asked_twice(count: int) -> list[list[Item]]:

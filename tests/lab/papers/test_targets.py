@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from fastav_plugin.lab.papers.targets import CHOSEN, TARGETS, Candidate, choose, grid, targets
+from fastav_plugin.lab.papers.targets import CHOSEN, TARGETS, GridPoint, choose, grid, targets
 from tests.lab.papers.test_settings import BASE
 
 RECORDED = json.loads(CHOSEN.read_text())
@@ -56,7 +56,7 @@ def test_the_table_holds_what_was_chosen_and_the_published_layer() -> None:
     made = {setting.name: setting.make(0) for setting in settings}
     assert [name for _, name in table.rows] == list(made)
     for fields in filter(None, RECORDED["chosen"].values()):
-        candidate = Candidate(**fields)
+        candidate = GridPoint(**fields)
         assert made[candidate.name(BASE)] == candidate.hooks(BASE)
     kept, cut, fine = made["divprune 50 % + fastav, cut at layer 4"]
     assert kept["visual_keep_ratio"] == kept["audio_keep_ratio"] == 0.5
@@ -65,9 +65,9 @@ def test_the_table_holds_what_was_chosen_and_the_published_layer() -> None:
 
 
 def test_a_candidate_scales_the_models_own_rule() -> None:
-    kept, cut, fine = Candidate(0.75, 0.25, 0.25).hooks(BASE)
+    kept, cut, fine = GridPoint(0.75, 0.25, 0.25).hooks(BASE)
     assert kept["audio_keep_ratio"] == 0.25
     assert cut["rule"] == {"video": "first 4 tokens", "audio": "first 2 tokens"}
     assert cut["layer"] == fine["after_layer"] == 6
     assert fine["drop_ratio"] == 0.2
-    assert len(Candidate(0.5, 4.0, None).hooks(BASE)) == 2
+    assert len(GridPoint(0.5, 4.0, None).hooks(BASE)) == 2

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from fastav_plugin.lab.testbed.needles import EARLY, LATE, find_needle
-from fastav_plugin.lab.testbed.tasks import Question, held_out_items
+from fastav_plugin.lab.testbed.tasks import TaskQuestion, held_out_items
 from fastav_plugin.lab.testbed.world import Clip, Event, Thing
 
 
@@ -29,7 +29,7 @@ def test_the_middle_of_what_is_asked_for_decides() -> None:
         ("sound", "Which sound is heard?"): EARLY,
     }
     for (task, text), expected in cases.items():
-        assert find_needle(CLIP, Question(task, text, "")) == expected
+        assert find_needle(CLIP, TaskQuestion(task, text, "")) == expected
 
 
 def test_questions_with_the_answer_early_or_late_have_that_needle() -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2_5OmniProcessor
 
 from fastav_plugin.lab.testbed.picture import cover, frame_times, render_frames
 from fastav_plugin.lab.testbed.sound import presence, render_waveform
-from fastav_plugin.lab.testbed.tasks import TASKS, Question, training_questions
+from fastav_plugin.lab.testbed.tasks import TASKS, TaskQuestion, training_questions
 from fastav_plugin.lab.testbed.words import TURN_END, TURN_START, build_tokenizer, vocabulary
 from fastav_plugin.lab.testbed.world import SHAPES, Clip, Difficulty, sample_clip
 from fastav_plugin.media.video import FRAMES_PER_SECOND
@@ -143,7 +143,7 @@ def _questions_rng(clip: Clip) -> np.random.Generator:
     return np.random.default_rng((clip.seed, 5))
 
 
-def _encode(question: Question) -> tuple[list[int], list[int], int]:
+def _encode(question: TaskQuestion) -> tuple[list[int], list[int], int]:
     """Ids and targets of one question with its answer, padded, and the index of its task."""
     ids = [*_question_ids(question.text), vocabulary()[question.answer]]
     targets = [IGNORED] * (len(ids) - 2) + [ids[-1], vocabulary()[TURN_END]]

@@ -11,7 +11,7 @@ _WARM_UP = 50
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """One stage of training.
 
     Attributes:
@@ -50,11 +50,11 @@ _SLOW_TO_LEARN = ("colour", "match")
 # The time of a sound has to be learned again for each clip length.
 _ORDER = ("order", "order", "match")
 CURRICULUM = (
-    Stage("towers", Difficulty(2, 3, 2), 900, 24, 2e-3, enough=0.97, towers_only=True),
-    Stage("short", Difficulty(2, 3, 2), 600, 24, 1.5e-3, enough=0.94, focus=_SLOW_TO_LEARN),
-    Stage("longer", Difficulty(4, 3, 2), 300, 16, 1e-3, enough=0.95, focus=_SLOW_TO_LEARN),
-    Stage("long", Difficulty(8, 3, 2, apart=1.0), 550, 16, 1e-3, enough=0.97, focus=_ORDER),
-    Stage("last", Difficulty(8, 3, 2), 600, 16, 1e-3, enough=1.1, decay=True, focus=_ORDER),
+    TrainingStage("towers", Difficulty(2, 3, 2), 900, 24, 2e-3, enough=0.97, towers_only=True),
+    TrainingStage("short", Difficulty(2, 3, 2), 600, 24, 1.5e-3, enough=0.94, focus=_SLOW_TO_LEARN),
+    TrainingStage("longer", Difficulty(4, 3, 2), 300, 16, 1e-3, enough=0.95, focus=_SLOW_TO_LEARN),
+    TrainingStage("long", Difficulty(8, 3, 2, apart=1.0), 550, 16, 1e-3, enough=0.97, focus=_ORDER),
+    TrainingStage("last", Difficulty(8, 3, 2), 600, 16, 1e-3, enough=1.1, decay=True, focus=_ORDER),
 )
 
 

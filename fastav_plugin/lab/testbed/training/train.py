@@ -25,7 +25,12 @@ from fastav_plugin.lab.testbed.model import build_model, build_processor, decode
 from fastav_plugin.lab.testbed.tasks import TASKS
 from fastav_plugin.lab.testbed.training import packing
 from fastav_plugin.lab.testbed.training.batches import make_batch
-from fastav_plugin.lab.testbed.training.curriculum import CURRICULUM, Stage, seeds_of, stage_index
+from fastav_plugin.lab.testbed.training.curriculum import (
+    CURRICULUM,
+    TrainingStage,
+    seeds_of,
+    stage_index,
+)
 from fastav_plugin.lab.testbed.training.objective import DenseTargets, Scores, compute_loss
 
 _REPORT_EVERY = 25
@@ -69,7 +74,7 @@ class Trainer:
         self.progress |= {"stage": index, "stage_step": 0}
         self.recent.clear()
 
-    def step(self, stage: Stage) -> float:
+    def step(self, stage: TrainingStage) -> float:
         """Train on the next batch of clips and return the loss."""
         seeds = seeds_of(self.progress["clips"], stage.batch)
         batch = make_batch(
@@ -105,7 +110,7 @@ class Trainer:
                 total[1] += count
         return {name: round(r / c, 4) for name, (r, c) in totals.items() if c}
 
-    def is_done(self, stage: Stage) -> bool:
+    def is_done(self, stage: TrainingStage) -> bool:
         """Whether the stage has run its steps, or every share is high enough."""
         if self.progress["stage_step"] >= stage.steps:
             return True
@@ -127,7 +132,7 @@ class Trainer:
         torch.save(state, draft)
         os.replace(draft, self.checkpoint)
 
-    def log(self, stage: Stage, loss: float, seconds_per_step: float) -> None:
+    def log(self, stage: TrainingStage, loss: float, seconds_per_step: float) -> None:
         """Append a line to the JSONL log and print it."""
         line: dict[str, Any] = {
             **self.progress,

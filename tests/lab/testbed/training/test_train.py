@@ -7,12 +7,17 @@ import pytest
 import torch
 
 from fastav_plugin.lab.testbed.training import train as training
-from fastav_plugin.lab.testbed.training.curriculum import CURRICULUM, Stage, seeds_of, stage_index
+from fastav_plugin.lab.testbed.training.curriculum import (
+    CURRICULUM,
+    TrainingStage,
+    seeds_of,
+    stage_index,
+)
 from fastav_plugin.lab.testbed.world import FIRST_TRAINING_SEED, Difficulty
 
 TINY = (
-    Stage("towers", Difficulty(2, 1, 1), 1, 1, 1e-3, towers_only=True),
-    Stage("last", Difficulty(2, 2, 2), 2, 1, 1e-3, enough=1.1, decay=True),
+    TrainingStage("towers", Difficulty(2, 1, 1), 1, 1, 1e-3, towers_only=True),
+    TrainingStage("last", Difficulty(2, 2, 2), 2, 1, 1e-3, enough=1.1, decay=True),
 )
 
 
@@ -42,7 +47,7 @@ def test_training_goes_on_where_it_stopped(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_warms_up_and_falls() -> None:
-    stage = Stage("x", Difficulty(), 1000, 1, 1e-3, decay=True)
+    stage = TrainingStage("x", Difficulty(), 1000, 1, 1e-3, decay=True)
     rates = [stage.learning_rate_at(step) for step in (0, 100, 500, 1000)]
     assert rates[0] < rates[3] < rates[2] < rates[1] <= 1e-3
 
