@@ -47,54 +47,37 @@ class Machine:
             first = str(error).split("\n")[0]
             raise ConfigError(f"`--device` {self.device!r} cannot be used here: {first}") from error
 
-    def load(self, folder: Path, dtype: str = "auto") -> tuple[Any, Any]:
+    def load(self, folder: Path) -> tuple[Any, Any]:
         """The model and the processor in a folder, for text output.
 
-        Args:
-            folder: of the checkpoint.
-            dtype: of the weights where the user named none.
-
         Raises:
-            ConfigError: files that are missing or broken, or a device without room for it.
+            ConfigError: files that are missing or broken, or a device without room for the model.
+            UnsupportedError: the folder has no processor of media.
         """
         limit_threads(self.threads)
-        model, processor = load(folder, self.dtype or dtype)
+        config = read_config(folder)
+        own = own_model(config)
+        processors: Any = AutoProcessor if own is None else own.processor_class()
+        dtype = self.dtype or "auto"
         try:
-            return model.to(self.device), processor
-        except RuntimeError as error:
+            processor = processors.from_pretrained(folder, local_files_only=True)
+            if not hasattr(processor, "tokenizer"):
+                raise UnsupportedError(
+                    f"'{folder}' holds a {type(processor).__name__} and no processor of media."
+                )
+            model = model_class(config).from_pretrained(folder, dtype=dtype, local_files_only=True)
+            return unwrap(model).to(self.device).eval(), processor
+        except UnsupportedError:
+            raise
+        except Exception as error:  # files of any kind of damage, read by several libraries
             first = str(error).strip().split("\n")[0]
-            raise ConfigError(f"`--device` {self.device!r} cannot be used: {first}") from error
+            raise ConfigError(f"Cannot load the checkpoint in '{folder}': {first}") from error
 
 
 def limit_threads(count: int | None) -> None:
     """Let torch compute with so many CPU threads; None for as many as it takes by default."""
     if count is not None:
         torch.set_num_threads(count)
-
-
-def load(folder: Path, dtype: str) -> tuple[Any, Any]:
-    """The model and the processor in a folder, for text output, on the CPU.
-
-    Raises:
-        ConfigError: files that are missing or broken.
-        UnsupportedError: it has no processor of media.
-    """
-    config = read_config(folder)
-    try:
-        own = own_model(config)
-        processors: Any = AutoProcessor if own is None else own.processor_class()
-        processor = processors.from_pretrained(folder, local_files_only=True)
-        if not hasattr(processor, "tokenizer"):
-            raise UnsupportedError(
-                f"'{folder}' holds a {type(processor).__name__} and no processor of media."
-            )
-        model = model_class(config).from_pretrained(folder, dtype=dtype, local_files_only=True)
-    except UnsupportedError:
-        raise
-    except Exception as error:  # files of any kind of damage, read by several libraries
-        first = str(error).strip().split("\n")[0]
-        raise ConfigError(f"Cannot load the checkpoint in '{folder}': {first}") from error
-    return unwrap(model).eval(), processor
 
 
 def find_model(folder: Path | None) -> Path:
