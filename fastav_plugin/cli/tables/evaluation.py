@@ -27,28 +27,19 @@ def print_summary(part: dict[str, Any]) -> None:
         f"Held-out {part['held_out']}: {part['questions']} questions about {part['clips']} clips. "
         "Right answers in %, with 95 % intervals"
     )
-    columns = ["setting", *tasks, "all", "change"]
-    print_table(columns, [*cells, ["chance", *chances, "", ""]], title=title)
-    costs = [
-        [
-            row["setting"],
-            _interval(row["agreement"]),
-            f"{row['kl']['mean']:.3f}",
-            f"{row['tokens']:.0f}",
-            percent(row["kept"]["visual"]),
-            percent(row["kept"]["audio"]),
-            percent(row["flops_ratio"]),
-            size(row["kv_bytes"]),
-            seconds(row["prefill_seconds"]),
-        ]
-        for row in rows
-    ]
-    columns = ["setting", "agree", "KL", "tokens", "visual", "audio", "FLOPs", "KV", "prefill"]
-    print_table(
+    names = ["setting", *tasks, "all", "change"]
+    print_table(names, [*cells, ["chance", *chances, "", ""]], title=title)
+    columns = {
+        **{name: _COSTS[name] for name in ("setting", "agree", "KL", "tokens")},
+        "visual": lambda row: percent(row["kept"]["visual"]),
+        "audio": lambda row: percent(row["kept"]["audio"]),
+        **_COSTS,
+    }
+    _print_rows(
         columns,
-        costs,
-        title="\nAgreement with dense in %, KL of the answer token in nats, tokens of an average "
-        "layer and the shares kept",
+        rows,
+        "\nAgreement with dense in %, KL of the answer token in nats, tokens of an average layer "
+        "and the shares kept",
     )
     _note_uncut(rows)
 
@@ -60,7 +51,7 @@ def print_task(part: dict[str, Any]) -> None:
         part: one of `summarise_tasks`.
     """
     rows = part["rows"]
-    columns: dict[str, Callable[[dict[str, Any]], str]] = {"setting": lambda row: row["setting"]}
+    columns = {"setting": _COSTS["setting"]}
     if "accuracy" in rows[0]:
         columns["right"] = lambda row: _interval(row["accuracy"])
         columns["of dense"] = lambda row: _percent(row["share_of_dense"])
@@ -71,18 +62,10 @@ def print_task(part: dict[str, Any]) -> None:
         for name, key in (("prec.", "precision"), ("recall", "recall"), ("F1", "f1")):
             columns[name] = lambda row, key=key: _percent(row["binary"][key])  # type: ignore[misc]
         columns["yes"] = lambda row: _percent(row["binary"]["yes_rate"])
-    columns |= {
-        "agree": lambda row: _interval(row["agreement"]),
-        "KL": lambda row: f"{row['kl']['mean']:.3f}",
-        "tokens": lambda row: f"{row['tokens']:.0f}",
-        "FLOPs": lambda row: percent(row["flops_ratio"]),
-        "KV": lambda row: size(row["kv_bytes"]),
-        "prefill": lambda row: seconds(row["prefill_seconds"]),
-    }
-    print_table(
-        list(columns),
-        [[cell(row) for cell in columns.values()] for row in rows],
-        title=f"\n{part['task']}: {part['questions']} questions about {part['clips']} clips. "
+    _print_rows(
+        columns | _COSTS,
+        rows,
+        f"\n{part['task']}: {part['questions']} questions about {part['clips']} clips. "
         "In %, with 95 % intervals; KL of the first token in nats",
     )
     if not part["task"] == "all":
@@ -90,6 +73,13 @@ def print_task(part: dict[str, Any]) -> None:
     for row in rows:
         if row["unread"]:
             note(f"{part['task']}, {row['setting']}: {row['unread']} answers were not understood.")
+
+
+def _print_rows(
+    columns: dict[str, Callable[[dict[str, Any]], str]], rows: Sequence[dict[str, Any]], title: str
+) -> None:
+    cells = [[cell(row) for cell in columns.values()] for row in rows]
+    print_table(list(columns), cells, title=title)
 
 
 def _note_uncut(rows: Sequence[dict[str, Any]]) -> None:
@@ -106,3 +96,15 @@ def _interval(found: dict[str, Any], sign: str = "") -> str:
     mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
     # Adding zero takes the sign off a rounded -0.
     return f"{round(mean, 1) + 0.0:{sign}.1f}\n{round(low)}..{round(high)}"
+
+
+#: What every table says of a setting.
+_COSTS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "setting": lambda row: str(row["setting"]),
+    "agree": lambda row: _interval(row["agreement"]),
+    "KL": lambda row: f"{row['kl']['mean']:.3f}",
+    "tokens": lambda row: f"{row['tokens']:.0f}",
+    "FLOPs": lambda row: percent(row["flops_ratio"]),
+    "KV": lambda row: size(row["kv_bytes"]),
+    "prefill": lambda row: seconds(row["prefill_seconds"]),
+}
