@@ -12,10 +12,10 @@ from typing import Any
 
 from torch import nn
 from transformers import PreTrainedConfig
-from transformers.cache_utils import Cache
 
 from fastav_plugin.binding.binding import Binding
 from fastav_plugin.binding.checks import check_config
+from fastav_plugin.binding.generate_checks import refuse_settings, refuse_unseen
 from fastav_plugin.binding.model_checks import (
     refuse_compiled,
     refuse_parallel,
@@ -32,7 +32,6 @@ from fastav_plugin.upstream import check
 from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads
 from fastav_plugin.upstream.compilation import without_compilation
 from fastav_plugin.upstream.generation import inside_generate
-from fastav_plugin.upstream.releases import installed, tested
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +145,7 @@ def _watched(head: Any) -> MethodType:
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
         binding = Binding.of(self)
         if binding is not None and binding.cache_for is not None:
-            _refuse_settings(self, args, kwargs)
+            refuse_settings(self, args, kwargs)
         exchanges = _Exchanges()
         listening = _exchanges.set(exchanges)
         ended = False
@@ -157,65 +156,13 @@ def _watched(head: Any) -> MethodType:
                 output = type(self).generate(self, *args, **kwargs)
             ended = True
             if binding is not None and binding.cache_for is not None:
-                _refuse_unseen(self, exchanges.asked, args, kwargs)
+                refuse_unseen(self, exchanges.asked, args, kwargs)
             return output
         finally:
             _exchanges.reset(listening)
             _tell(Binding.of(self), exchanges.made, ended)
 
     return MethodType(generate, head)
-
-
-def _refuse_settings(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise for settings of generate() that leave an attached model nothing to prune.
-
-    Args:
-        head: the model.
-        args: positional arguments of generate: inputs, generation_config, ...
-        kwargs: its keywords.
-
-    Raises:
-        UnsupportedError: with the setting at fault.
-    """
-    given = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
-    configs = [given, getattr(head, "generation_config", None)]
-    known = (config.use_cache for config in configs if config is not None)
-    # A None among the keywords is taken at its word, not for "the default".
-    use_cache = kwargs.get("use_cache", next((value for value in known if value is not None), True))
-    if not use_cache:
-        raise UnsupportedError(
-            f"use_cache={use_cache} leaves an attached model nothing to prune. Leave it out, or "
-            "detach(model)."
-        )
-    if kwargs.get("cache_implementation") == "paged":
-        raise UnsupportedError(
-            "cache_implementation='paged' is continuous batching, whose cache is shared by all "
-            "requests and cannot be pruned. Leave `cache_implementation` unset, or detach(model)."
-        )
-
-
-def _refuse_unseen(
-    head: nn.Module, seen: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> None:
-    """Raise if an attached model's generate() ended without showing a cache to exchange.
-
-    Args:
-        head: the model.
-        seen: whether it showed one.
-        args: positional arguments of generate.
-        kwargs: its keywords; with a cache or a loop of the caller's there is none to show.
-
-    Raises:
-        UnsupportedError: it ran unpruned.
-    """
-    own = any(isinstance(value, Cache) for value in (*args, *kwargs.values()))
-    if seen or own or kwargs.get("custom_generate") is not None:
-        return
-    raise UnsupportedError(
-        f"The generate() of {type(head).__name__} ended without a cache that could be exchanged, "
-        f"so nothing was pruned. transformers {installed()} is installed, tested are {tested()}. "
-        "Pass a FastAVCache, or detach(model)."
-    )
 
 
 def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None:

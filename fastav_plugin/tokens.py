@@ -120,15 +120,9 @@ class TokenMap:
         if not maps or not all(isinstance(item, TokenMap) for item in maps):
             raise TokenMapError("`TokenMap.batch` takes a list of at least one TokenMap.")
         length = max(item.length for item in maps)
-        return cls._stack([item._pad(length - item.length, padding_side) for item in maps])
-
-    @classmethod
-    def _stack(cls, maps: Sequence[TokenMap]) -> TokenMap:
-        return cls(
-            torch.cat([item.modality for item in maps]),
-            torch.cat([item.segment for item in maps]),
-            torch.cat([item.frame for item in maps]),
-        )
+        padded = [item._pad(length - item.length, padding_side) for item in maps]
+        columns = zip(*((item.modality, item.segment, item.frame) for item in padded), strict=True)
+        return cls(*(torch.cat(column) for column in columns))
 
     @classmethod
     def from_placeholders(

@@ -211,7 +211,12 @@ class Binding:
         elif not any(name in named for name in self._cache_names):
             refuse_cache_name(module, named, past)
         refuse_parallel(module)
-        self.open_head(request, named)
+        self.adopt(request)
+        refuse_call(self.model.head, named)
+        if request.seen_tokens == 0:
+            self.model.override.check_request(self.model.head, named)
+        continue_positions(request, named)
+        request.open(named)
         return (), named
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -235,20 +240,6 @@ class Binding:
         assert request is not None
         request.call = changed[1]
         return changed
-
-    def open_head(self, request: Request, named: dict[str, Any]) -> None:
-        """Take note of the head's call, and refuse what cannot be pruned.
-
-        Args:
-            request: of the cache.
-            named: all arguments of the call by name.
-        """
-        self.adopt(request)
-        refuse_call(self.model.head, named)
-        if request.seen_tokens == 0:
-            self.model.override.check_request(self.model.head, named)
-        continue_positions(request, named)
-        request.open(named)
 
     @inlined_only
     def _leave_head(

@@ -10,7 +10,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.layers.flex_masks import cut_block_mask, pick_block_columns, visible_keys
-from fastav_plugin.layers.kv_layer import HeldTokens
+from fastav_plugin.layers.held_tokens import HeldTokens
 
 
 def cut_mask(

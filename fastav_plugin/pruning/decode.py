@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.layers.kv_layer import FastAVLayer, Ticket
+from fastav_plugin.layers.held_tokens import Ticket
+from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.layers.masks import last_columns, pick_columns
 from fastav_plugin.upstream.arguments import MASK
 

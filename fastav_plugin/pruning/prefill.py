@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,22 +19,12 @@ from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.layers.masks import cut_mask, last_columns
 from fastav_plugin.pruning.bound_model import Decoder
+from fastav_plugin.pruning.listener import AnnouncedObserver, PruningListener
 from fastav_plugin.pruning.observer import Observer
 from fastav_plugin.pruning.prompt import Prompt
 from fastav_plugin.pruning.reasons import Reason
 from fastav_plugin.pruning.survivors import Survivors
 from fastav_plugin.upstream.arguments import MASK, POSITIONS, ROTARY
-
-
-class PruningListener(Protocol):
-    """Told when the pruner works, e.g. to take its time.
-
-    `part` is "selection" (hooks choose), "scoring" (attention is read) or "gathering" (the rest:
-    arguments are cut). Parts lie inside each other.
-    """
-
-    def during(self, part: str) -> AbstractContextManager[Any]:
-        """Entered when a part begins, left when it ends."""
 
 
 class Prefill:
@@ -85,7 +75,7 @@ class Prefill:
         """What attention shows queries and keys to."""
         if self._listener is None:
             return self._observer
-        return _Announced(self._observer, self._listener)
+        return AnnouncedObserver(self._observer, self._listener)
 
     def _during(self, part: str) -> AbstractContextManager[Any]:
         return nullcontext() if self._listener is None else self._listener.during(part)
@@ -260,17 +250,6 @@ class Prefill:
         result = make()
         self._made.append((what, made_of, result))
         return result
-
-
-class _Announced:
-    """An observer whose listener is told when it observes."""
-
-    def __init__(self, observer: Observer, listener: PruningListener) -> None:
-        self._observer, self._listener = observer, listener
-
-    def observe(self, *arguments: Any) -> None:
-        with self._listener.during("scoring"):
-            self._observer.observe(*arguments)
 
 
 def _checked(wanted: Any, hook: LayerHook, view: LayerView) -> Tensor | None:

@@ -12,10 +12,12 @@ from torch import Tensor
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import StateError
 from fastav_plugin.hooks.registry import LayerHookList
-from fastav_plugin.layers.kv_layer import FastAVLayer, HeldTokens
+from fastav_plugin.layers.held_tokens import HeldTokens
+from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.bound_model import BoundModel
 from fastav_plugin.pruning.decode import Decode
-from fastav_plugin.pruning.prefill import Prefill, PruningListener
+from fastav_plugin.pruning.listener import PruningListener
+from fastav_plugin.pruning.prefill import Prefill
 from fastav_plugin.pruning.row_facts import RowFacts
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.hooks.base import LayerView
-from fastav_plugin.layers.kv_layer import FastAVLayer, HeldTokens, Ticket
+from fastav_plugin.layers.held_tokens import HeldTokens, Ticket
+from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.rollout_view import Rollout
 from fastav_plugin.tokens import TokenMap
 

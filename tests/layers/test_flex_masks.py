@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, create_mask
 
-from fastav_plugin.layers.kv_layer import HeldTokens
+from fastav_plugin.layers.held_tokens import HeldTokens
 from fastav_plugin.layers.masks import cut_mask, last_columns, pick_columns, visible_to
 
 #: More than two blocks of 128 rows.

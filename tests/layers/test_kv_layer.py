@@ -3,7 +3,8 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import StateError, UnsupportedError
-from fastav_plugin.layers.kv_layer import FastAVLayer, HeldTokens, Ticket
+from fastav_plugin.layers.held_tokens import HeldTokens, Ticket
+from fastav_plugin.layers.kv_layer import FastAVLayer
 
 
 def rows(count: int, batch: int = 2, fill: float | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fastav_plugin import UnsupportedError
-from fastav_plugin.layers.kv_layer import HeldTokens
+from fastav_plugin.layers.held_tokens import HeldTokens
 from fastav_plugin.layers.masks import cut_mask, pick_columns
 
 LOW = torch.finfo(torch.float32).min
