@@ -154,7 +154,7 @@ def test_drafts_on_an_attached_model(name: str, drafts: str, method: str) -> Non
             drafted = run(model, FAMILIES[name].batch([_echoing(name)]), steps=STEPS, **options)
             cache: Any = cache_in(drafted.output)
             assert torch.equal(drafted.tokens, plain.run.tokens)
-            assert [layer.rows for layer in cache.layers] == plain.lengths
+            assert [layer.num_tokens for layer in cache.layers] == plain.lengths
             assert cache.report(row=None).tokens_per_layer == plain.report.tokens_per_layer
     finally:
         detach(model)

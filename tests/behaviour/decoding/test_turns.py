@@ -188,4 +188,4 @@ def test_a_question_about_earlier_media(name: str, method: str) -> None:
     assert_masked_dense(name, model, cache, [[long], [row(words(31, 9))]])
     for layer, held in zip(cache.fastav_request.layers, before, strict=True):
         assert torch.equal(layer.positions[:, : held.shape[1]], held)
-        assert layer.rows == held.shape[1] + 1 + 9 + STEPS - 1
+        assert layer.num_tokens == held.shape[1] + 1 + 9 + STEPS - 1
