@@ -207,7 +207,7 @@ class Binding:
             request.replaced_cache = past
             named = with_cache(named, replacement)
         elif request.call is kwargs:
-            return None  # `first_call` did it
+            return None  # `enter_from_discovery` did it
         elif not any(name in named for name in self._cache_names):
             refuse_cache_name(module, named, past)
         refuse_parallel(module)
@@ -225,7 +225,7 @@ class Binding:
         assert self.cache_for is not None
         return self.cache_for(past, find_generate_call(past) is not None)
 
-    def first_call(
+    def enter_from_discovery(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """What the hooks do, in a call that may have begun before they were installed.

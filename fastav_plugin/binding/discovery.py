@@ -83,7 +83,7 @@ class Discovery:
             return None  # a bound model's text model, whose own hook says what is wrong
         # Bound or not, this call may have begun before another thread bound the model, and then
         # the model's own hooks are not asked in it.
-        return binding.first_call(module, args, kwargs)
+        return binding.enter_from_discovery(module, args, kwargs)
 
 
 def _may_hold_it(module: nn.Module) -> bool:

@@ -77,7 +77,7 @@ class Prefill:
             return self._observer
         return AnnouncedObserver(self._observer, self._listener)
 
-    def _during(self, part: str) -> AbstractContextManager[Any]:
+    def _during(self, part: str) -> AbstractContextManager[Any, None]:
         return nullcontext() if self._listener is None else self._listener.during(part)
 
     def pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
@@ -90,26 +90,23 @@ class Prefill:
             Bool [B, T], True where a prompt token goes on; None if all go on.
         """
         with self._during("gathering"):
-            return self._pick_entrance(inputs_embeds)
-
-    def _pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
-        self._entrance_picked = True
-        # Let go of afterwards: the request it belongs to holds this prefill.
-        on_renumbered, self._on_renumbered = self._on_renumbered, None
-        first = self._select(ENTRANCE, inputs_embeds)
-        if first is not None:
-            inputs_embeds = gather(inputs_embeds, first, 1)
-        self._select(0, inputs_embeds)
-        self._entrance = self.survivors.index
-        if self._entrance is None:
-            return None
-        kept = self.survivors.in_prompt()
-        if self.prompt.config.positions == "renumbered":
-            counted = self.survivors.start[:, None] + kept.long().cumsum(dim=1) - 1
-            self._rotary = counted.clamp(min=0)
-            if on_renumbered is not None:
-                on_renumbered(self._shift(self._rotary))
-        return kept
+            self._entrance_picked = True
+            # Let go of afterwards: the request it belongs to holds this prefill.
+            on_renumbered, self._on_renumbered = self._on_renumbered, None
+            first = self._select(ENTRANCE, inputs_embeds)
+            if first is not None:
+                inputs_embeds = gather(inputs_embeds, first, 1)
+            self._select(0, inputs_embeds)
+            self._entrance = self.survivors.index
+            if self._entrance is None:
+                return None
+            kept = self.survivors.in_prompt()
+            if self.prompt.config.positions == "renumbered":
+                counted = self.survivors.start[:, None] + kept.long().cumsum(dim=1) - 1
+                self._rotary = counted.clamp(min=0)
+                if on_renumbered is not None:
+                    on_renumbered(self._shift(self._rotary))
+            return kept
 
     def _shift(self, rotary: Tensor) -> Tensor:
         """int64 [B], what renumbering takes off the positions of later tokens."""
@@ -133,27 +130,24 @@ class Prefill:
             [B, K, C], the kept.
         """
         with self._during("gathering"):
-            return self._enter(layer, hidden_states, arguments, kv_layer)
-
-    def _enter(
-        self, layer: int, hidden_states: Tensor, arguments: dict[str, Any], kv_layer: FastAVLayer
-    ) -> Tensor:
-        if layer == 0:
-            if not self._entrance_picked:
-                self.pick_entrance(hidden_states)
-            order = self._entrance
-        else:
-            order = self._select(layer, hidden_states)
-        if order is not None:
-            hidden_states = gather(hidden_states, order, 1)
-        ticket = self._once("ticket", (kv_layer.prompt,), lambda: self.survivors.ticket(kv_layer))
-        kv_layer.expect(ticket)
-        self._fit(arguments, kv_layer, hidden_states.device)
-        if self.reason is None and self._observer.enter(layer, kv_layer):
-            arguments[OBSERVER] = self.observer
-        if layer == self._decoder.num_layers - 1:
-            self._made.clear()
-        return hidden_states
+            if layer == 0:
+                if not self._entrance_picked:
+                    self.pick_entrance(hidden_states)
+                order = self._entrance
+            else:
+                order = self._select(layer, hidden_states)
+            if order is not None:
+                hidden_states = gather(hidden_states, order, 1)
+            ticket = self._once(
+                "ticket", (kv_layer.prompt,), lambda: self.survivors.ticket(kv_layer)
+            )
+            kv_layer.expect(ticket)
+            self._fit(arguments, kv_layer, hidden_states.device)
+            if self.reason is None and self._observer.enter(layer, kv_layer):
+                arguments[OBSERVER] = self.observer
+            if layer == self._decoder.num_layers - 1:
+                self._made.clear()
+            return hidden_states
 
     def _select(self, place: int, hidden_states: Tensor) -> Tensor | None:
         """Ask the hooks of one place; returns the index of the kept, or None for all."""
