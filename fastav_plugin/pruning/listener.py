@@ -15,7 +15,7 @@ class PruningListener(Protocol):
     arguments are cut). Parts lie inside each other.
     """
 
-    def during(self, part: str) -> AbstractContextManager[Any, None]:
+    def during(self, part: str) -> AbstractContextManager[Any]:
         """Entered when a part begins, left when it ends."""
 
 

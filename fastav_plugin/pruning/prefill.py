@@ -77,7 +77,7 @@ class Prefill:
             return self._observer
         return AnnouncedObserver(self._observer, self._listener)
 
-    def _during(self, part: str) -> AbstractContextManager[Any, None]:
+    def _during(self, part: str) -> AbstractContextManager[Any]:
         return nullcontext() if self._listener is None else self._listener.during(part)
 
     def pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
@@ -98,15 +98,15 @@ class Prefill:
                 inputs_embeds = gather(inputs_embeds, first, 1)
             self._select(0, inputs_embeds)
             self._entrance = self.survivors.index
-            if self._entrance is None:
-                return None
-            kept = self.survivors.in_prompt()
-            if self.prompt.config.positions == "renumbered":
-                counted = self.survivors.start[:, None] + kept.long().cumsum(dim=1) - 1
-                self._rotary = counted.clamp(min=0)
-                if on_renumbered is not None:
-                    on_renumbered(self._shift(self._rotary))
-            return kept
+        if self._entrance is None:
+            return None
+        kept = self.survivors.in_prompt()
+        if self.prompt.config.positions == "renumbered":
+            counted = self.survivors.start[:, None] + kept.long().cumsum(dim=1) - 1
+            self._rotary = counted.clamp(min=0)
+            if on_renumbered is not None:
+                on_renumbered(self._shift(self._rotary))
+        return kept
 
     def _shift(self, rotary: Tensor) -> Tensor:
         """int64 [B], what renumbering takes off the positions of later tokens."""
@@ -147,7 +147,7 @@ class Prefill:
                 arguments[OBSERVER] = self.observer
             if layer == self._decoder.num_layers - 1:
                 self._made.clear()
-            return hidden_states
+        return hidden_states
 
     def _select(self, place: int, hidden_states: Tensor) -> Tensor | None:
         """Ask the hooks of one place; returns the index of the kept, or None for all."""
