@@ -26,7 +26,6 @@ COVERED = {
     "pruning.decode": "behaviour/decoding/test_turns",
     "pruning.forward": "behaviour/families/test_families",
     "pruning.generate_context": "behaviour/decoding/test_drafts",
-    "pruning.listener": "cli/test_bench",
     "pruning.prompt": "behaviour/decoding/test_prompt_shapes",
     "pruning.request": "test_cache",
     "pruning.rope_deltas": "behaviour/decoding/test_turns",
