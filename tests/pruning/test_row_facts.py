@@ -1,4 +1,8 @@
-"""What is known of each batch row moves with it."""
+"""What is known of batch rows moves with them, and is padded where requests are stacked."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
 
 import torch
 
@@ -7,27 +11,70 @@ from fastav_plugin.pruning.reasons import Reason
 from fastav_plugin.pruning.row_facts import RowFacts
 
 
-def facts(*reasons: int, shift: int | None = None, length: int = 6) -> RowFacts:
-    """Of prompts with two media tokens each, the first of them with one position of padding."""
-    token_map = TokenMap.from_spans(length, video=[(2, 4)]).repeat_interleave(len(reasons))
-    padding = torch.zeros((len(reasons), length), dtype=torch.bool)
-    padding[0, 0] = True
-    rows = torch.zeros(len(reasons), dtype=torch.int64)
+def facts(*videos: tuple[int, int], length: int = 10, reason: int = 0) -> RowFacts:
+    maps = [TokenMap.from_spans(length, video=[span]) for span in videos]
+    count = len(videos)
     return RowFacts(
-        token_map=token_map.padded(padding),
-        given_map=token_map,
-        shift=None if shift is None else rows + shift,
-        prompt_end=rows + length,
-        reason=torch.tensor(reasons),
+        token_map=TokenMap.batch(maps),
+        given_map=TokenMap.batch(maps),
+        shift=torch.arange(1, count + 1),
+        rope_deltas=torch.arange(10, 10 + count)[:, None],
+        prompt_end=torch.full((count,), length),
+        reason=torch.full((count,), reason),
     )
 
 
-def test_batch_rows_are_moved_together() -> None:
-    moved = facts(0, Reason.NO_MEDIA, shift=3).map_rows(lambda tensor: tensor.flip(0))
-    assert moved.token_map is not None and moved.given_map is not None and moved.shift is not None
-    assert moved.token_map.valid[:, 0].tolist() == [True, False]
-    assert moved.reason_of(0) is Reason.NO_MEDIA and moved.reason_of(1) is None
-    assert moved.shift.tolist() == [3, 3]
+def videos(known: RowFacts) -> list[list[int]]:
+    assert known.token_map is not None
+    return [(row == 3).nonzero().flatten().tolist() for row in known.token_map.modality]
+
+
+def test_every_fact_moves_with_its_row() -> None:
+    two = facts((2, 5), (4, 8))
+    order = torch.tensor([1, 0, 1])
+    moved = two.map_rows(lambda tensor: tensor[order])
+    assert videos(moved) == [[4, 5, 6, 7], [2, 3, 4], [4, 5, 6, 7]]
+    assert moved.shift is not None and moved.rope_deltas is not None
+    assert moved.shift.tolist() == [2, 1, 2]
+    assert moved.rope_deltas.flatten().tolist() == [11, 10, 11]
+    chosen = two.select(order, 0)
+    for entry in fields(RowFacts):
+        one, other = getattr(moved, entry.name), getattr(chosen, entry.name)
+        if isinstance(one, torch.Tensor):
+            assert torch.equal(one, other), entry.name
+    assert videos(chosen) == videos(moved)
+
+
+def test_the_first_positions() -> None:
+    known = facts((2, 5), (4, 8)).first(5)
+    assert videos(known) == [[2, 3, 4], [4]]
+    assert known.token_map is not None and known.token_map.length == 5
+    assert known.shift is not None
+    nothing = facts((2, 5)).first(0)
+    assert all(getattr(nothing, entry.name) is None for entry in fields(RowFacts))
+
+
+def test_stacked_requests_are_padded_on_the_left() -> None:
+    short, long = facts((2, 5)), facts((4, 8), length=14)
+    stacked = RowFacts.stack([short, long], [12, 15])
+    assert videos(stacked) == [[5, 6, 7], [4, 5, 6, 7]]
+    assert stacked.prompt_end is not None
+    assert stacked.prompt_end.tolist() == [13, 14]
+    assert stacked.given_map is None
+    assert stacked.shift is not None
+    assert stacked.shift.tolist() == [1, 1]
+    back = stacked.select(torch.tensor([0]), 3)
+    assert videos(back) == [[2, 3, 4]]
+    assert back.prompt_end is not None
+    assert back.prompt_end.tolist() == [10]
+
+
+def test_a_fact_that_one_request_lacks_is_nothing() -> None:
+    bare = replace(facts((2, 5)), shift=None, rope_deltas=None)
+    stacked = RowFacts.stack([bare, facts((2, 5), (4, 8))], [10, 10])
+    assert stacked.shift is not None and stacked.rope_deltas is not None
+    assert stacked.shift.tolist() == [0, 1, 2]
+    assert stacked.rope_deltas.flatten().tolist() == [0, 10, 11]
 
 
 def test_a_given_map_of_fewer_prompts_than_batch_rows_stays() -> None:
@@ -36,27 +83,17 @@ def test_a_given_map_of_fewer_prompts_than_batch_rows_stays() -> None:
     assert known.map_rows(lambda tensor: tensor[[1, 0]]).given_map is one
 
 
-def test_selected_rows_lose_columns_that_are_padding_in_all_of_them() -> None:
-    kept = facts(0, 0).select(torch.tensor([0]), 1)
-    assert kept.token_map is not None and kept.prompt_end is not None
-    assert (kept.token_map.rows, kept.token_map.length) == (1, 5)
-    assert kept.prompt_end.tolist() == [5]
+def test_what_follows_the_prompts_is_left_out_of_reports() -> None:
+    stacked = RowFacts.stack([facts((2, 5)), facts((4, 8), length=14)], [12, 15])
+    token_map, (positions,) = stacked.prompts([torch.arange(15).expand(2, -1)])
+    assert positions[0].tolist() == [*range(13), -1, -1]
+    assert token_map.valid[0].tolist() == [False] * 3 + [True] * 10 + [False] * 2
 
 
-def test_the_first_positions() -> None:
-    cut = facts(0).first(4)
-    assert cut.token_map is not None and cut.given_map is not None
-    assert (cut.token_map.length, cut.given_map.length) == (4, 4)
-    assert facts(0).first(0).token_map is None
-
-
-def test_stacked_requests_are_padded_on_the_left_and_end_apart() -> None:
-    both = RowFacts.stack([facts(0, shift=2), facts(Reason.NO_MEDIA, length=4)], [8, 4])
-    assert both.token_map is not None and both.shift is not None and both.prompt_end is not None
-    assert both.shift.tolist() == [2, 0]
-    assert both.prompt_end.tolist() == [6, 8]
-    assert both.token_map.valid[1].tolist() == [False] * 5 + [True] * 3
-    token_map, (positions,) = both.prompts([torch.arange(8).expand(2, -1)])
-    assert positions[0].tolist() == [0, 1, 2, 3, 4, 5, -1, -1]
-    assert token_map.valid[0].tolist() == [False] + [True] * 5 + [False] * 2
-    assert both.reason_of(None) is None and both.reason_of(1) is Reason.NO_MEDIA
+def test_why_nothing_was_pruned() -> None:
+    few, cut, none = (facts((2, 5), reason=code) for code in (Reason.FEW_MEDIA, 0, Reason.NO_MEDIA))
+    known = RowFacts.stack([few, cut, none], [10, 10, 10])
+    assert [known.reason_of(row) for row in range(3)] == [Reason.FEW_MEDIA, None, Reason.NO_MEDIA]
+    assert known.reason_of(-1) == Reason.NO_MEDIA
+    assert known.reason_of(None) is None
+    assert facts((2, 5), reason=Reason.NO_HOOKS).reason_of(None) == Reason.NO_HOOKS
