@@ -72,6 +72,17 @@ def test_links_and_paths_of_a_page(name: str) -> None:
     assert not missing_folders(page)
 
 
+def test_the_path_of_a_prompt_names_files() -> None:
+    page = PAGES["fastav_plugin/pruning/README.md"]
+    _, _, section = page.text.partition("## The path of one prompt, file by file\n")
+    shown = re.search(r"^```text\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    files = re.findall(r"[\w/]+\.py", shown[1])
+    assert len(files) >= 20
+    bases = (ROOT / "fastav_plugin", page.path.parent, ROOT / "fastav_plugin" / "layers")
+    assert not [file for file in files if not any((base / file).is_file() for base in bases)]
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     reached: set[Path] = set()
     waiting = [ROOT / "README.md"]
