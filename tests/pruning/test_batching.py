@@ -26,7 +26,7 @@ class Request:
     """One prompt with a cache of its own, decoded token by token.
 
     Attributes:
-        length: real rows brought so far, cut or not.
+        length: real tokens seen so far, cut or not.
     """
 
     def __init__(self, name: str, row: Row, method: str, **changes: Any) -> None:
@@ -39,7 +39,7 @@ class Request:
         assert torch.isfinite(output.logits).all()
 
     def decode(self, token: int) -> Tensor:
-        """Bring one token; float32 [vocabulary]."""
+        """Decode one token; float32 [vocabulary]."""
         self.length += 1
         logits: Tensor = step(self.model, self.cache, [token], [self.length])[0]
         return logits
