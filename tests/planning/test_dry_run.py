@@ -8,6 +8,7 @@ import pytest
 
 from fastav_plugin import ConfigError, FastAVConfig, Modality, TokenMap
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from fastav_plugin.pruning.reasons import Reason
 
 PROMPT = PromptSize(text=20, video=40, audio=30, frames=4)
 
@@ -62,7 +63,7 @@ def test_why_nothing_is_cut() -> None:
     few = PromptSize(text=20, video=4, audio=0).token_map()
     counts, reason = plan(FastAVConfig(), few)
     assert counts == [[24] * 6]
-    assert "min_media_tokens" in str(reason)
+    assert reason is Reason.FEW_MEDIA
     counts, reason = plan(FastAVConfig(global_rule="first 10 tokens"), PROMPT.token_map())
     assert counts[0][-1] < 90
     assert reason is None
