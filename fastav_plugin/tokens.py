@@ -63,7 +63,7 @@ class TokenMap:
         audio: Spans = (),
         tokens_per_frame: int | None = None,
     ) -> TokenMap:
-        """Map of one unpadded prompt, from half-open spans `(start, stop)`.
+        """Map of one unpadded prompt, of one row, from half-open spans `(start, stop)`.
 
         Args:
             length: prompt length T.
@@ -71,9 +71,6 @@ class TokenMap:
             video: spans of clips.
             audio: spans of sounds.
             tokens_per_frame: when given, splits each video span into frames of that many tokens.
-
-        Returns:
-            A TokenMap of one row.
 
         Raises:
             TokenMapError: a span outside [0, length), empty, or overlapping another.
@@ -102,9 +99,8 @@ class TokenMap:
             modality[0, start:stop] = int(kind)
             segment[0, start:stop] = index
             if tokens_per_frame and kind is Modality.VIDEO:
-                offset = torch.arange(stop - start) // tokens_per_frame
-                frame[0, start:stop] = frames + offset
-                frames += int(offset[-1]) + 1
+                frame[0, start:stop] = frames + torch.arange(stop - start) // tokens_per_frame
+                frames = int(frame[0, stop - 1]) + 1
         return cls(modality, segment, frame)
 
     @classmethod
@@ -208,15 +204,12 @@ class TokenMap:
 
     def followed_by(self, later: TokenMap) -> TokenMap:
         """The map of these positions and of a later turn's; segments and frames count on."""
-        device = self.modality.device
-        segments = self.segment.amax(dim=1, keepdim=True) + 1
-        frames = self.frame.amax(dim=1, keepdim=True) + 1
-        later = later.to(device)
-        return TokenMap(
-            torch.cat([self.modality, later.modality], dim=1),
-            torch.cat([self.segment, _count_on(later.segment, segments)], dim=1),
-            torch.cat([self.frame, _count_on(later.frame, frames)], dim=1),
-        )
+        later = later.to(self.modality.device)
+        joined = [torch.cat([self.modality, later.modality], dim=1)]
+        for known, new in ((self.segment, later.segment), (self.frame, later.frame)):
+            start = known.amax(dim=1, keepdim=True) + 1
+            joined.append(torch.cat([known, torch.where(new < 0, new, new + start)], dim=1))
+        return TokenMap(*joined)
 
     def padded(self, padding: Tensor) -> TokenMap:
         """The same map with padding where `padding` (bool [B, T]) is True."""
@@ -269,19 +262,12 @@ class TokenMap:
 def _pairs(kind: Modality, spans: Spans) -> list[tuple[int, int]]:
     """The spans of one medium, each a pair of integers."""
     try:
-        pairs = [(operator.index(start), operator.index(stop)) for start, stop in spans]
+        return [(operator.index(start), operator.index(stop)) for start, stop in spans]
     except (TypeError, ValueError) as error:
-        name = kind.name.lower()
         raise TokenMapError(
-            f"`{name}` takes a list of (start, stop) pairs of integers such as [(14, 690)], got "
-            f"{spans!r}."
+            f"`{kind.name.lower()}` takes a list of (start, stop) pairs of integers such as "
+            f"[(14, 690)], got {spans!r}."
         ) from error
-    return pairs
-
-
-def _count_on(numbers: Tensor, start: Tensor) -> Tensor:
-    """Numbers from `start` (int64 [B, 1]) on; -1 stays."""
-    return torch.where(numbers < 0, numbers, numbers + start)
 
 
 def _runs(modality: Tensor) -> Tensor:
