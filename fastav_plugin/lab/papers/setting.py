@@ -24,7 +24,7 @@ class PaperSetting:
         values: where the free parameter is searched: the ends of an interval, or all possible
             values; a larger one keeps more tokens.
         measured: whether the average depends on the content of the prompt.
-        floor: whether this is a random control, which others are compared with.
+        control: whether this is a random control, which others are compared with.
     """
 
     name: str
@@ -32,7 +32,7 @@ class PaperSetting:
     like: str | None = None
     values: Sequence[float] = (0.005, 1.0)
     measured: bool = False
-    floor: bool = False
+    control: bool = False
 
     def config(self, value: float = 0) -> FastAVConfig:
         """The setting at one value of its free parameter."""

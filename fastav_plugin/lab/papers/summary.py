@@ -52,7 +52,7 @@ def summarise_tables(
             "title": table.title,
             "about": table.about,
             "rows": [
-                summary.row(label, name, solved, _floors(table, solved))
+                summary.row(label, name, solved, _controls(table, solved))
                 for label, name in [(DENSE, DENSE), *table.rows]
             ],
         }
@@ -60,8 +60,8 @@ def summarise_tables(
     ]
 
 
-def _floors(table: PaperTable, solved: Mapping[str, Solved]) -> list[str]:
-    return [name for _, name in table.rows if solved[name].setting.floor]
+def _controls(table: PaperTable, solved: Mapping[str, Solved]) -> list[str]:
+    return [name for _, name in table.rows if solved[name].setting.control]
 
 
 class _Summary:
@@ -76,7 +76,7 @@ class _Summary:
         self._rows: dict[str, dict[str, Any]] = {}
 
     def row(
-        self, label: str, name: str, solved: Mapping[str, Solved], floors: Sequence[str]
+        self, label: str, name: str, solved: Mapping[str, Solved], controls: Sequence[str]
     ) -> dict[str, Any]:
         """One setting in one table."""
         if name not in self._rows:
@@ -84,8 +84,8 @@ class _Summary:
         row = {"setting": label, **self._rows[name]}
         if name in solved:
             row |= solved[name].to_dict()
-        if floors and name != DENSE and name not in floors:
-            row["against_random"] = self._against(name, floors)
+        if controls and name != DENSE and name not in controls:
+            row["against_random"] = self._against(name, controls)
         return row
 
     def _measure(self, name: str) -> dict[str, Any]:
@@ -110,8 +110,8 @@ class _Summary:
         own = [v for v, facets in zip(values, self._facets, strict=True) if facet in facets]
         return {"questions": len(own), "mean": statistics.fmean(own)} if own else None
 
-    def _against(self, name: str, floors: Sequence[str]) -> dict[str, Any]:
-        rows = zip(*(self._right(floor) for floor in floors), strict=True)
+    def _against(self, name: str, controls: Sequence[str]) -> dict[str, Any]:
+        rows = zip(*(self._right(control) for control in controls), strict=True)
         pairs = zip(self._right(name), rows, strict=True)
         return self._mean([value - statistics.fmean(others) for value, others in pairs])
 

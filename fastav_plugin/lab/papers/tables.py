@@ -62,7 +62,7 @@ def _methods(base: Base, like: str) -> Part:
             f"{label} at the cost of {like}",
             lambda r: [ratios(name, r, **others)],
             like,
-            floor=name == "random",
+            control=name == "random",
         )
         return label, made
 
@@ -117,7 +117,7 @@ def _rules(base: Base, like: str, factor: int) -> Part:
             f"{label}, as {like}",
             lambda r: [ratios(hook, r, layer=layer, **others), base.fine(layer)],
             like,
-            floor=hook == "random",
+            control=hook == "random",
         )
 
     adaptive = PaperSetting(
