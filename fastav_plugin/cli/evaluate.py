@@ -15,12 +15,16 @@ from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
 from fastav_plugin.cli.evaluation.papers import PAPERS, PapersOptions, run_papers
 from fastav_plugin.cli.evaluation.papers import QUESTIONS as OF_PAPERS
-from fastav_plugin.cli.evaluation.plan import TESTBED, Plan, plan_dataset, plan_testbed
-from fastav_plugin.cli.evaluation.settings import make_settings
+from fastav_plugin.cli.evaluation.plan import (
+    TESTBED,
+    Plan,
+    make_settings,
+    plan_dataset,
+    plan_testbed,
+)
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
-from fastav_plugin.cli.options.dataset import DatasetOptions
 from fastav_plugin.cli.options.groups import check_choice, grouped
-from fastav_plugin.cli.options.media import Reading
+from fastav_plugin.cli.options.media import DatasetOptions, Reading
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, laid_over
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
@@ -58,7 +62,6 @@ def run(
     config: Annotated[
         list[str] | None,
         typer.Option(
-            "--config",
             metavar="NAME=JSON",
             help="A setting with a name of its own: fields of FastAVConfig as JSON, or a file of "
             "them. May be repeated, to compare one method at several ratios.",

@@ -28,11 +28,7 @@ ModelFolder = Annotated[
 
 @dataclass(frozen=True)
 class Machine:
-    """How a checkpoint is run.
-
-    Raises:
-        ConfigError: an unknown dtype, or a device that is not there.
-    """
+    """How a checkpoint is run; a ConfigError for an unknown dtype or a device that is missing."""
 
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto"
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 ...")] = "cpu"
@@ -81,11 +77,7 @@ def limit_threads(count: int | None) -> None:
 
 
 def find_model(folder: Path | None) -> Path:
-    """The given folder, or that of the testbed's model.
-
-    Raises:
-        ConfigError: the installation has no model.
-    """
+    """The given folder, or that of the testbed's model where the installation has it."""
     if folder is None and not (MODEL_PATH / "model.safetensors").exists():
         raise ConfigError(
             "The testbed's model is not part of this installation. Install the wheel or a "

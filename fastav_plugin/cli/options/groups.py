@@ -12,14 +12,10 @@ from fastav_plugin.errors import ConfigError
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
-    """Let each parameter that is a dataclass stand for the options which are its fields.
+    """Let each parameter that is a dataclass stand for the options which are its fields, in order.
 
-    Args:
-        command: a function as typer takes it. A default of such a parameter gives the defaults of
-            its options; without one they are those of the class.
-
-    Returns:
-        The command with one parameter per option, in the same order.
+    A default of such a parameter gives the defaults of its options; without one they are those of
+    the class.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}

@@ -1,4 +1,4 @@
-"""The options that say how media files are read."""
+"""The options that say how media files, and those of a dataset, are read."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ from typing import Annotated, Any
 import typer
 
 from fastav_plugin.cli.options.groups import check_choice
+from fastav_plugin.evaluation.formats.registry import FORMATS
+from fastav_plugin.evaluation.matching import RULES
 from fastav_plugin.media.inputs import SOUND
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 
 MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
+MediaFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        exists=True,
+        file_okay=False,
+        help="Folder of the media of --data. May be repeated. Default: the folder of --data.",
+    ),
+]
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is taken of a video.
-
-    Raises:
-        ConfigError: an unknown way to use its sound.
-    """
+    """What is taken of a video; a ConfigError for an unknown way to use its sound."""
 
     sound: Annotated[
         str,
@@ -47,3 +53,43 @@ class Reading:
     def to_dict(self) -> dict[str, Any]:
         """Keywords of `SampleInputs`."""
         return {"fps": self.fps, "frames": self.frames, "sound": self.sound}
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """How questions are made of a dataset's file; None leaves a choice to its format."""
+
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", help=f"{', '.join(FORMATS)}. Default: detected from the first record."
+        ),
+    ] = None
+    media: MediaFolders = None
+    answers: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Answers of --data, by question_id."),
+    ] = None
+    prompt_template: Annotated[
+        str | None,
+        typer.Option(
+            help="Prompt instead of the format's: '{question}', '{question}\\n{options}' ..."
+        ),
+    ] = None
+    match: Annotated[
+        str | None, typer.Option(help=f"Matching rule instead of the format's: {', '.join(RULES)}.")
+    ] = None
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of an answer. Default: the format's.")
+    ] = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keywords of `read_dataset`."""
+        return {
+            "name": self.form,
+            "media": self.media or (),
+            "answers": self.answers,
+            "template": self.prompt_template,
+            "rule": self.match,
+            "max_new_tokens": self.max_new_tokens,
+        }

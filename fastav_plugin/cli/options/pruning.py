@@ -28,7 +28,6 @@ Methods = Annotated[
 TargetFlops = Annotated[
     float | None,
     typer.Option(
-        "--target-flops",
         help="Choose the ratios that are not given so that prefill takes this share of the dense "
         "FLOPs, in (0, 1].",
     ),
@@ -48,30 +47,23 @@ class Ratios:
     rule: Annotated[
         str | None,
         typer.Option(
-            "--rule",
             help="FastAV's global cut: 'below 750', or one rule per modality: "
             "'video=all, audio=first 10 tokens'.",
         ),
     ] = None
     drop_ratio: Annotated[
-        float | None, typer.Option("--drop-ratio", help="FastAV's P, in \\[0, 1). Default 0.2.")
+        float | None, typer.Option(help="FastAV's P, in \\[0, 1). Default 0.2.")
     ] = None
     keep_ratio: Annotated[
-        float | None,
-        typer.Option("--keep-ratio", help="Visual share DivPrune keeps, in (0, 1]. Default 0.5."),
+        float | None, typer.Option(help="Visual share DivPrune keeps, in (0, 1]. Default 0.5.")
     ] = None
     audio_keep_ratio: Annotated[
-        float | None,
-        typer.Option("--audio-keep-ratio", help="Audio share DivPrune keeps. Default: all."),
+        float | None, typer.Option(help="Audio share DivPrune keeps. Default: all.")
     ] = None
     settings: Settings = None
 
     def overrides(self) -> dict[str, Any]:
-        """Fields of FastAVConfig that the user gave.
-
-        Raises:
-            ConfigError: a setting that is not `name=value`.
-        """
+        """Fields of FastAVConfig that the user gave."""
         named = {
             "global_rule": None if self.rule is None else read_rules(self.rule),
             "fine_drop_ratio": self.drop_ratio,
@@ -87,7 +79,10 @@ class Ratios:
         return found
 
     def methods(self, asked: Sequence[str] | None, default: Sequence[str]) -> list[str]:
-        """The methods asked for without "dense"; else the calibration's, else the default."""
+        """The methods asked for; else the calibration's, else the default.
+
+        "dense" is always the reference, so asking for it adds nothing.
+        """
         calibrated = _calibrated(self.overrides()).get("method")
         names = asked or (default if calibrated is None else (calibrated,))
         return [name for name in names if name != DENSE]
@@ -95,19 +90,10 @@ class Ratios:
     def configs(
         self, model: Any, methods: Sequence[str] | None, default: Sequence[str], **more: Any
     ) -> list[FastAVConfig]:
-        """One config per method, fit for a model or its configuration.
-
-        Args:
-            model: as `FastAVConfig.for_model` takes it, and so are `more`.
-            methods: what the user asked for. "dense" is always the reference, so asking for it
-                adds nothing.
-            default: methods where the user asked for none, and no calibration says one.
-            more: fields, or `target_flops` and `prompt`.
-        """
-        names = self.methods(methods, default)
+        """One config per method; `model` and `more` are as `FastAVConfig.for_model` takes them."""
         return [
             FastAVConfig.for_model(model, method=name, **laid_over(more, self.overrides()))
-            for name in names
+            for name in self.methods(methods, default)
         ]
 
     def configs_of_folder(
@@ -124,7 +110,6 @@ class Pruning(Ratios):
     calibration: Annotated[
         Path | None,
         typer.Option(
-            "--calibration",
             exists=True,
             dir_okay=False,
             metavar="FILE",
