@@ -1,12 +1,9 @@
 """What must be known about one model family to prune it."""
 
-from __future__ import annotations
-
 import inspect
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from fastav_plugin.errors import UnsupportedError
@@ -104,20 +101,16 @@ class ModelOverride:
             UnsupportedError: there is none, or one whose arguments have other names.
         """
         decoder: nn.Module = head.get_decoder() if hasattr(head, "get_decoder") else head
-        candidates: list[nn.Module] = [decoder, *head.modules()]
-        for candidate in candidates:
-            layers = getattr(candidate, "layers", None)
-            if not isinstance(layers, nn.ModuleList) or not hasattr(candidate, "config"):
-                continue
+        for candidate in (decoder, *head.modules()):
+            layer = _attention_layer(candidate)
             # Towers have attention as well; a layer that decodes takes a cache.
-            if layers and hasattr(layers[0], "self_attn"):
-                if takes_cache(layers[0]):
-                    check_text_model(candidate)
-                    check_layer(layers[0])
-                    return candidate
-        layers = getattr(decoder, "layers", None)
-        if isinstance(layers, nn.ModuleList) and layers and hasattr(layers[0], "self_attn"):
-            check_layer(layers[0])  # raises: its cache has a name of its own
+            if layer is not None and hasattr(candidate, "config") and takes_cache(layer):
+                check_text_model(candidate)
+                check_layer(layer)
+                return candidate
+        layer = _attention_layer(decoder)
+        if layer is not None:
+            check_layer(layer)  # raises: its cache has a name of its own
         raise UnsupportedError(
             f"Found no decoder layers in {type(head).__name__}. "
             "Add an override with register_override()."
@@ -183,11 +176,7 @@ class ModelOverride:
         return found
 
     def token_map(
-        self,
-        config: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        inputs: dict[str, Any],
+        self, config: Any, input_ids: Tensor, attention_mask: Tensor | None, inputs: dict[str, Any]
     ) -> TokenMap:
         """What each prompt position is.
 
@@ -215,7 +204,6 @@ class ModelOverride:
             intermediate_size=_active_width(text),
             kv_size=groups * size,
             query_size=heads * size,
-            mlp_matrices=3,
         )
 
     def window(self, config: Any, layer: int) -> int | None:
@@ -229,6 +217,14 @@ class ModelOverride:
         return None
 
 
+def _attention_layer(module: nn.Module) -> nn.Module | None:
+    """The lowest of a module's layers, if it has attention."""
+    layers = getattr(module, "layers", None)
+    if not isinstance(layers, nn.ModuleList) or not layers:
+        return None
+    return layers[0] if hasattr(layers[0], "self_attn") else None
+
+
 def _active_width(text: Any) -> int:
     """MLP width that one token visits, over all experts it is routed to."""
     experts = getattr(text, "num_experts_per_tok", None)
@@ -236,33 +232,6 @@ def _active_width(text: Any) -> int:
     if isinstance(width, (list, tuple)):  # one for text and one for media
         width = max(width)
     if experts and width:
-        return int(experts) * int(width) + int(
-            getattr(text, "shared_expert_intermediate_size", None) or 0
-        )
+        shared = getattr(text, "shared_expert_intermediate_size", None) or 0
+        return int(experts) * int(width) + int(shared)
     return int(getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
-
-
-def frames_from_grids(
-    token_map: TokenMap, modality: Modality, tokens_per_frame: list[list[int]]
-) -> TokenMap:
-    """Number the video frames of each batch row from the frame sizes of its segments.
-
-    Args:
-        token_map: the map to extend.
-        modality: the modality whose tokens the sizes describe, in prompt order over the batch.
-        tokens_per_frame: for each medium of the batch, tokens in each of its frames.
-
-    Returns:
-        The map with frames, or unchanged when the sizes do not add up to the tokens found (the
-        prompt was then made by something else than the family's processor).
-    """
-    tokens = token_map.mask(modality)
-    sizes = [size for medium in tokens_per_frame for size in medium]
-    if sum(sizes) != int(tokens.sum()):
-        return token_map
-    lengths = torch.tensor(sizes, device=tokens.device)
-    running = torch.repeat_interleave(torch.arange(len(sizes), device=tokens.device), lengths)
-    frame = token_map.frame.clone()
-    frame[tokens] = running
-    first = torch.where(tokens, frame, torch.iinfo(torch.int64).max).amin(dim=1, keepdim=True)
-    return token_map.with_frames(torch.where(tokens, frame - first, frame))

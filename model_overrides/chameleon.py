@@ -1,7 +1,5 @@
 """Chameleon and Emu3: image tokens have ids of their own, marked by one placeholder."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """Ernie 4.5 VL: each layer takes the kind of every token, as media go to separate experts."""
 
-from __future__ import annotations
-
 from fastav_plugin.model_overrides.qwen_vl import QwenVLOverride
 from fastav_plugin.model_overrides.registry import register_override
 

@@ -1,7 +1,5 @@
 """Gemma 3: sliding layers, and bidirectional attention between image tokens."""
 
-from __future__ import annotations
-
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
 

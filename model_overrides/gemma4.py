@@ -1,7 +1,5 @@
 """Gemma 4 without per-layer embeddings: sliding layers, bidirectional image attention."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn
@@ -48,5 +46,4 @@ class Gemma4Override(ModelOverride):
             intermediate_size=int(text.intermediate_size) + width,
             kv_size=sum(kept) // len(layers),
             query_size=int(text.num_attention_heads) * sum(heads) // len(layers),
-            mlp_matrices=3,
         )

@@ -1,7 +1,5 @@
 """Any other transformers model, if a tiny copy of it passes a probe."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """GLM-4V: a video is image placeholders between a start and an end token."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor
@@ -21,11 +19,7 @@ class Glm4vOverride(ModelOverride):
 
     @override
     def token_map(
-        self,
-        config: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        inputs: dict[str, Any],
+        self, config: Any, input_ids: Tensor, attention_mask: Tensor | None, inputs: dict[str, Any]
     ) -> TokenMap:
         tokens = TokenMap.from_placeholders(
             input_ids, {config.image_token_id: Modality.IMAGE}, attention_mask

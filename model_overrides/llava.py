@@ -1,7 +1,5 @@
 """LLaVA-1.5, LLaVA-NeXT, LLaVA-OneVision and LLaVA-NeXT-Video."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -44,11 +42,7 @@ class LlavaVideoOverride(LlavaOverride):
 
     @override
     def token_map(
-        self,
-        config: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        inputs: dict[str, Any],
+        self, config: Any, input_ids: Tensor, attention_mask: Tensor | None, inputs: dict[str, Any]
     ) -> TokenMap:
         tokens = super().token_map(config, input_ids, attention_mask, inputs)
         return _pooled_frames(tokens, _frame_tokens(config))

@@ -1,7 +1,5 @@
 """Molmo 2: one placeholder for patches of images and of video frames."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor
@@ -20,11 +18,7 @@ class Molmo2Override(ModelOverride):
 
     @override
     def token_map(
-        self,
-        config: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        inputs: dict[str, Any],
+        self, config: Any, input_ids: Tensor, attention_mask: Tensor | None, inputs: dict[str, Any]
     ) -> TokenMap:
         encoded = inputs.get("mm_encoder_outputs") or {}
         video = inputs.get("pixel_values_videos") is not None or encoded.get("video") is not None

@@ -1,7 +1,5 @@
 """PaliGemma: bidirectional attention over the prompt, by a mask that comes as argument."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn
@@ -40,11 +38,7 @@ class PaliGemmaOverride(ModelOverride):
 
     @override
     def token_map(
-        self,
-        config: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        inputs: dict[str, Any],
+        self, config: Any, input_ids: Tensor, attention_mask: Tensor | None, inputs: dict[str, Any]
     ) -> TokenMap:
         past = cache_of(inputs)
         if past is not None and past.get_seq_length() > 0:

@@ -1,7 +1,5 @@
 """Phi-4 multimodal: the text model calls the towers; their configurations hold the ids."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from typing_extensions import override

@@ -1,10 +1,9 @@
 """Qwen2.5-Omni and Qwen3-Omni: image, video, audio, and audio interleaved with its video."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -41,24 +40,17 @@ class QwenOmniOverride(ModelOverride):
 
     @override
     def token_map(
-        self,
-        config: Any,
-        input_ids: Tensor,
-        attention_mask: Tensor | None,
-        inputs: dict[str, Any],
+        self, config: Any, input_ids: Tensor, attention_mask: Tensor | None, inputs: dict[str, Any]
     ) -> TokenMap:
         tokens = super().token_map(config, input_ids, attention_mask, inputs)
         return _interleaved(grid_frames(tokens, inputs, config.vision_config.spatial_merge_size))
 
     @override
     def check_request(self, head: nn.Module, inputs: dict[str, Any]) -> None:
-        from transformers import (
-            Qwen2_5OmniForConditionalGeneration,
-            Qwen3OmniMoeForConditionalGeneration,
-        )
-
-        full = (Qwen2_5OmniForConditionalGeneration, Qwen3OmniMoeForConditionalGeneration)
-        if will_speak(*full):
+        if will_speak(
+            transformers.Qwen2_5OmniForConditionalGeneration,
+            transformers.Qwen3OmniMoeForConditionalGeneration,
+        ):
             raise UnsupportedError(
                 "Speech output reads the whole prompt's hidden states, which pruning shortens. "
                 "Call generate(..., generation_mode='text'), or pass no FastAVCache."

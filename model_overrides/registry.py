@@ -1,7 +1,5 @@
 """Which override serves which model."""
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 from torch import nn
@@ -55,9 +53,7 @@ def find_override(model: nn.Module) -> ModelOverride:
         raise UnsupportedError(
             f"{type(model).__name__} is not a transformers model: it has no configuration."
         )
-    override = override_for_config(config)
-    if override is None:
-        override = GENERIC
+    override = override_for_config(config) or GENERIC
     reason = override.refusal(config)
     if reason is not None:
         raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")

@@ -1,7 +1,5 @@
 """Families that cannot be pruned, and why; the configuration decides for all others."""
 
-from __future__ import annotations
-
 _CROSS = "its media enter by cross-attention, so no token of the prompt is a media token"
 _INNER = (
     "its generate() passes embeddings to the generate() of an inner model, which does not get the "
