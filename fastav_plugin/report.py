@@ -113,14 +113,33 @@ class PruningReport:
         """
         kept = self.positions[layer][row]
         if modality is not None:
-            kind = _modality(modality)
-            kept = kept[self.token_map.modality[row].to(kept.device)[kept] == int(kind)]
+            known = {kind.name.lower(): kind for kind in Modality}
+            name = modality.name if isinstance(modality, Modality) else modality
+            if name.lower() not in known:
+                raise ConfigError(f"Unknown modality {name!r}. Known: {', '.join(known)}.")
+            kept = kept[self.token_map.modality[row][kept] == known[name.lower()]]
         return [int(position) for position in kept.tolist()]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON data, without positions."""
         left_out = ("positions", "token_map")
         return {name: value for name, value in vars(self).items() if name not in left_out}
+
+    def __str__(self) -> str:
+        """One line: tokens before layer 0 and in the last layer, FLOPs and KV bytes, or why not."""
+        counts = []
+        for name in self.modality_per_layer:
+            before = int(self.token_map.mask(Modality[name.upper()]).sum())
+            rows = range(self.token_map.rows)
+            after = sum(len(self.kept_positions(-1, name, row)) for row in rows)
+            counts.append(f"{before} {name}" + (f" -> {after}" if after < before else ""))
+        prompt = f"{', '.join(counts)} tokens"
+        if self.reason is not None:
+            return f"{prompt}; unpruned, because {self.reason}"
+        flops = f"FLOPs {100 * self.flops_ratio:.1f} % of dense"
+        return (
+            f"{prompt}; {flops}; KV {size(self.kv_bytes)} held, dense {size(self.dense_kv_bytes)}"
+        )
 
 
 def make_report(
@@ -134,17 +153,9 @@ def make_report(
     reason: str | None,
     row: int | None,
 ) -> PruningReport:
-    """Build the report of one batch row, or of all.
+    """Build the report of one batch row, or of all where `row` is None.
 
-    Args:
-        method: name of the method.
-        token_map: map of the prompt, [B, T].
-        positions: per layer int64 [B, kv], -1 for padding; those past the prompt are ignored.
-        cost: sizes of a layer.
-        kv_bytes: bytes held.
-        dense_kv_bytes: bytes a dense cache would hold.
-        reason: why nothing was cut.
-        row: a batch row, or None for all.
+    `positions` are of each layer, int64 [B, kv]; -1 is padding, those past the prompt are ignored.
 
     Raises:
         StateError: no such batch row.
@@ -154,22 +165,22 @@ def make_report(
         raise StateError(f"The batch has {token_map.rows} rows, got row={row}.")
     picked = token_map.select(torch.tensor(rows)).to("cpu")
     kept = [
-        [_prompt_part(layer[index].cpu(), token_map.length) for index in rows]
+        [held[(held >= 0) & (held < token_map.length)] for held in layer[rows].cpu()]
         for layer in positions
     ]
-    totals = [[int(layer[r].numel()) for layer in kept] for r in range(len(rows))]
-    dense = [int(picked.valid[r].sum()) for r in range(len(rows))]
+    by_row = list(zip(*kept, strict=True))
+    totals = [[len(held) for held in layers] for layers in by_row]
     ratios = [
         cost.macs(counts) / max(1, cost.macs([full] * len(counts)))
-        for counts, full in zip(totals, dense, strict=True)
+        for counts, full in zip(totals, picked.valid.sum(dim=1).tolist(), strict=True)
     ]
-    kinds = [kind for kind in list(Modality)[1:] if bool(picked.mask(kind).any())]
     by_kind = {
         kind.name.lower(): [
-            [int((picked.modality[r][layer[r]] == int(kind)).sum()) for layer in kept]
-            for r in range(len(rows))
+            [int((modality[held] == kind).sum()) for held in layers]
+            for modality, layers in zip(picked.modality, by_row, strict=True)
         ]
-        for kind in kinds
+        for kind in Modality
+        if kind and picked.mask(kind).any()  # PADDING is 0
     }
     return PruningReport(
         method=method,
@@ -184,14 +195,10 @@ def make_report(
     )
 
 
-def _modality(name: Modality | str) -> Modality:
-    known = {kind.name.lower(): kind for kind in Modality}
-    if isinstance(name, Modality):
-        return name
-    if name.lower() not in known:
-        raise ConfigError(f"Unknown modality {name!r}. Known: {', '.join(known)}.")
-    return known[name.lower()]
-
-
-def _prompt_part(positions: Tensor, length: int) -> Tensor:
-    return positions[(positions >= 0) & (positions < length)]
+def size(count: float) -> str:
+    """Bytes in decimal units."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.2f} GB"

@@ -88,6 +88,24 @@ def test_to_dict_is_json() -> None:
         assert data["method"] == "fastav"
 
 
+def test_str_is_one_line() -> None:
+    cost = "of dense; KV 100 B held, dense 200 B"
+    one = f"3 text, 3 video -> 0, 2 audio -> 1 tokens; FLOPs {100 * report(0).flops_ratio:.1f} %"
+    assert str(report(0)) == f"{one} {cost}"
+    both = f"8 text, 3 video -> 0, 2 audio -> 1 tokens; FLOPs {100 * report(None).flops_ratio:.1f}"
+    assert str(report(None)) == f"{both} % {cost}"
+    why = "the prompt holds no media tokens"
+    assert str(report(1, reason=why)) == f"5 text tokens; unpruned, because {why}"
+
+
+@pytest.mark.parametrize(
+    "bytes_held, text",
+    [(999, "999 B"), (1500, "1.5 kB"), (3_300_000, "3.3 MB"), (5_250_000_000, "5.25 GB")],
+)
+def test_str_gives_bytes_in_decimal_units(bytes_held: int, text: str) -> None:
+    assert f"; KV {text} held, " in str(report(0, kv_bytes=bytes_held))
+
+
 @pytest.mark.parametrize("name", ["speech", "VIDEOS", ""])
 def test_an_unknown_modality_is_a_clear_error(name: str) -> None:
     with pytest.raises((StateError, ValueError), match="video"):

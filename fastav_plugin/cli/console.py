@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from typer.core import TyperGroup
 
 from fastav_plugin.errors import ConfigError, FastAVError
+from fastav_plugin.report import size as size
 
 #: Exit status of a user error.
 USER_ERROR = 2
@@ -58,11 +59,7 @@ class Group(TyperGroup):
 
 
 def make_room(*paths: Path | None) -> None:
-    """Make the folders of files that are written once all work is done.
-
-    Raises:
-        ConfigError: one cannot be made.
-    """
+    """Make the folders of files that are written once all work is done."""
     for path in paths:
         try:
             if path is not None:
@@ -93,14 +90,9 @@ def print_table(
 ) -> None:
     """Write a table to stdout.
 
-    Args:
-        columns: headings.
-        rows: cells.
-        title: line above the table.
-        left: columns of text; the others are numbers, aligned to the right.
-        wrap: columns that may be broken into lines where the terminal is narrow.
-        widths: least width of each column.
-        narrow: leave out space around columns, for tables that shall fit 80 characters.
+    Columns of `left` hold text; the others are numbers, aligned to the right. Those of `wrap` may
+    be broken into lines where the terminal is narrow. `widths` are the least of each column.
+    `narrow` leaves out space around columns, for tables that shall fit 80 characters.
     """
     table = Table(
         title=title or None,
@@ -125,6 +117,11 @@ def print_table(
     stdout().print(table)
 
 
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Write one fact per line to stdout, behind its name."""
+    print_table(["", ""], list(facts.items()), left=(0, 1), wrap=(1,))
+
+
 def stdout() -> Console:
     """A console on stdout; a file or pipe gets lines of any length."""
     width = None if sys.stdout.isatty() else 160
@@ -140,9 +137,7 @@ def note(text: str) -> None:
 def progress(title: str, total: int | None) -> Iterator[Tick]:
     """Show a progress bar on stderr while the block runs; gone when it ends.
 
-    Yields:
-        What to call with a short description after each of `total` steps; None if their number is
-        not known before.
+    Yields what to call with a short description after each of `total` steps, if they are known.
     """
     console = Console(stderr=True)
     bar = Progress(
@@ -171,15 +166,6 @@ def percent(fraction: float) -> str:
 def seconds(value: float) -> str:
     """A duration with three digits or so."""
     return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"
 
 
 def flops(macs: float) -> str:

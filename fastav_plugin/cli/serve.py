@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from fastav_plugin.cli.console import percent, size
 from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import Pruning
@@ -19,8 +18,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.report import PruningReport
-from fastav_plugin.serving.openai_server import attaching, check_server, missing_for_video
-from fastav_plugin.tokens import Modality
+from fastav_plugin.serving.openai_server import attaching, check_server
 from fastav_plugin.upstream import server
 
 logger = logging.getLogger(__name__)
@@ -98,9 +96,11 @@ def run(
     def make_config(loaded: Any) -> FastAVConfig:
         config = FastAVConfig.for_model(loaded, method=method, **overrides)
         logger.info("fastav: %s: attached, method %s", loaded.name_or_path, method)
-        missing = missing_for_video()
-        if missing is not None:
-            logger.warning("fastav: this server takes no video: %s", missing)
+        if not server.reads_video():
+            logger.warning(
+                "fastav: this server takes no video: torchcodec is missing, or finds no shared "
+                "libraries of FFmpeg"
+            )
         return config
 
     def on_report(name: str, report: PruningReport | None) -> None:
@@ -157,19 +157,5 @@ def _log_to_stderr() -> None:
 
 
 def describe(report: PruningReport | None) -> str:
-    """What a generate() dropped, or why nothing: tokens of the prompt and of the last layer.
-
-    Args:
-        report: of one request; None where the method cuts nothing.
-    """
-    if report is None:
-        return "unpruned, because this method cuts nothing"
-    counts = []
-    for name, layers in report.modality_per_layer.items():
-        before = int(report.token_map.mask(Modality[name.upper()])[0].sum())
-        counts.append(f"{before} {name}" + (f" -> {layers[-1]}" if layers[-1] < before else ""))
-    prompt = f"{', '.join(counts)} tokens"
-    if report.reason is not None:
-        return f"{prompt}; unpruned, because {report.reason}"
-    held, dense = size(report.kv_bytes), size(report.dense_kv_bytes)
-    return f"{prompt}; FLOPs {percent(report.flops_ratio)} of dense; KV {held} held, dense {dense}"
+    """What one generate() dropped, or why nothing; None where the method cuts nothing."""
+    return "unpruned, because this method cuts nothing" if report is None else str(report)

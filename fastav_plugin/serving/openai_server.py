@@ -25,21 +25,10 @@ MISSING = "Serving needs fastapi, uvicorn and openai."
 
 
 def check_server() -> None:
-    """Make sure that this version of transformers has the server that `attaching` knows.
-
-    Raises:
-        UnsupportedError: an extra is missing, or the server loads its models another way.
-    """
+    """Raise UnsupportedError if an extra is missing, or the server loads its models another way."""
     if not server.is_installed():
         raise UnsupportedError(f"{MISSING} {install_hint('serve')}")
     server.check_server()
-
-
-def missing_for_video() -> str | None:
-    """What the server lacks for messages with video, which it reads with torchcodec alone."""
-    if server.reads_video():
-        return None
-    return "torchcodec is missing, or finds no shared libraries of FFmpeg"
 
 
 @contextmanager
