@@ -1,7 +1,5 @@
 """Ablations: FastAV's global cut by attention, and the last layers without media."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

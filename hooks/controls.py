@@ -1,7 +1,5 @@
 """Control baselines: media tokens drawn at random, and at even distances."""
 
-from __future__ import annotations
-
 import torch
 from typing_extensions import override
 

@@ -1,12 +1,10 @@
 """DivPrune: keep a maximally diverse subset of the visual tokens before the first layer."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.hooks.base import ENTRANCE, LayerView
-from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, RatioPruning, media_and_ratios
+from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, RatioPruning
 from fastav_plugin.hooks.registry import register_hook
 from fastav_plugin.hooks.windows import Window, Windows, check_window
 
@@ -52,7 +50,7 @@ class DivPrune(RatioPruning):
     def __call__(self, view: LayerView) -> Tensor | None:
         keep = view.alive.new_ones(view.alive.numel())
         features = view.hidden_states.flatten(0, 1)
-        for tokens, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
+        for tokens, ratio in self.groups(view):
             if ratio == 1:
                 continue
             windows = Windows.of(view, tokens, self.window, ratio)
@@ -66,12 +64,8 @@ class DivPrune(RatioPruning):
 class DivPruneByFrame(DivPrune):
     """DivPrune within each frame or image: much less work, and each keeps its share, rounded.
 
-    Where a frame's share is less than one token, some frames keep one and others none.
-
-    Args:
-        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
-        audio_keep_ratio: the same for audio tokens; None keeps all audio.
-        window: as in DivPrune.
+    Where a frame's share is less than one token, some frames keep one and others none. The
+    arguments are those of DivPrune, where only the default of `window` differs.
     """
 
     name = "div_prune_by_frame"

@@ -1,7 +1,5 @@
 """FastAV: a global cut by position in the middle of the network, then a fine cut by scores."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

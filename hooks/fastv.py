@@ -1,14 +1,9 @@
 """FastV: after the second layer, keep the visual tokens that the last token attends to most."""
 
-from __future__ import annotations
-
 from typing_extensions import override
 
 from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, ScorePruning
 from fastav_plugin.hooks.registry import register_hook
-
-#: The layer K that the authors recommend.
-_K = 2
 
 
 @register_hook
@@ -30,4 +25,4 @@ class FastV(ScorePruning):
 
     @override
     def default_layer(self, num_layers: int) -> int:
-        return min(_K, num_layers - 1)
+        return min(2, num_layers - 1)  # as the authors recommend

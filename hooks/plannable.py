@@ -1,7 +1,5 @@
 """Beside the contract: what dry runs and FLOPs budgets may ask of a hook, all of it optional."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 

@@ -1,7 +1,5 @@
 """PyramidDrop: drop half of the visual tokens after each quarter of the network."""
 
-from __future__ import annotations
-
 from typing_extensions import override
 
 from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, ScorePruning

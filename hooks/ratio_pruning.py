@@ -1,7 +1,5 @@
 """RatioPruning: what one-layer methods with keep ratios have in common."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -17,16 +15,6 @@ from fastav_plugin.tokens import Modality
 
 #: Keep ratios as constructor arguments, and as fields of FastAVConfig.
 KEEP_RATIOS = {"visual_keep_ratio": "visual_keep_ratio", "audio_keep_ratio": "audio_keep_ratio"}
-
-
-def media_and_ratios(
-    view: LayerView, visual: float, audio: float | None
-) -> list[tuple[Tensor, float]]:
-    """The visual tokens, and the audio tokens if they have a ratio (bool [B, T]), with theirs."""
-    groups = [(view.mask(*VISUAL), visual)]
-    if audio is not None:
-        groups.append((view.mask(Modality.AUDIO), audio))
-    return groups
 
 
 class RatioPruning(OneLayerHook):
@@ -73,10 +61,16 @@ class RatioPruning(OneLayerHook):
         """What chooses among the candidates. Default: at even distances."""
         return spread_evenly
 
+    def groups(self, view: LayerView) -> list[tuple[Tensor, float]]:
+        """The visual tokens, and the audio tokens if they have a ratio (bool [B, T]), with both."""
+        found = [(view.mask(*VISUAL), self.visual_keep_ratio)]
+        if self.audio_keep_ratio is not None:
+            found.append((view.mask(Modality.AUDIO), self.audio_keep_ratio))
+        return found
+
     def _keep(self, view: LayerView, select: Selector) -> Tensor:
         """Bool [B, T], True for each token to keep."""
-        groups = media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio)
-        counted = [(tokens, counts_of(tokens.sum(dim=1), ratio)) for tokens, ratio in groups]
+        counted = [(mask, counts_of(mask.sum(dim=1), ratio)) for mask, ratio in self.groups(view)]
         if self.together and len(counted) == 2:
             (visual, first), (audio, second) = counted
             counted = [(visual | audio, first + second)]

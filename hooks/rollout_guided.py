@@ -1,7 +1,5 @@
 """Global cuts by the attention rollout of the prompt itself, of a fixed and of an adaptive size."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from typing_extensions import override

@@ -1,7 +1,5 @@
 """SEATS: diverse tokens inside short windows, then budgets by attention, then no media at all."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -36,10 +34,6 @@ def schedule(ratio: float, num_layers: int) -> dict[int, float]:
     The published layers are scaled by depth and rounded; where two fall together the later one
     counts. One factor on all shares corrects the average for that rounding (0.9996 at 28 layers).
     A share cannot exceed one, so averages above about 0.7 are not reached.
-
-    Args:
-        ratio: the average R over all layers, in (0, 1].
-        num_layers: decoder layers L.
     """
     shares: dict[int, float] = {}
     for layer, share in PUBLISHED.items():
@@ -56,27 +50,17 @@ def schedule(ratio: float, num_layers: int) -> dict[int, float]:
 def apportion(weights: Sequence[float], sizes: Sequence[int], total: int) -> list[int]:
     """Whole numbers that add up to `total`, as near to weight x total as they can be.
 
-    Each is at most its size, and at least 1 if `total` suffices; the remainder goes where a
-    number is farthest below its share.
-
-    Args:
-        weights: shares, which add up to one.
-        sizes: the most each may be.
-        total: at most the sum of all sizes.
+    The weights add up to one. Each number is at most its size, and at least 1 if `total` (at most
+    the sum of all sizes) suffices; the remainder goes where one is farthest below its share.
     """
     wanted = [weight * total for weight in weights]
     least = 1 if total >= len(sizes) else 0
     given = [
-        min(size, max(min(least, size), math.floor(share)))
-        for share, size in zip(wanted, sizes, strict=True)
+        min(size, max(least, math.floor(share))) for share, size in zip(wanted, sizes, strict=True)
     ]
     while (missing := total - sum(given)) != 0:
         step = 1 if missing > 0 else -1
-        open_ = [
-            index
-            for index, size in enumerate(sizes)
-            if (given[index] < size if step > 0 else given[index] > min(least, size))
-        ]
+        open_ = [i for i, size in enumerate(sizes) if min(least, size) <= given[i] + step <= size]
         chosen = max(open_, key=lambda index: (step * (wanted[index] - given[index]), -index))
         given[chosen] += step
     return given
@@ -92,9 +76,8 @@ def time_windows(view: LayerView) -> Tensor:
     surviving video.
     """
     visual, audio = view.mask(*VISUAL), view.mask(Modality.AUDIO)
-    window = torch.full_like(view.frame, -1)
     timed = (visual | audio) & (view.frame >= 0)
-    window = torch.where(timed, view.frame // GRIDS, window)
+    window = torch.where(timed, view.frame // GRIDS, -1)
     window = torch.where(visual & (view.frame < 0), _IMAGES + view.segment, window)
     last_window = torch.where(visual & timed, window, -1).amax(dim=1, keepdim=True)
     untimed = audio & (view.frame < 0)

@@ -1,7 +1,5 @@
 """VTW: withdraw all visual tokens in the middle of the network."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from typing_extensions import override
 

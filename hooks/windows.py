@@ -1,8 +1,7 @@
 """Windows: the tokens of a batch in groups that DivPrune prunes apart from each other."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -15,17 +14,11 @@ from fastav_plugin.hooks.base import LayerView
 #: One frame or image; one unbroken run of media; so many consecutive tokens; None is the sample.
 Window = str | int | None
 
-_NAMES = ("frame", "segment")
-
 
 def check_window(window: Window) -> None:
-    """Refuse what is no window.
-
-    Raises:
-        ConfigError: neither a known name, nor a positive number, nor None.
-    """
+    """Refuse anything but a known name, a positive number or None."""
     number = isinstance(window, int) and not isinstance(window, bool) and window > 0
-    if not (window is None or number or window in _NAMES):
+    if not (window is None or number or window in ("frame", "segment")):
         raise ConfigError(
             f"`window` must be 'frame', 'segment', a positive number of tokens or None, "
             f"got {window!r}."
@@ -52,7 +45,7 @@ class Windows:
     quotas: Tensor
 
     @classmethod
-    def of(cls, view: LayerView, candidates: Tensor, window: Window, ratio: float) -> Windows:
+    def of(cls, view: LayerView, candidates: Tensor, window: Window, ratio: float) -> Self:
         """Cut the candidates (bool [B, T]) of each sample into windows; none give no windows."""
         # Shapes depend on the values here, so it is done on the CPU, with one synchronization.
         sample, column = candidates.cpu().nonzero().T.contiguous()
@@ -84,14 +77,7 @@ class Windows:
         return (torch.arange(most) < self.sizes[:, None]).to(self.tokens.device)
 
     def picks(self, features: Tensor) -> Tensor:
-        """Tokens of the view that max-min diversity picks, each window's quota of its own.
-
-        Args:
-            features: [B * T, C].
-
-        Returns:
-            int64 [sum of quotas].
-        """
+        """What max-min diversity picks of features [B * T, C], by window: int64 [sum of quotas]."""
         picks = pick_in_groups(features, self.tokens, self.valid, int(self.quotas.max()))
         counted = torch.arange(picks.shape[1]) < self.quotas[:, None]
         return self.tokens.gather(1, picks)[counted.to(picks.device)]

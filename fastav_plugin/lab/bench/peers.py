@@ -18,7 +18,6 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.functional.top_k import counts_of
 from fastav_plugin.hooks.base import LayerView
 from fastav_plugin.hooks.divprune import DivPrune
-from fastav_plugin.hooks.ratio_pruning import media_and_ratios
 from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.upstream.arguments import cache_argument
 from fastav_plugin.upstream.attention import rename
@@ -56,7 +55,7 @@ class PublishedDivPrune(DivPrune):
     @override
     def __call__(self, view: LayerView) -> Tensor:
         keep = torch.ones_like(view.alive)
-        for kind, ratio in media_and_ratios(view, self.visual_keep_ratio, self.audio_keep_ratio):
+        for kind, ratio in self.groups(view):
             for sample, mask in enumerate(kind):
                 candidates = mask.nonzero().squeeze(1)
                 count = int(counts_of(mask.sum(), ratio))
