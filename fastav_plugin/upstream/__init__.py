@@ -5,7 +5,7 @@ generate(), attributes that begin with an underscore. A lookup that does not fin
 raises UnsupportedError with the name, the installed release and the tested ones; where a release
 of the window lacks a thing by nature, the function says so. Each module lists the names it relies
 on as `CONTRACTS`; `check()` looks at all of them when a model is bound, so that importing the
-package needs none.
+package needs none. The server's names are looked up where it starts.
 """
 
 from __future__ import annotations
@@ -22,34 +22,30 @@ from fastav_plugin.upstream import (
     positions,
     torch_internals,
 )
-from fastav_plugin.upstream.contract import require
+from fastav_plugin.upstream.contract import Contracts, require
 from fastav_plugin.upstream.releases import check_release, installed
 
 __all__ = ["CONTRACTS", "check"]
 
-#: What must hold before any model is bound. The server's names are looked up where it starts.
-CONTRACTS = (
-    *arguments.CONTRACTS,
-    *attention.CONTRACTS,
-    *caches.CONTRACTS,
-    *compilation.CONTRACTS,
-    *generation.CONTRACTS,
-    *models.CONTRACTS,
-    *positions.CONTRACTS,
-    *torch_internals.CONTRACTS,
-)
+#: What must hold before any model is bound, by package.
+CONTRACTS: dict[str, Contracts] = {
+    "transformers": arguments.CONTRACTS
+    | attention.CONTRACTS
+    | caches.CONTRACTS
+    | generation.CONTRACTS
+    | models.CONTRACTS
+    | positions.CONTRACTS,
+    "torch": compilation.CONTRACTS | torch_internals.CONTRACTS,
+}
 
 
 def check() -> None:
-    """Make sure that the installed releases are as this package knows them.
-
-    Raises:
-        UnsupportedError: transformers is too old, or a name moved; it says which.
-    """
+    """Raise UnsupportedError if transformers is too old, or a name moved; it says which."""
     check_release()
     _look_up(installed(), installed("torch"))
 
 
 @functools.cache
 def _look_up(*releases: str) -> None:
-    require(CONTRACTS)
+    for package, contracts in CONTRACTS.items():
+        require(contracts, package)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from torch import nn
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.upstream.contract import (
-    Contract,
+    Contracts,
     code_of,
     generation_mixin,
     mentions,
@@ -45,15 +45,9 @@ OF_TEXT_MODELS = OF_TEXT | frozenset(
 
 
 def cache_name() -> str:
-    """The keyword of generate() and of forwards for a cache, which no warning follows.
-
-    Raises:
-        UnsupportedError: the installed release has another one.
-    """
-    found = _own_name(generation_mixin().prepare_inputs_for_generation)
-    if found is None:
-        raise missing(_NAMED)
-    return found
+    """The keyword of generate() and of forwards for a cache, which no warning follows."""
+    prepare = generation_mixin().prepare_inputs_for_generation
+    return _cache_name_among(inspect.signature(prepare).parameters, _NAMED)
 
 
 def cache_argument(cache: Any) -> dict[str, Any]:
@@ -79,27 +73,14 @@ def with_cache(named: Mapping[str, Any], cache: Any) -> dict[str, Any]:
 
 
 def cache_in(output: Any) -> Any:
-    """The cache among the outputs of a forward or of generate(); None if it returned none.
-
-    Raises:
-        UnsupportedError: the output has no field for a cache.
-    """
-    for name in CACHE_NAMES:
-        if name in vars(output):
-            return vars(output)[name]
-    raise missing(f"a field {_either()} of {type(output).__name__}")
+    """The cache among the outputs of a forward or of generate(); None if it returned none."""
+    fields = vars(output)
+    return fields[_cache_name_among(fields, f"a field {_EITHER} of {type(output).__name__}")]
 
 
 def output_name() -> str:
-    """The field of a model's output that holds its cache.
-
-    Raises:
-        UnsupportedError: the installed release has another one.
-    """
-    for name in CACHE_NAMES:
-        if name in output_class().__dataclass_fields__:
-            return name
-    raise missing(_FIELD)
+    """The field of a model's output that holds its cache."""
+    return _cache_name_among(output_class().__dataclass_fields__, _FIELD)
 
 
 def argument_names(module: nn.Module) -> list[str]:
@@ -109,42 +90,29 @@ def argument_names(module: nn.Module) -> list[str]:
 
 def takes_cache(module: nn.Module) -> bool:
     """Whether a module's forward takes a cache."""
-    return _own_name(type(module).forward) is not None
+    return takes(type(module).forward, *CACHE_NAMES)
 
 
 def check_layer(layer: nn.Module) -> None:
     """Make sure that a decoder layer takes what a cut has to change, under the known names.
 
-    Raises:
-        UnsupportedError: an argument has another name; it says which are there.
+    An UnsupportedError says which arguments are there.
     """
     _require(layer, (HIDDEN,), (MASK,), (ROTARY,), CACHE_NAMES)
 
 
 def check_text_model(text_model: nn.Module) -> None:
-    """The same for the module that runs the layers.
-
-    Raises:
-        UnsupportedError: an argument has another name.
-    """
+    """The same for the module that runs the layers."""
     _require(text_model, ("input_ids",), ("inputs_embeds",), (MASK,), (POSITIONS,), CACHE_NAMES)
 
 
 def check_deepstack(text_model: nn.Module) -> None:
-    """The same for a text model that adds visual features after its lowest layers.
-
-    Raises:
-        UnsupportedError: an argument has another name.
-    """
+    """The same for a text model that adds visual features after its lowest layers."""
     _require(text_model, (DEEPSTACK_PLACES,), (DEEPSTACK_FEATURES,))
 
 
 def check_head(head: nn.Module) -> None:
-    """The same for the module that generate() calls, which may hand on what it does not name.
-
-    Raises:
-        UnsupportedError: an argument has another name.
-    """
+    """The same for the module that generate() calls, which may hand on what it does not name."""
     parameters = inspect.signature(type(head).forward).parameters.values()
     if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         _require(head, ("input_ids",), (MASK,), (POSITIONS,), CACHE_NAMES)
@@ -163,26 +131,21 @@ def _require(module: nn.Module, *arguments: tuple[str, ...]) -> None:
         )
 
 
-def _own_name(function: Any) -> str | None:
-    parameters = inspect.signature(function).parameters
-    return next((name for name in CACHE_NAMES if name in parameters), None)
+def _cache_name_among(names: Container[str], what: str) -> str:
+    for name in CACHE_NAMES:
+        if name in names:
+            return name
+    raise missing(what)
 
 
-def _either() -> str:
-    return " or ".join(f"`{name}`" for name in CACHE_NAMES)
+_EITHER = " or ".join(f"`{name}`" for name in CACHE_NAMES)
+_NAMED = f"a parameter {_EITHER} of GenerationMixin.prepare_inputs_for_generation"
+_FIELD = f"a field {_EITHER} of BaseModelOutputWithPast"
 
-
-_NAMED = f"a parameter {_either()} of GenerationMixin.prepare_inputs_for_generation"
-_FIELD = f"a field {_either()} of BaseModelOutputWithPast"
-
-CONTRACTS = (
-    Contract(_NAMED, lambda: takes(generation_mixin().prepare_inputs_for_generation, *CACHE_NAMES)),
-    Contract(
-        _FIELD,
-        lambda: not set(CACHE_NAMES).isdisjoint(output_class().__dataclass_fields__),
+CONTRACTS: Contracts = {
+    _NAMED: lambda: takes(generation_mixin().prepare_inputs_for_generation, *CACHE_NAMES),
+    _FIELD: lambda: not set(CACHE_NAMES).isdisjoint(output_class().__dataclass_fields__),
+    "the argument `logits_to_keep` in GenerationMixin._supports_logits_to_keep": lambda: mentions(
+        code_of(generation_mixin()._supports_logits_to_keep), "logits_to_keep"
     ),
-    Contract(
-        "the argument `logits_to_keep` in GenerationMixin._supports_logits_to_keep",
-        lambda: mentions(code_of(generation_mixin()._supports_logits_to_keep), "logits_to_keep"),
-    ),
-)
+}

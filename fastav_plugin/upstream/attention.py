@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.upstream.contract import Contract, attention_functions, takes
+from fastav_plugin.upstream.contract import Contracts, attention_functions, attribute, takes
 from fastav_plugin.upstream.releases import missing
 
 _PUBLIC = "_attn_implementation"
@@ -26,22 +26,13 @@ _POSITIONAL = ["module", "query", "key", "value", "attention_mask"]
 
 
 def implementation(config: Any) -> str:
-    """Name of the attention implementation that a config asks for.
-
-    Raises:
-        UnsupportedError: this release keeps it elsewhere.
-    """
-    if not hasattr(config, _PUBLIC):
-        raise missing(f"the attribute `{_PUBLIC}` of {type(config).__name__}")
-    return str(getattr(config, _PUBLIC))
+    """Name of the attention implementation that a config asks for."""
+    what = f"the attribute `{_PUBLIC}` of {type(config).__name__}"
+    return str(attribute(config, _PUBLIC, what))
 
 
 def rename(config: Any, name: str) -> None:
-    """Ask for another implementation, in this config alone and without checks of the name.
-
-    Raises:
-        UnsupportedError: this release would not see it.
-    """
+    """Ask for another implementation, in this config alone and without checks of the name."""
     object.__setattr__(config, _NAME, name)
     if implementation(config) != name:
         raise missing(_KEPT)
@@ -64,18 +55,12 @@ def register(name: str, function: Callable[..., Any]) -> None:
 def function_of(base: str, module: nn.Module) -> Callable[..., Any]:
     """The stock function of an implementation, looked up anew so that later ones count.
 
-    Args:
-        base: its name.
-        module: the attention that calls it.
-
-    Raises:
-        UnsupportedError: no eager function stands beside the module's class.
+    `base` is its name, `module` the attention that calls it.
     """
     if base != "eager":
         return attention_functions()[base]  # type: ignore[no-any-return]
     # Every modeling file has its own eager function, and a subclass may live in another file.
-    home = inspect.unwrap(type(module).forward).__globals__
-    function = home.get(_EAGER)
+    function = inspect.unwrap(type(module).forward).__globals__.get(_EAGER)
     if function is None:
         raise UnsupportedError(
             f"{type(module).__name__} has no `{_EAGER}` beside it. Use attn_implementation='sdpa'."
@@ -112,20 +97,17 @@ def _flash() -> Any:
     return flash_attention_forward
 
 
-CONTRACTS = (
-    Contract(_KEPT, _is_kept),
-    Contract(
-        f"the arguments {', '.join(_POSITIONAL)} of attention functions, in this order",
-        lambda: list(inspect.signature(_sdpa()).parameters)[: len(_POSITIONAL)] == _POSITIONAL,
+CONTRACTS: Contracts = {
+    _KEPT: _is_kept,
+    f"the arguments {', '.join(_POSITIONAL)} of attention functions, in this order": lambda: (
+        list(inspect.signature(_sdpa()).parameters)[: len(_POSITIONAL)] == _POSITIONAL
     ),
-    Contract(f"the argument `{SCALING}` of attention functions", lambda: takes(_sdpa(), SCALING)),
-    Contract(f"the argument `{SOFTCAP}` of attention functions", lambda: takes(_flash(), SOFTCAP)),
-    Contract(
-        "the method `register` of ALL_ATTENTION_FUNCTIONS",
-        lambda: takes(attention_functions().register, "key", "value"),
+    f"the argument `{SCALING}` of attention functions": lambda: takes(_sdpa(), SCALING),
+    f"the argument `{SOFTCAP}` of attention functions": lambda: takes(_flash(), SOFTCAP),
+    "the method `register` of ALL_ATTENTION_FUNCTIONS": lambda: takes(
+        attention_functions().register, "key", "value"
     ),
-    Contract(
-        f"the method `{_LOOK_UP}` of ALL_ATTENTION_FUNCTIONS",
-        lambda: hasattr(attention_functions(), _LOOK_UP),
+    f"the method `{_LOOK_UP}` of ALL_ATTENTION_FUNCTIONS": lambda: hasattr(
+        attention_functions(), _LOOK_UP
     ),
-)
+}

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import cache_utils
 from transformers.cache_utils import Cache, DynamicCache
 
-from fastav_plugin.upstream.contract import Contract, code_of, generation_mixin, mentions
+from fastav_plugin.upstream.contract import Contracts, code_of, generation_mixin, mentions
 
 _MARK = "_is_user_defined"
 
@@ -44,27 +44,21 @@ def _prepares_with(name: str) -> bool:
     return mentions(code_of(generation_mixin()._prepare_cache_for_generation), name)
 
 
-CONTRACTS = (
-    Contract("the class CacheLayerMixin of cache_utils", lambda: LAYER is not object),
-    Contract(
-        f"CacheLayerMixin without abstract methods besides {', '.join(_OF_LAYERS)}",
-        lambda: set(LAYER.__abstractmethods__) <= set(_OF_LAYERS),
+CONTRACTS: Contracts = {
+    "the class CacheLayerMixin of cache_utils": lambda: LAYER is not object,
+    f"CacheLayerMixin without abstract methods besides {', '.join(_OF_LAYERS)}": lambda: (
+        set(LAYER.__abstractmethods__) <= set(_OF_LAYERS)
     ),
-    *(
-        Contract(f"the attribute `{name}` of Cache", partial(hasattr, Cache, name))
-        for name in _OF_CACHES
-    ),
-    *(
-        Contract(f"the method `{name}` of CacheLayerMixin", partial(hasattr, LAYER, name))
+    **{f"the attribute `{name}` of Cache": partial(hasattr, Cache, name) for name in _OF_CACHES},
+    **{
+        f"the method `{name}` of CacheLayerMixin": partial(hasattr, LAYER, name)
         for name in _OF_LAYERS
+    },
+    f"the attribute `{_MARK}`, set in GenerationMixin._prepare_cache_for_generation": (
+        partial(_prepares_with, _MARK)
     ),
-    Contract(
-        f"the attribute `{_MARK}`, set in GenerationMixin._prepare_cache_for_generation",
-        lambda: _prepares_with(_MARK),
+    "the attribute `offloading` of Cache": lambda: hasattr(DynamicCache(), "offloading"),
+    "DynamicCache, made in GenerationMixin._prepare_cache_for_generation": (
+        partial(_prepares_with, DynamicCache.__name__)
     ),
-    Contract("the attribute `offloading` of Cache", lambda: hasattr(DynamicCache(), "offloading")),
-    Contract(
-        "DynamicCache, made in GenerationMixin._prepare_cache_for_generation",
-        lambda: _prepares_with(DynamicCache.__name__),
-    ),
-)
+}

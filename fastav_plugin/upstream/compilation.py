@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from fastav_plugin.upstream.contract import Contract, mentions
-from fastav_plugin.upstream.releases import missing
+from fastav_plugin.upstream.contract import Contracts, attribute, mentions
 
 _Hook = TypeVar("_Hook", bound=Callable[..., Any])
 
@@ -49,13 +48,8 @@ def skip_wrappers() -> None:
     From transformers 5.24 on nearly every forward is wrapped by one function, for the cache's old
     name. Dynamo counts graphs by code: those of the head and of each kind of layer of a pruned
     prefill would add up to its limit at the second prompt, and decoding would go on uncompiled.
-
-    Raises:
-        UnsupportedError: this torch has no such setting.
     """
-    skip = getattr(_eval_frame(), "skip_code", None)
-    if skip is None:
-        raise missing(_SKIP, "torch")
+    skip = attribute(_eval_frame(), "skip_code", _SKIP, "torch")
     # Each time a model is bound, for torch._dynamo.reset() forgets it.
     for code in (*_wrappers, *_wrappers_of_forwards()):
         skip(code)
@@ -91,10 +85,7 @@ def without_compilation(model: Any) -> Any:
 
 def compiles_nothing() -> bool:
     """Whether torch.compiler.set_stance("force_eager") is in force."""
-    stance: Any = getattr(_eval_frame(), "_stance", None)
-    if not hasattr(stance, "stance"):
-        raise missing(_STANCE, "torch")
-    return bool(stance.stance == "force_eager")
+    return bool(attribute(_eval_frame(), "_stance.stance", _STANCE, "torch") == "force_eager")
 
 
 def _eval_frame() -> Any:
@@ -104,25 +95,15 @@ def _eval_frame() -> Any:
 _SKIP = f"the function `skip_code` of {_EVAL_FRAME}"
 _STANCE = f"the setting `_stance.stance` of {_EVAL_FRAME}"
 
-CONTRACTS = (
-    Contract(_SKIP, lambda: callable(_eval_frame().skip_code), "torch"),
-    Contract(_STANCE, lambda: isinstance(_eval_frame()._stance.stance, str), "torch"),
-    Contract(
-        f"the attribute `{_COMPILED_CALL}` of nn.Module",
-        lambda: hasattr(nn.Module(), _COMPILED_CALL),
-        "torch",
+CONTRACTS: Contracts = {
+    _SKIP: lambda: callable(_eval_frame().skip_code),
+    _STANCE: lambda: isinstance(_eval_frame()._stance.stance, str),
+    f"the attribute `{_COMPILED_CALL}` of nn.Module": lambda: hasattr(nn.Module(), _COMPILED_CALL),
+    f"the mark `{_COMPILED_FUNCTION}` of compiled functions": lambda: mentions(
+        _eval_frame()._TorchDynamoContext.__call__.__code__, _COMPILED_FUNCTION
     ),
-    Contract(
-        f"the mark `{_COMPILED_FUNCTION}` of compiled functions",
-        lambda: mentions(_eval_frame()._TorchDynamoContext.__call__.__code__, _COMPILED_FUNCTION),
-        "torch",
+    f"the attribute `{_COMPILED_MODULE}` of compiled models": lambda: (
+        _COMPILED_MODULE in _eval_frame().OptimizedModule.__annotations__
+        or mentions(_eval_frame().OptimizedModule.__init__.__code__, _COMPILED_MODULE)
     ),
-    Contract(
-        f"the attribute `{_COMPILED_MODULE}` of compiled models",
-        lambda: (
-            _COMPILED_MODULE in _eval_frame().OptimizedModule.__annotations__
-            or mentions(_eval_frame().OptimizedModule.__init__.__code__, _COMPILED_MODULE)
-        ),
-        "torch",
-    ),
-)
+}

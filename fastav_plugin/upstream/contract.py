@@ -1,4 +1,4 @@
-"""One name of another package that this one relies on, and the classes that hold such names.
+"""How names of other packages are looked up, and the classes that hold such names.
 
 The classes are imported when they are first asked for: importing this package runs no modeling code
 of transformers, and cannot fail in it.
@@ -7,45 +7,39 @@ of transformers, and cannot fail in it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from operator import attrgetter
 from types import CodeType
 from typing import Any
 
 from fastav_plugin.upstream.releases import missing
 
-
-@dataclass(frozen=True)
-class Contract:
-    """One name, and how to see that it is still there.
-
-    Attributes:
-        name: what is relied on and where, as it completes "transformers 5.24.0 lacks ...".
-        found: whether it is there; an AttributeError or ImportError in it means that it is not.
-        package: "transformers" or "torch".
-    """
-
-    name: str
-    found: Callable[[], bool]
-    package: str = "transformers"
-
-    def holds(self) -> bool:
-        """Whether the installed release has the name."""
-        try:
-            return self.found()
-        except (AttributeError, ImportError):
-            return False
+#: What is relied on and where, as it completes "transformers 5.24.0 lacks ...", and whether it is
+#: there; an AttributeError or ImportError means that it is not.
+Contracts = dict[str, Callable[[], bool]]
 
 
-def require(contracts: Iterable[Contract]) -> None:
-    """Look names up.
+def holds(found: Callable[[], bool]) -> bool:
+    """Whether the installed release has the name of one contract."""
+    try:
+        return found()
+    except (AttributeError, ImportError):
+        return False
 
-    Raises:
-        UnsupportedError: for the first that is not there.
-    """
-    for contract in contracts:
-        if not contract.holds():
-            raise missing(contract.name, contract.package)
+
+def require(contracts: Contracts, package: str = "transformers") -> None:
+    """Raise UnsupportedError for the first name that is not there."""
+    for name, found in contracts.items():
+        if not holds(found):
+            raise missing(name, package)
+
+
+def attribute(holder: Any, name: str, what: str, package: str = "transformers") -> Any:
+    """An attribute, or one of an attribute ("a.b"); UnsupportedError with `what` if it is gone."""
+    try:
+        return attrgetter(name)(holder)
+    except AttributeError:
+        raise missing(what, package) from None
 
 
 def code_of(function: Any) -> CodeType:

@@ -15,7 +15,13 @@ from types import CodeType, FrameType
 from typing import Any
 
 from fastav_plugin.upstream.arguments import cache_of
-from fastav_plugin.upstream.contract import Contract, code_of, generation_mixin, has_variable
+from fastav_plugin.upstream.contract import (
+    Contracts,
+    attribute,
+    code_of,
+    generation_mixin,
+    has_variable,
+)
 from fastav_plugin.upstream.releases import missing
 
 #: Methods of GenerationMixin that call the model, below the generate() that calls them.
@@ -48,11 +54,7 @@ class GenerateCall:
 def find_generate_call(*caches: Any) -> GenerateCall | None:
     """The innermost generate() that decodes with one of the given caches.
 
-    Returns:
-        None for a direct call of the model, also for one made from inside another generate().
-
-    Raises:
-        UnsupportedError: generate() of the installed release keeps its variables otherwise.
+    None for a direct call of the model, also for one made from inside another generate().
     """
     prefill, assisted = _code("_prefill"), _code("_assisted_decoding")
     # The outermost one is what a loop given as `custom_generate` has around it.
@@ -65,13 +67,13 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
             continue
         config = _variable(frame, "generation_config")
         drafting = frame.f_code is assisted
-        copies = [_setting(config, name) or 1 for name in _COPIES]
+        copies = max(_setting(config, name) or 1 for name in _COPIES)
         around = next((outer for outer in _frames() if outer.f_code is outermost), None)
         return GenerateCall(
             _setting(config, _CHUNKS),
             int(_variable(frame, "candidate_length")) if drafting else 0,
             drafting,
-            int(max(copies)),
+            int(copies),
             {} if around is None else _variable(around, "kwargs"),
         )
     return None
@@ -93,20 +95,14 @@ def inside_generate() -> bool:
 
 
 def will_speak(*model_classes: Any) -> bool:
-    """Whether a generate() of one of these Omni models runs here and makes speech, too.
-
-    Raises:
-        UnsupportedError: it decides that otherwise in the installed release.
-    """
+    """Whether a generate() of one of these Omni models runs here and makes speech, too."""
     codes = [code_of(model_class.generate) for model_class in model_classes]
     speaking = (_variable(f, "generate_audio") for f in _frames() if f.f_code in codes)
     return bool(next(speaking, False))
 
 
 def _code(name: str) -> CodeType:
-    if not _has_method(name):
-        raise missing(_method(name))
-    return code_of(getattr(generation_mixin(), name))
+    return code_of(attribute(generation_mixin(), name, _method(name)))
 
 
 def _cache_in(frame: FrameType) -> Any:
@@ -123,9 +119,7 @@ def _variable(frame: FrameType, name: str) -> Any:
 
 
 def _setting(config: Any, name: str) -> Any:
-    if not hasattr(config, name):
-        raise missing(f"the attribute `{name}` of {type(config).__name__}")
-    return getattr(config, name)
+    return attribute(config, name, f"the attribute `{name}` of {type(config).__name__}")
 
 
 def _frames() -> Iterator[FrameType]:
@@ -153,28 +147,27 @@ def _local(name: str, function: str) -> str:
     return f"the local variable `{name}` of GenerationMixin.{function}"
 
 
-def _local_contract(function: str, name: str) -> Contract:
-    def found() -> bool:
-        return has_variable(code_of(getattr(generation_mixin(), function)), name)
-
-    return Contract(_local(name, function), found)
+def _has_local(name: str, function: str) -> bool:
+    return has_variable(code_of(getattr(generation_mixin(), function)), name)
 
 
-CONTRACTS = (
-    *(Contract(_method(name), partial(_has_method, name)) for name in (*_LOOPS, "generate")),
-    *(
-        _local_contract(function, name)
-        for name, functions in {
-            "model_kwargs": (*_LOOPS, "generate"),
-            "self": _LOOPS,
-            "generation_config": ("_prefill", "_assisted_decoding", "generate"),
-            "kwargs": ("generate",),
-            "candidate_length": ("_assisted_decoding",),
-        }.items()
+_LOCALS = {
+    "model_kwargs": (*_LOOPS, "generate"),
+    "self": _LOOPS,
+    "generation_config": ("_prefill", "_assisted_decoding", "generate"),
+    "kwargs": ("generate",),
+    "candidate_length": ("_assisted_decoding",),
+}
+
+CONTRACTS: Contracts = {
+    **{_method(name): partial(_has_method, name) for name in (*_LOOPS, "generate")},
+    **{
+        _local(name, function): partial(_has_local, name, function)
+        for name, functions in _LOCALS.items()
         for function in functions
-    ),
-    *(
-        Contract(f"the attribute `{name}` of GenerationConfig", partial(_has_setting, name))
+    },
+    **{
+        f"the attribute `{name}` of GenerationConfig": partial(_has_setting, name)
         for name in (_CHUNKS, *_COPIES)
-    ),
-)
+    },
+}

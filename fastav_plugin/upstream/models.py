@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from torch import nn
 from transformers import PreTrainedConfig, configuration_utils
 
-from fastav_plugin.upstream.contract import Contract, model_class
+from fastav_plugin.upstream.contract import Contracts, attribute, model_class
 from fastav_plugin.upstream.releases import NEWEST, OLDEST, installed, missing
 
 _MESH = "_device_mesh"
@@ -33,46 +33,27 @@ SINCE = {
 
 
 def has_model_type(model_type: str) -> bool:
-    """Whether the installed release has models of this type, or some were registered.
-
-    Raises:
-        UnsupportedError: it keeps its list elsewhere.
-    """
+    """Whether the installed release has models of this type, or some were registered."""
     from transformers.models.auto import configuration_auto
 
-    known: Any = getattr(configuration_auto, "CONFIG_MAPPING", None)
-    if known is None:
-        raise missing("the table CONFIG_MAPPING of its automatic classes")
-    return model_type in known
+    what = "the table CONFIG_MAPPING of its automatic classes"
+    return model_type in attribute(configuration_auto, "CONFIG_MAPPING", what)
 
 
 def lacking(model_type: str) -> str | None:
-    """Why the installed release has no models of a type; None if it has.
-
-    Returns:
-        A sentence that says which release has them, as far as this package knows.
-    """
+    """Why the installed release has no models of a type, and which release has; None if it has."""
     if has_model_type(model_type):
         return None
-    since = SINCE.get(model_type)
-    rest = (
-        f"which came with {since}: pip install 'transformers>={since}'."
-        if since
-        else f"nor has any release from {OLDEST} to {NEWEST}."
-    )
+    rest = f"nor has any release from {OLDEST} to {NEWEST}."
+    if since := SINCE.get(model_type):
+        rest = f"which came with {since}: pip install 'transformers>={since}'."
     return f"transformers {installed()} has no model type '{model_type}', {rest}"
 
 
 def from_config(kind: Any, config: Any, **options: Any) -> Any:
-    """A model with random weights, of the dtype and attention that its config asks for.
-
-    Raises:
-        UnsupportedError: this release has no such constructor.
-    """
-    make = getattr(kind, "_from_config", None)
-    if make is None:
-        raise missing(f"the method {kind.__name__}._from_config")
-    return make(config, **options)
+    """A model with random weights, of the dtype and attention that its config asks for."""
+    what = f"the method {kind.__name__}._from_config"
+    return attribute(kind, "_from_config", what)(config, **options)
 
 
 class ConfigOfParts:
@@ -107,24 +88,12 @@ class ConfigOfParts:
 
 
 def mesh_of(model: nn.Module) -> Any:
-    """The device mesh that from_pretrained() spread a model over; None for one process.
-
-    Raises:
-        UnsupportedError: this release keeps it elsewhere.
-    """
-    if not isinstance(model, model_class()):
-        return None
-    if not hasattr(model, _MESH):
-        raise missing(_KEPT)
-    return getattr(model, _MESH)
+    """The device mesh that from_pretrained() spread a model over; None for one process."""
+    return attribute(model, _MESH, _KEPT) if isinstance(model, model_class()) else None
 
 
 def tensor_parallel(size: int) -> dict[str, Any]:
-    """Keywords of from_pretrained() that split a model over `size` processes.
-
-    Raises:
-        UnsupportedError: this release takes others.
-    """
+    """Keywords of from_pretrained() that split a model over `size` processes."""
     try:
         from transformers.distributed.configuration_utils import DistributedConfig
     except ImportError:
@@ -134,4 +103,4 @@ def tensor_parallel(size: int) -> dict[str, Any]:
 
 _KEPT = f"the attribute `{_MESH}` of PreTrainedModel"
 
-CONTRACTS = (Contract(_KEPT, lambda: hasattr(model_class(), _MESH)),)
+CONTRACTS: Contracts = {_KEPT: lambda: hasattr(model_class(), _MESH)}

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fastav_plugin.upstream.contract import Contract, code_of, generation_mixin, mentions, takes
+from fastav_plugin.upstream.contract import Contracts, code_of, generation_mixin, mentions, takes
 from fastav_plugin.upstream.releases import missing
+from fastav_plugin.upstream.torch_internals import with_child
 
 #: The method of a head in which generate() reads and writes the model's memory.
 METHOD = "_prepare_position_ids_for_generation"
@@ -34,9 +35,6 @@ def long_rope_limit(head: Any) -> int | None:
     """Length from which a model of the Phi-3 line is called without its cache, or None.
 
     It then computes all anew, once, with other rotary factors.
-
-    Raises:
-        UnsupportedError: a model of that line decides it otherwise in the installed release.
     """
     prepare = getattr(type(head), "prepare_inputs_for_generation", None)
     own = prepare is not None and prepare is not generation_mixin().prepare_inputs_for_generation
@@ -51,8 +49,7 @@ def long_rope_limit(head: Any) -> int | None:
 def path_to_memory(head: nn.Module) -> list[str] | None:
     """Names that lead from a head to the module that remembers; None if none does.
 
-    Raises:
-        UnsupportedError: a model of transformers' with a METHOD of its own remembers elsewhere.
+    A model of transformers' with a METHOD of its own must have one.
     """
     for name, module in head.named_modules():
         if _MEMORY in vars(module):
@@ -71,24 +68,17 @@ def remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Module
         path: as of `path_to_memory`.
         deltas: int64 [B, 1].
     """
+    if path:
+        inner = remembering(getattr(module, path[0]), path[1:], deltas)
+        return with_child(module, path[0], inner)
     twin = copy.copy(module)
-    if not path:
-        setattr(twin, _MEMORY, deltas)
-        return twin
-    inner = remembering(getattr(module, path[0]), path[1:], deltas)
-    twin._modules = {**module._modules, path[0]: inner}
+    setattr(twin, _MEMORY, deltas)
     return twin
 
 
-CONTRACTS = (
-    Contract(
-        f"the method GenerationMixin.{METHOD}(inputs_tensor, model_kwargs)",
-        lambda: all(
-            takes(getattr(generation_mixin(), METHOD), name)
-            for name in ("inputs_tensor", "model_kwargs")
-        ),
+CONTRACTS: Contracts = {
+    f"the method GenerationMixin.{METHOD}(inputs_tensor, model_kwargs)": lambda: all(
+        takes(getattr(generation_mixin(), METHOD), name)
+        for name in ("inputs_tensor", "model_kwargs")
     ),
-    Contract(
-        "the table `_modules` of nn.Module", lambda: "_modules" in nn.Module().__dict__, "torch"
-    ),
-)
+}

@@ -54,9 +54,7 @@ def _install(package: str = "transformers") -> str:
 def missing(name: str, package: str = "transformers") -> UnsupportedError:
     """The error for a name that is not where the tested releases have it.
 
-    Args:
-        name: what was looked for and where, e.g. "the variable `x` of GenerationMixin.generate".
-        package: "transformers" or "torch".
+    `name` says what and where, e.g. "the variable `x` of GenerationMixin.generate".
     """
     return UnsupportedError(
         f"The installed {package} {installed(package)} lacks {name}, which fastav_plugin relies "
@@ -65,11 +63,7 @@ def missing(name: str, package: str = "transformers") -> UnsupportedError:
 
 
 def check_release() -> None:
-    """Refuse releases older than the window; warn once of one that is newer, or not final.
-
-    Raises:
-        UnsupportedError: the release is too old, or states no version that can be compared.
-    """
+    """Refuse releases older than the window; warn once of one that is newer, or not final."""
     found = installed()
     try:
         version = Version(Version(found).public)  # a local build label says nothing of the code
@@ -84,12 +78,11 @@ def check_release() -> None:
             f"{OLDEST}. Install {tested()}: {_install()}."
         )
     if version > Version(NEWEST):
-        _warn_once(found, f"is newer than {NEWEST}, the newest tested release")
+        what = f"is newer than {NEWEST}, the newest tested release"
     elif version.is_prerelease:
-        _warn_once(found, f"is not a final release; tested are {tested()}")
-
-
-def _warn_once(found: str, what: str) -> None:
+        what = f"is not a final release; tested are {tested()}"
+    else:
+        return
     with _WARNING:
         if found in _warned:
             return

@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.utils import import_utils
 
-from fastav_plugin.upstream.contract import Contract, code_of, mentions, require
+from fastav_plugin.upstream.contract import Contracts, code_of, mentions, require
 from fastav_plugin.upstream.releases import check_release, missing
 
 #: Method of the server's ModelManager that hands out models, and its first parameters.
@@ -37,11 +37,7 @@ def reads_video() -> bool:
 
 
 def check_server() -> None:
-    """Make sure that the server hands out its models as it is known to.
-
-    Raises:
-        UnsupportedError: it differs; nothing would be pruned.
-    """
+    """Make sure that the server hands out its models as it is known to: else nothing is pruned."""
     check_release()
     require(CONTRACTS)
 
@@ -63,11 +59,7 @@ def has_one_model(manager: Any) -> bool:
 
 
 def command() -> Any:
-    """The class behind `transformers serve`, whose __init__ takes its options and runs it.
-
-    Raises:
-        UnsupportedError: this release has none, or a package that it needs is missing.
-    """
+    """The class behind `transformers serve`, whose __init__ takes its options and runs it."""
     check_release()  # of an old one not even the import may work
     try:
         from transformers.cli.serve import Serve
@@ -88,18 +80,15 @@ def _handler() -> Any:
     return BaseHandler
 
 
-CONTRACTS = (
-    Contract(
-        f"the method ModelManager.{LOADER}({', '.join(_PARAMETERS[1:])}, ...) of its server",
-        lambda: list(inspect.signature(loader()).parameters)[: len(_PARAMETERS)] == _PARAMETERS,
+CONTRACTS: Contracts = {
+    f"the method ModelManager.{LOADER}({', '.join(_PARAMETERS[1:])}, ...) of its server": lambda: (
+        list(inspect.signature(loader()).parameters)[: len(_PARAMETERS)] == _PARAMETERS
     ),
-    Contract(
-        f"the call of {LOADER}() in the server's BaseHandler._resolve_model",
-        lambda: mentions(code_of(_handler()._resolve_model), LOADER),
+    f"the call of {LOADER}() in the server's BaseHandler._resolve_model": lambda: mentions(
+        code_of(_handler()._resolve_model), LOADER
     ),
-    Contract(
-        "the attribute `force_model` of the server's ModelManager",
-        lambda: mentions(code_of(_manager().__init__), "force_model"),
+    "the attribute `force_model` of the server's ModelManager": lambda: mentions(
+        code_of(_manager().__init__), "force_model"
     ),
-    Contract("transformers.cli.serve.Serve", lambda: command() is not None),
-)
+    "transformers.cli.serve.Serve": lambda: command() is not None,
+}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import Tensor, nn
 
-from fastav_plugin.upstream.contract import Contract, code_of, mentions
+from fastav_plugin.upstream.contract import Contracts, code_of, mentions
 from fastav_plugin.upstream.releases import missing
 
 _KEYWORDS = "_forward_pre_hooks_with_kwargs"
@@ -15,10 +17,7 @@ def want_keywords(module: nn.Module, hook: int) -> None:
     """Have a process-wide forward pre-hook get the keywords of one module's calls.
 
     torch looks up in a table of the module which of its hooks get them, process-wide ones too.
-
-    Args:
-        module: whose calls.
-        hook: `id` of the hook's handle.
+    `hook` is the `id` of the hook's handle.
     """
     if _KEYWORDS not in module.__dict__:
         raise missing(_TABLE, "torch")
@@ -40,14 +39,20 @@ def version(tensor: Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version
 
 
+def with_child(module: nn.Module, name: str, child: nn.Module) -> nn.Module:
+    """A shallow copy of a module with another child."""
+    twin = copy.copy(module)
+    twin._modules = {**module._modules, name: child}
+    return twin
+
+
 _TABLE = f"the table `{_KEYWORDS}` of nn.Module"
 
-CONTRACTS = (
-    Contract(_TABLE, lambda: _KEYWORDS in nn.Module().__dict__, "torch"),
-    Contract(
-        f"the mark `{_REPLICA}` of nn.Module._replicate_for_data_parallel",
-        lambda: mentions(code_of(nn.Module._replicate_for_data_parallel), _REPLICA),
-        "torch",
+CONTRACTS: Contracts = {
+    _TABLE: lambda: _KEYWORDS in nn.Module().__dict__,
+    f"the mark `{_REPLICA}` of nn.Module._replicate_for_data_parallel": lambda: mentions(
+        code_of(nn.Module._replicate_for_data_parallel), _REPLICA
     ),
-    Contract("the attribute `_version` of Tensor", lambda: hasattr(Tensor, "_version"), "torch"),
-)
+    "the attribute `_version` of Tensor": lambda: hasattr(Tensor, "_version"),
+    "the table `_modules` of nn.Module": lambda: "_modules" in nn.Module().__dict__,
+}
