@@ -90,9 +90,7 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
             picks.append(_pick_in_rounds(features, group[row > 0], count))
     else:
         at_once = max(1, MATRIX_LIMIT**2 // total**2)
-        for part, rows in zip(
-            torch.split(groups, at_once), torch.split(nearest, at_once), strict=True
-        ):
+        for part, rows in zip(groups.split(at_once), nearest.split(at_once), strict=True):
             distances = _distances(features, part)
             distances.masked_fill_((rows < 0)[:, None], float("inf"))
             first = torch.fmin(distances.amin(dim=2), rows).argmax(dim=1)
@@ -173,9 +171,8 @@ def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
             candidates, others = order[:size].sort().values, order[size:]
             bound = nearest[others[:1]] if len(others) else nearest.new_tensor([-float("inf")])
             local = _distances(features, group[candidates][None])
-            walked, heights = _walk(
-                local, nearest[candidates][None], min(len(candidates), count - found)
-            )
+            steps = min(len(candidates), count - found)
+            walked, heights = _walk(local, nearest[candidates][None], steps)
             reached = candidates[walked[0]]
             # At the bound, those that came from above it may have a lower index among the others.
             sure = (heights[0] > bound) | ((heights[0] == bound) & (nearest[reached] == bound))
@@ -205,9 +202,7 @@ def _to_distances(cosines: Tensor) -> Tensor:
     return torch.threshold_(cosines.neg_().add_(1), ROUNDING, 0.0)
 
 
-def _pairs(
-    tiles: list[tuple[Tensor, ...]],
-) -> Iterator[tuple[slice, slice, Tensor]]:
+def _pairs(tiles: list[tuple[Tensor, ...]]) -> Iterator[tuple[slice, slice, Tensor]]:
     """Distances of all pairs of tiles, each pair once, infinite from a row to itself."""
     for i, rows in enumerate(tiles):
         for j, columns in enumerate(tiles[: i + 1]):
@@ -247,13 +242,10 @@ def _distances_at_once(features: Tensor, groups: Tensor) -> Tensor:
 
 def _nearest_others(tiles: list[tuple[Tensor, ...]], total: int) -> Tensor:
     """float32 [M], distance from each row to the nearest other."""
-    nearest: Tensor | None = None
+    nearest = torch.full((total,), float("inf"), dtype=torch.float32, device=tiles[0][0].device)
     for rows, columns, distances in _pairs(tiles):
-        if nearest is None:
-            nearest = distances.new_full((total,), float("inf"))
         # A NaN distance counts as nearest, as a minimum over the matrix would have it.
         nearest[rows] = torch.minimum(nearest[rows], distances.amin(dim=1))
         if rows != columns:
             nearest[columns] = torch.minimum(nearest[columns], distances.amin(dim=0))
-    assert nearest is not None
     return nearest

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, Concatenate, ParamSpec
 
 import torch
@@ -16,51 +16,36 @@ Rest = ParamSpec("Rest")
 #: Longest sum of products that is taken in one go: the shorter, the smaller its rounding.
 DEPTH = 1024
 
-
 #: Whether TF32 is allowed is said once for the process: one thread at a time says otherwise.
 _ALLOWING = threading.RLock()
 
 
 @contextmanager
 def _no_tf32(device: str) -> Iterator[None]:
-    """Let a GPU's float32 products keep their 24 bits; TF32 has 11, and is asked for by servers."""
+    """Let a GPU's float32 products keep their 24 bits; TF32 has 11, and is asked for by servers.
+
+    It is switched off by the switch that it was switched on with: torch refuses to read one of its
+    two kinds of switches while the other says otherwise.
+    """
     if device != "cuda":
         yield
         return
-    with _ALLOWING:
-        allow_again = _forbid_tf32()
-        try:
-            yield
-        finally:
-            allow_again()
-
-
-def _forbid_tf32() -> Callable[[], None]:
-    """Switch TF32 off by the switch that it was switched on with; returns what undoes that.
-
-    torch refuses to read one of its two kinds of switches while the other says otherwise.
-    """
-    onednn: Any = torch.backends.mkldnn
     matmul: Any = torch.backends.cuda.matmul
-    try:
-        before = torch.get_float32_matmul_precision()
-    except RuntimeError:
-        precision = matmul.fp32_precision
-        matmul.fp32_precision = "ieee"
-        return lambda: setattr(matmul, "fp32_precision", precision)
-    if before == "highest":
-        return lambda: None
-    # It moves oneDNN's as well, which torch 2.7 does not have.
-    beside: Any = getattr(onednn, "matmul", None)
-    precision = getattr(beside, "fp32_precision", None)
-    torch.set_float32_matmul_precision("highest")
-
-    def undo() -> None:
-        torch.set_float32_matmul_precision(before)
-        if precision is not None:
-            beside.fp32_precision = precision
-
-    return undo
+    with _ALLOWING, ExitStack() as undo:
+        try:
+            before = torch.get_float32_matmul_precision()
+        except RuntimeError:
+            undo.callback(setattr, matmul, "fp32_precision", matmul.fp32_precision)
+            matmul.fp32_precision = "ieee"
+        else:
+            if before != "highest":
+                # It moves oneDNN's as well, which torch 2.7 does not have.
+                beside: Any = getattr(torch.backends.mkldnn, "matmul", None)
+                if (precision := getattr(beside, "fp32_precision", None)) is not None:
+                    undo.callback(setattr, beside, "fp32_precision", precision)
+                undo.callback(torch.set_float32_matmul_precision, before)
+                torch.set_float32_matmul_precision("highest")
+        yield
 
 
 def in_float32(
