@@ -41,11 +41,6 @@ class PlannableHook(LayerHook):
         return self(view)
 
 
-def dry_run(hook: LayerHook, view: LayerView) -> Tensor | None:
-    """The mask of any hook in a dry run."""
-    return hook.dry_run(view) if isinstance(hook, PlannableHook) else hook(view)
-
-
 def tunable_fields(hooks: Iterable[LayerHook]) -> set[str]:
     """The fields of FastAVConfig that a budget of FLOPs may change for some hook."""
     return {

@@ -9,8 +9,6 @@ after DivPrune: how many tokens it keeps depends on DivPrune's picks, which are 
 even distances.
 """
 
-from __future__ import annotations
-
 import functools
 import logging
 import reprlib
@@ -31,7 +29,7 @@ from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.planning.candidates import TUNABLE, Candidates, candidates
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
-from fastav_plugin.pruning.reasons import Reason
+from fastav_plugin.pruning.prompt import Reason
 from fastav_plugin.tokens import Modality, TokenMap
 
 logger = logging.getLogger(__name__)
@@ -45,13 +43,7 @@ CLOSE = 0.001
 
 @dataclass(frozen=True)
 class Budget:
-    """What `FastAVConfig.for_model` was asked for.
-
-    Attributes:
-        target: prefill FLOPs as a share of dense, in (0, 1].
-        prompt: a TokenMap, token counts by modality, or what generate() would get.
-        fixed: fields that the caller gave, which are not changed.
-    """
+    """The share of the dense FLOPs that is wanted, for which prompt; `fixed` fields stay."""
 
     target: float
     prompt: Any
@@ -62,12 +54,6 @@ def fit_budget(
     config: FastAVConfig, budget: Budget, override: ModelOverride, model_config: Any
 ) -> FastAVConfig:
     """The config whose theoretical FLOPs are at most, and as near as possible to, the target.
-
-    Args:
-        config: the method and the model family's defaults.
-        budget: what is wanted.
-        override: knowledge about the model's family.
-        model_config: the model's configuration.
 
     Raises:
         ConfigError: no setting of the method reaches the target; names the lowest that does.
@@ -137,24 +123,17 @@ def _precision(config: FastAVConfig) -> str:
 def read_prompt(prompt: Any, override: ModelOverride, model_config: Any) -> TokenMap:
     """The TokenMap of a prompt that was described in one of several ways.
 
-    Args:
-        prompt: a TokenMap; counts such as `{"text": 50, "video": 676, "frames": 4}`, laid out
-            system prompt, image, video, audio, question; the inputs of generate(), or their
-            `input_ids` [B, T] alone.
-        override: finds the media in `input_ids`.
-        model_config: the model's configuration.
-
-    Raises:
-        ConfigError: anything else.
+    These are a TokenMap; counts such as `{"text": 50, "video": 676, "frames": 4}`, laid out system
+    prompt, image, video, audio, question; the inputs of generate(), or their `input_ids` [B, T]
+    alone. Anything else is a ConfigError.
     """
     if isinstance(prompt, TokenMap):
         return prompt
     if isinstance(prompt, Tensor):
         prompt = {"input_ids": prompt}
     if isinstance(prompt, Mapping) and isinstance(prompt.get("input_ids"), Tensor):
-        inputs = dict(prompt)
-        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        return override.token_map(model_config, ids, mask, inputs)
+        ids, mask = prompt["input_ids"], prompt.get("attention_mask")
+        return override.token_map(model_config, ids, mask, dict(prompt))
     known = [field.name for field in fields(PromptSize)]
     if isinstance(prompt, Mapping) and prompt and set(prompt) <= set(known):
         counts = {**dict.fromkeys(known, 0), **prompt}

@@ -1,7 +1,5 @@
 """The values that a FLOPs budget may give to a field of FastAVConfig."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -55,14 +53,7 @@ class Candidates:
 
 
 def candidates(field: str, config: FastAVConfig, tokens: TokenMap, depth: range) -> Candidates:
-    """The values to try for one field.
-
-    Args:
-        field: one of `TUNABLE`.
-        config: holds the default.
-        tokens: the prompt.
-        depth: the layers that a cut may be made on entering.
-    """
+    """The values to try for one field of `TUNABLE`; `depth` are the layers that may be cut."""
     if field == "global_rule":
         return _rules(config, tokens)
     if field == "global_layer":
@@ -77,8 +68,7 @@ def _ratios(field: str, given: float | None) -> Candidates:
     low, high = sorted((loosest, strictest))
     grid = {step / _GRID for step in range(_GRID + 1) if low <= step / _GRID <= high}
     values: list[Any] = sorted(grid | {default}, reverse=loosest > strictest)
-    index = values.index(default)
-    soft = sum(min(loosest, bound) <= value <= max(loosest, bound) for value in values) - 1
+    index, soft = values.index(default), values.index(bound)
     if given is None:
         values[index] = None
     return Candidates(field, values, index, max(soft, index))

@@ -1,7 +1,5 @@
 """How many tokens each layer would see: a dry run of the engine, without a model."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +10,13 @@ from typing_extensions import override
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks.base import LayerHook, LayerView
-from fastav_plugin.hooks.plannable import dry_run
+from fastav_plugin.hooks.plannable import PlannableHook
 from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.bound_model import Decoder
 from fastav_plugin.pruning.prefill import Prefill
-from fastav_plugin.pruning.prompt import Prompt, hooks_by_place
-from fastav_plugin.pruning.reasons import Reason
+from fastav_plugin.pruning.prompt import Prompt, Reason, hooks_by_place
 from fastav_plugin.tokens import TokenMap
 
 #: Text tokens that go before the media, as in the usual chat templates.
@@ -83,7 +80,9 @@ def plan_tokens(
     Returns:
         The counts [B][L], lowest layer first, and why nothing is cut, or None.
     """
-    hooks = LayerHookList(_DryRun(hook) for hook in method_hooks(config))
+    hooks = LayerHookList(
+        _DryRun(hook) if isinstance(hook, PlannableHook) else hook for hook in method_hooks(config)
+    )
     prompt = Prompt(tokens.to("cpu"), config, hooks_by_place(hooks, layers))
     prompt.check_padding()
     prefill = Prefill(prompt, Decoder(layers))
@@ -103,7 +102,7 @@ def plan_tokens(
 class _DryRun(LayerHook):
     """A hook that answers as another in a dry run."""
 
-    def __init__(self, hook: LayerHook) -> None:
+    def __init__(self, hook: PlannableHook) -> None:
         self._hook = hook
         self.needs_scores = hook.needs_scores
         self.needs_rollout = hook.needs_rollout
@@ -115,4 +114,4 @@ class _DryRun(LayerHook):
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
-        return dry_run(self._hook, view)
+        return self._hook.dry_run(view)

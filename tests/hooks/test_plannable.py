@@ -6,7 +6,7 @@ from torch import Tensor
 
 from fastav_plugin import ConfigError, FastAVConfig, LayerHook, LayerHookList, LayerView
 from fastav_plugin.hooks import METHODS, AdaptivePruning, DivPrune, FinePruning, method_hooks
-from fastav_plugin.hooks.plannable import counts_vary, dry_run, tunable_fields
+from fastav_plugin.hooks.plannable import counts_vary, tunable_fields
 from fastav_plugin.planning.candidates import TUNABLE
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from tests.support.views import make_view, modalities
@@ -26,17 +26,13 @@ def test_a_dry_run_keeps_as_many_of_each_modality() -> None:
     kinds = modalities("..ttvvvvviiiaaaat", "tvvvaaatttttttttt")
     view = make_view(kinds)
     hook = DivPrune(0.6, 0.4)
-    kept, dry = hook(view), dry_run(hook, view)
+    kept, dry = hook(view), hook.dry_run(view)
     assert kept is not None and dry is not None
     for tokens in ((kinds == 2) | (kinds == 3), kinds == 4, kinds <= 1):
         assert torch.equal((kept & tokens).sum(dim=1), (dry & tokens).sum(dim=1))
 
 
 def test_a_hook_without_planning_members_is_planned_by_its_answer() -> None:
-    view = make_view(modalities("tvvvvt"))
-    dry = dry_run(Odd(), view)
-    assert dry is not None
-    assert torch.equal(dry, view.positions % 2 == 1)
     config = FastAVConfig(hooks=LayerHookList([Odd()]))
     counts, reason = plan_tokens(config, PromptSize(2, 0, 100, 0).token_map(), 3)
     # Positions 1..100 are video, half of them odd; two are text.
