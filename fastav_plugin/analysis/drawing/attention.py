@@ -9,15 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastav_plugin.analysis.attention_profile import AttentionProfile
-from fastav_plugin.analysis.drawing.page import (
-    FAINT,
-    INK,
-    MODALITIES,
-    WIDTH,
-    Page,
-    check_drawing,
-    plain,
-)
+from fastav_plugin.analysis.drawing.page import FAINT, INK, MODALITIES, WIDTH, Page, plain
 from fastav_plugin.tokens import Modality
 
 if TYPE_CHECKING:
@@ -31,18 +23,9 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
     """Draw one line per layer: last row and column sums of attention, and of its rollout.
 
     All heights are on one logarithmic scale, as shares of a row's or of all columns' sum.
-
-    Args:
-        path: PNG or SVG to write.
-        profile: what to draw.
-        title: first line.
-
-    Raises:
-        UnsupportedError: matplotlib is not installed.
-        ConfigError: neither PNG nor SVG.
     """
-    check_drawing(path)
-    kinds = _kinds(profile)
+    masks = {name: profile.token_map.mask(Modality[name.upper()])[0].cpu() for name in MODALITIES}
+    kinds = {name: mask.numpy() for name, mask in masks.items() if mask.any()}
     columns = [
         ("Attention: last row", profile.last_row),
         ("Attention: column sums", profile.column_sums),
@@ -51,15 +34,14 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
     ]
     left, right, gap, head, foot = 1.22, 0.12, 0.14, 1.12, 0.5
     tall, between = 1.08, 0.2
-    height = head + len(profile.layers) * (tall + between) - between + foot
-    page = Page(WIDTH, height)
+    page = Page(path, head + len(profile.layers) * (tall + between) - between + foot)
     wide = (WIDTH - left - right - 3 * gap) / 4
     page.heading(
         title,
         "Share of the attention that each prompt position receives, on a logarithmic scale; above, "
         "the sum over each modality.",
     )
-    page.key(0.15, 0.78, {name: colour for name, colour in MODALITIES.items() if name in kinds})
+    page.key(kinds)
     for line, layer in enumerate(profile.layers):
         top = head + line * (tall + between)
         page.text(0.15, top + tall / 2, f"layer {layer}", weight="bold")
@@ -74,15 +56,7 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
                 axes.set_xlabel("prompt position", size=8, color=FAINT)
             else:
                 axes.set_xticklabels([])
-    page.save(path)
-
-
-def _kinds(profile: AttentionProfile) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which positions each modality of the prompt has."""
-    found = {
-        name: profile.token_map.mask(Modality[name.upper()])[0].cpu().numpy() for name in MODALITIES
-    }
-    return {name: mask for name, mask in found.items() if mask.any()}
+    page.save()
 
 
 def _panel(
@@ -91,22 +65,14 @@ def _panel(
     plain(axes)
     places = np.arange(len(shares))
     heights = np.maximum(shares, _FLOOR)
-    sums: list[tuple[str, Any]] = []
-    for name, mask in kinds.items():
+    for number, (name, mask) in enumerate(kinds.items()):
         colour = MODALITIES[name]
         axes.vlines(places[mask], _FLOOR, heights[mask], color=colour, linewidth=0.9)
-        sums.append((f"{100 * shares[mask].sum():.0f} %", colour))
-    axes.set_yscale("log")
-    axes.set_ylim(_FLOOR, 6)
-    axes.set_yticks([1e-4, 1e-2, 1])
-    axes.minorticks_off()
-    axes.set_xlim(-1, len(shares))
-    for number, (text, colour) in enumerate(sums):
         # Read along the top, in the order of the key.
         axes.text(
-            (number + 0.5) / len(sums),
+            (number + 0.5) / len(kinds),
             0.985,
-            text,
+            f"{100 * shares[mask].sum():.0f} %",
             transform=axes.transAxes,
             ha="center",
             va="top",
@@ -114,6 +80,11 @@ def _panel(
             color=_darker(colour),
             weight="bold",
         )
+    axes.set_yscale("log")
+    axes.set_ylim(_FLOOR, 6)
+    axes.set_yticks([1e-4, 1e-2, 1])
+    axes.minorticks_off()
+    axes.set_xlim(-1, len(shares))
 
 
 def _darker(colour: str) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from fastav_plugin.analysis.drawing.page import DROPPED, FAINT, KEPT, Page, check_drawing
+from fastav_plugin.analysis.drawing.page import DROPPED, FAINT, KEPT, Page
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality
@@ -25,13 +25,9 @@ _ZOOM = 4
 
 @dataclass(frozen=True)
 class Stage:
-    """The media tokens that are left at one place of the model.
+    """The media tokens that are left at one place of the model, which title and note tell.
 
-    Attributes:
-        title: where.
-        note: what happened there.
-        video: bool [F, H, W], one per patch of each shown frame.
-        audio: bool [A], one per audio token.
+    `video` is bool [F, H, W], one per patch of each shown frame; `audio` bool [A], one per token.
     """
 
     title: str
@@ -62,49 +58,36 @@ def video_grid(processor: Any, inputs: Mapping[str, Any]) -> tuple[int, int, int
     return time, height // merge, width // merge
 
 
-def whole_stage(report: PruningReport, grid: tuple[int, int, int]) -> Stage:
-    """The prompt before anything is dropped."""
-    sounds = int(report.token_map.mask(Modality.AUDIO)[0].sum())
-    return Stage(
-        "Prompt", "all that a dense layer sees", np.ones(grid, bool), np.ones(sounds, bool)
-    )
-
-
-def drop_stages(report: PruningReport, grid: tuple[int, int, int]) -> list[Stage]:
-    """The prompt and the layers on whose entrance any method dropped something.
+def drop_stages(
+    report: PruningReport,
+    grid: tuple[int, int, int],
+    places: Sequence[tuple[int, str, str]] | None = None,
+) -> list[Stage]:
+    """The prompt with one video, and the places where it lost media tokens.
 
     Of many, the first and the last and some between are taken.
 
     Args:
-        report: of a prompt with one video.
+        report: of the prompt.
         grid: frames, rows and columns of the video's tokens.
+        places: layer, title and note of each place to look at; None for every layer.
     """
-    stages = [whole_stage(report, grid)]
-    for layer in range(len(report.tokens_per_layer)):
-        stage = make_stage(report, layer, f"Layer {layer}", "drops on entering it", grid)
+    if places is None:
+        layers = range(len(report.tokens_per_layer))
+        places = [(layer, f"Layer {layer}", "drops on entering it") for layer in layers]
+    prompt = [
+        report.token_map.mask(kind)[0].nonzero().squeeze(1).cpu().numpy()
+        for kind in (Modality.VIDEO, Modality.AUDIO)
+    ]
+    video, audio = (np.ones(len(tokens), bool) for tokens in prompt)
+    stages = [Stage("Prompt", "all that a dense layer sees", video.reshape(grid), audio)]
+    for layer, title, note in places:
+        kept = report.kept_positions(layer)
+        video, audio = (np.isin(tokens, kept) for tokens in prompt)
+        stage = Stage(title, note, video.reshape(grid), audio)
         if stage.count < stages[-1].count:
             stages.append(stage)
     return [stages[place] for place in _spread(len(stages), _MOST_STAGES)]
-
-
-def make_stage(
-    report: PruningReport, layer: int, title: str, note: str, grid: tuple[int, int, int]
-) -> Stage:
-    """What one layer saw of a prompt with one video.
-
-    Args:
-        report: of the prompt.
-        layer: 0..L-1.
-        title: where the stage is.
-        note: what happened there.
-        grid: frames, rows and columns of the video's tokens.
-    """
-    found = {}
-    for kind in (Modality.VIDEO, Modality.AUDIO):
-        prompt = report.token_map.mask(kind)[0].nonzero().squeeze(1)
-        kept = report.kept_positions(layer, kind)
-        found[kind] = np.isin(prompt.cpu().numpy(), kept)
-    return Stage(title, note, found[Modality.VIDEO].reshape(grid), found[Modality.AUDIO])
 
 
 def draw_pruning(
@@ -115,32 +98,20 @@ def draw_pruning(
     *,
     seconds: float,
     title: str,
-    subtitle: str = "",
+    subtitle: str,
 ) -> None:
-    """Draw one row per stage; what the stage no longer sees is grey.
+    """Draw one strip per stage, in the order of the model; what it does not see is grey.
 
-    Args:
-        path: PNG or SVG to write.
-        frames: uint8 [F, H, W, 3], the picture each row of `Stage.video` belongs to.
-        waveform: float32 [n].
-        stages: in the order of the model.
-        seconds: length of the clip.
-        title: first line.
-        subtitle: second line.
-
-    Raises:
-        UnsupportedError: matplotlib is not installed.
-        ConfigError: neither PNG nor SVG.
+    `frames` are uint8 [F, H, W, 3], the pictures that `Stage.video` belongs to; `waveform` is
+    float32 [n]; `seconds` is the length of the clip.
     """
-    check_drawing(path)
     shown = _spread(len(frames), _MOST_FRAMES)
     label, side, gap, wave = 2.35, 1.0, 0.06, 0.5
     strip = len(shown) * side + (len(shown) - 1) * gap
     head, row_gap, foot = 1.0, 0.36, 0.62
     row = side * frames.shape[1] / frames.shape[2] + 0.06 + wave
-    width = label + strip + 0.3
     height = head + len(stages) * row + (len(stages) - 1) * row_gap + foot
-    page = Page(width, height, dpi=110)
+    page = Page(path, height, width=label + strip + 0.3, dpi=110)
     page.text(0.3, 0.36, title, size=16, weight="bold")
     page.text(0.3, 0.68, subtitle, size=10, color=FAINT)
     for index, stage in enumerate(stages):
@@ -152,7 +123,7 @@ def draw_pruning(
             axes.axis("off")
         _wave(page.axes(label, top + row - wave, strip, wave), waveform, stage.audio)
     _time_axis(page, label, height - foot + 0.1, strip, seconds)
-    page.save(path)
+    page.save()
 
 
 def _label(page: Page, top: float, stage: Stage, first: Stage) -> None:

@@ -6,52 +6,32 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.analysis.drawing.page import (
-    FAINT,
-    INK,
-    MODALITIES,
-    WIDTH,
-    Page,
-    check_drawing,
-    plain,
-)
+from fastav_plugin.analysis.drawing.page import FAINT, INK, MODALITIES, WIDTH, Page, plain
 
 
 def draw_layers(path: str | Path, outcomes: Sequence[Outcome], *, title: str) -> None:
-    """Draw stacked bars, one per layer, one panel per method.
-
-    Args:
-        path: PNG or SVG to write.
-        outcomes: what to draw, all of one prompt.
-        title: first line.
-
-    Raises:
-        UnsupportedError: matplotlib is not installed.
-        ConfigError: neither PNG nor SVG.
-    """
-    check_drawing(path)
+    """Draw stacked bars, one per layer, one panel per method; all outcomes are of one prompt."""
     across = min(4, len(outcomes))
     lines = -(-len(outcomes) // across)
     left, right, gap, head, foot, tall, between = 0.62, 0.12, 0.2, 1.3, 0.5, 1.9, 0.62
-    page = Page(WIDTH, head + lines * (tall + between) - between + foot)
+    page = Page(path, head + lines * (tall + between) - between + foot)
     wide = (WIDTH - left - right - (across - 1) * gap) / across
     page.heading(title, "Tokens that each layer sees, stacked in the order of the key.")
-    stacked = [(outcome, _stack(outcome)) for outcome in outcomes]
-    present = {name for _, stack in stacked for name in stack}
-    page.key(0.15, 0.78, {name: c for name, c in MODALITIES.items() if name in present})
+    page.key({name for outcome in outcomes for name in outcome.modality_per_layer})
     most = max(max(outcome.tokens_per_layer) for outcome in outcomes)
-    for number, (outcome, stack) in enumerate(stacked):
+    for number, outcome in enumerate(outcomes):
         line, place = divmod(number, across)
         axes = page.axes(left + place * (wide + gap), head + line * (tall + between), wide, tall)
         plain(axes)
         layers = np.arange(len(outcome.tokens_per_layer))
         base = np.zeros(len(layers))
-        for name, counts in stack.items():
-            axes.bar(layers, counts, bottom=base, width=0.82, color=MODALITIES[name])
-            base += counts
+        for name, colour in MODALITIES.items():
+            if name in outcome.modality_per_layer:
+                counts = np.asarray(outcome.modality_per_layer[name], np.float64)
+                axes.bar(layers, counts, bottom=base, width=0.82, color=colour)
+                base += counts
         axes.set_ylim(0, 1.05 * most)
         axes.set_xlim(-0.6, len(layers) - 0.4)
         step = -(-len(layers) // 8)
@@ -64,10 +44,4 @@ def draw_layers(path: str | Path, outcomes: Sequence[Outcome], *, title: str) ->
             axes.set_xlabel("layer", size=8.5, color=FAINT)
         share = f"{100 * outcome.flops_ratio:.1f} % FLOPs"
         axes.set_title(f"{outcome.method}\n{share}", size=9, color=INK, pad=4)
-    page.save(path)
-
-
-def _stack(outcome: Outcome) -> dict[str, npt.NDArray[np.float64]]:
-    """Counts [L] of each modality of the prompt, text lowest."""
-    counts = outcome.modality_per_layer
-    return {name: np.asarray(counts[name], np.float64) for name in MODALITIES if name in counts}
+    page.save()

@@ -6,15 +6,15 @@ relies on colour alone.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 PAPER, INK, FAINT, GRID = "#ffffff", "#1d2433", "#6b7385", "#e4e7ed"
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
@@ -33,12 +33,7 @@ FORMATS = (".png", ".svg")
 
 
 def check_drawing(path: str | Path | None = None) -> None:
-    """Do nothing where pictures can be drawn.
-
-    Raises:
-        UnsupportedError: matplotlib is not installed.
-        ConfigError: a file name that is neither PNG nor SVG.
-    """
+    """Raise UnsupportedError without matplotlib, ConfigError if `path` is neither PNG nor SVG."""
     if path is not None and Path(path).suffix.lower() not in FORMATS:
         raise ConfigError(f"Pictures are written as {' or '.join(FORMATS)}, got '{path}'.")
     try:
@@ -48,19 +43,20 @@ def check_drawing(path: str | Path | None = None) -> None:
 
 
 class Page:
-    """A figure measured in inches from its upper left corner.
+    """A figure measured in inches from its upper left corner; `path` is where `save` writes it.
 
-    Args:
-        width: in inches.
-        height: in inches.
-        dpi: dots per inch of a PNG.
+    Raises:
+        UnsupportedError, ConfigError: as `check_drawing`.
     """
 
-    def __init__(self, width: float, height: float, dpi: int = DPI) -> None:
+    def __init__(
+        self, path: str | Path, height: float, *, width: float = WIDTH, dpi: int = DPI
+    ) -> None:
+        check_drawing(path)
         from matplotlib.figure import Figure
 
-        self.figure: Figure = Figure(figsize=(width, height), dpi=dpi, facecolor=PAPER)
-        self.width, self.height = width, height
+        self.figure = Figure(figsize=(width, height), dpi=dpi, facecolor=PAPER)
+        self.path, self.width, self.height = Path(path), width, height
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """New axes in a rectangle."""
@@ -73,35 +69,35 @@ class Page:
         style = {"color": INK, "size": 9, **style}
         self.figure.text(left / self.width, 1 - top / self.height, text, **style)
 
-    def heading(self, title: str, subtitle: str = "") -> None:
+    def heading(self, title: str, subtitle: str) -> None:
         """The first two lines of a picture."""
         self.text(0.15, 0.28, title, size=12, weight="bold")
         self.text(0.15, 0.5, subtitle, size=8.5, color=FAINT)
 
-    def key(self, left: float, top: float, names: dict[str, str]) -> None:
-        """Names next to squares of their colours, in one line."""
-        for name, colour in names.items():
-            self.text(left, top, "\N{BLACK SQUARE}", color=colour, size=10)
-            self.text(left + 0.16, top, name, size=8.5)
-            left += 0.36 + 0.075 * len(name)
+    def key(self, modalities: Container[str]) -> None:
+        """Names of modalities next to squares of their colours, in one line."""
+        left, top = 0.15, 0.78
+        for name, colour in MODALITIES.items():
+            if name in modalities:
+                self.text(left, top, "\N{BLACK SQUARE}", color=colour, size=10)
+                self.text(left + 0.16, top, name, size=8.5)
+                left += 0.36 + 0.075 * len(name)
 
-    def save(self, path: str | Path) -> None:
+    def save(self) -> None:
         """Write the picture, the same bytes each time."""
         import matplotlib
 
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        undated = {"Date": None} if path.suffix.lower() == ".svg" else {}
-        with matplotlib.rc_context({"svg.hashsalt": path.stem}):
-            self.figure.savefig(path, metadata=undated)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        undated = {"Date": None} if self.path.suffix.lower() == ".svg" else {}
+        with matplotlib.rc_context({"svg.hashsalt": self.path.stem}):
+            self.figure.savefig(self.path, metadata=undated)
 
 
-def plain(axes: Axes, *, grid: str = "y") -> None:
+def plain(axes: Axes, *, grid: Literal["y", "both"] = "y") -> None:
     """Thin grey axes behind the data, without a frame."""
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")
         spine.set_color(FAINT)
     axes.tick_params(colors=FAINT, labelsize=8, length=2.5)
     axes.set_axisbelow(True)
-    if grid:
-        axes.grid(axis=grid, color=GRID, linewidth=0.8)  # type: ignore[arg-type]
+    axes.grid(axis=grid, color=GRID, linewidth=0.8)

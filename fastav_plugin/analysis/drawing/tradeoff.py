@@ -8,16 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastav_plugin.analysis.drawing.page import (
-    FAINT,
-    INK,
-    MARKERS,
-    SERIES,
-    WIDTH,
-    Page,
-    check_drawing,
-    plain,
-)
+from fastav_plugin.analysis.drawing.page import FAINT, INK, MARKERS, SERIES, WIDTH, Page, plain
 from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.errors import ConfigError
 
@@ -25,16 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ACCURACY = "accuracy"
+#: Inches above the axes.
+_HEAD = 0.82
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting: what it costs and how often it is right.
+    """One setting: its FLOPs as a fraction of dense, and how often it is right.
 
-    Attributes:
-        name: of the setting.
-        flops: fraction of dense.
-        accuracy: mean, low and high end of its interval, as fractions.
+    `accuracy` is the mean, and the low and high end of its interval, as fractions.
     """
 
     name: str
@@ -43,10 +33,7 @@ class Point:
 
 
 def read_points(path: Path) -> dict[str, list[Point]]:
-    """The settings of each set of questions or table in a file.
-
-    Args:
-        path: JSON that `fastav eval --json` printed.
+    """The settings of each set of questions or table in what `fastav eval --json` printed.
 
     Raises:
         ConfigError: another kind of file.
@@ -92,49 +79,31 @@ def _point(row: dict[str, Any]) -> Point:
 def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, about: str) -> None:
     """Draw each setting as a point with its interval; dense is a line across.
 
-    Args:
-        path: PNG or SVG to write.
-        points: settings with names of their own.
-        title: first line.
-        about: second line: what was asked.
-
     Raises:
-        UnsupportedError: matplotlib is not installed.
-        ConfigError: neither PNG nor SVG, or no point.
+        ConfigError: no setting but dense.
     """
-    check_drawing(path)
     pruned = [point for point in points if point.name != DENSE]
     if not pruned:
         raise ConfigError("Accuracy against FLOPs needs at least one setting besides dense.")
     names_wide = 0.55 + 0.072 * max(len(_label(point)) for point in pruned)
     tall = max(3.2, 0.25 * len(pruned) + 0.3)
-    page, axes = _page(title, about, tall, below=0.6, beside=names_wide)
+    page = Page(path, _HEAD + tall + 0.6)
+    axes = _axes(page, title, about, tall, beside=names_wide)
     _dense_line(axes, points)
     for number, point in enumerate(pruned):
         _draw(axes, point, number)
     axes.set_xlim(0, max(1.03 * 100 * point.flops for point in pruned))
     _legend(axes, 1.02, 1.01, handletextpad=0.4, borderaxespad=0)
-    page.save(path)
+    page.save()
 
 
 def draw_curves(
     path: str | Path, tables: Mapping[str, Sequence[Point]], *, title: str, about: str
 ) -> None:
-    """Draw each table as a line through its settings, in the order of their FLOPs.
-
-    Args:
-        path: PNG or SVG to write.
-        tables: settings of each table by its title; dense is a line across.
-        title: first line.
-        about: second line: what was asked.
-
-    Raises:
-        UnsupportedError: matplotlib is not installed.
-        ConfigError: neither PNG nor SVG.
-    """
-    check_drawing(path)
+    """Draw each table by its title as a line through its settings; dense is a line across."""
     tall = 3.6
-    page, axes = _page(title, about, tall, below=0.7 + 0.24 * len(tables))
+    page = Page(path, _HEAD + tall + 0.7 + 0.24 * len(tables))
+    axes = _axes(page, title, about, tall)
     for number, (name, points) in enumerate(tables.items()):
         _dense_line(axes, points)
         pruned = sorted((p for p in points if p.name != DENSE), key=lambda point: point.flops)
@@ -146,7 +115,7 @@ def draw_curves(
         axes.plot(flops, mean, marker=marker, color=colour, markersize=5.5, label=name)
     axes.set_xlim(0, 102)
     _legend(axes, -0.01, -0.6 / tall)
-    page.save(path)
+    page.save()
 
 
 def _dense_line(axes: Axes, points: Sequence[Point]) -> None:
@@ -166,30 +135,20 @@ def _dense_line(axes: Axes, points: Sequence[Point]) -> None:
             )
 
 
-def _page(
-    title: str, about: str, tall: float, *, below: float, beside: float = 0.0
-) -> tuple[Page, Axes]:
-    """A page with labelled axes, and room for a legend below them or beside them."""
-    left, head = 0.78, 0.82
-    page = Page(WIDTH, head + tall + below)
+def _axes(page: Page, title: str, about: str, tall: float, *, beside: float = 0.0) -> Axes:
+    """Labelled axes, with room for a legend below them or beside them."""
+    left = 0.78
     page.heading(title, about)
-    axes = page.axes(left, head, WIDTH - left - beside - 0.3, tall)
+    axes = page.axes(left, _HEAD, WIDTH - left - beside - 0.3, tall)
     plain(axes, grid="both")
     axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
     axes.set_ylabel("right answers, %, with 95 % interval", size=9, color=FAINT)
-    return page, axes
+    return axes
 
 
 def _legend(axes: Axes, left: float, top: float, **spacing: float) -> None:
-    anchor = (left, top)
-    axes.legend(
-        loc="upper left",
-        bbox_to_anchor=anchor,
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=INK,
-        **spacing,
-    )
+    style = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, **spacing}
+    axes.legend(loc="upper left", bbox_to_anchor=(left, top), **style)
 
 
 def _draw(axes: Axes, point: Point, number: int) -> None:

@@ -6,13 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.analysis.drawing.clip import (
-    Stage,
-    draw_pruning,
-    drop_stages,
-    make_stage,
-    whole_stage,
-)
+from fastav_plugin.analysis.drawing.clip import Stage, draw_pruning, drop_stages
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.report import PruningReport
 
@@ -91,9 +85,4 @@ def make_stages(report: PruningReport, cut: int, grid: Grid) -> list[Stage]:
     counts = report.tokens_per_layer
     if counts[cut] < counts[cut - 1]:
         del named[2]
-    stages = [whole_stage(report, grid)]
-    for layer, name, about in named:
-        stage = make_stage(report, layer, name, about, grid)
-        if stage.count < stages[-1].count:
-            stages.append(stage)
-    return stages
+    return drop_stages(report, grid, named)
