@@ -99,7 +99,7 @@ class FastAVConfig:
                 raise ConfigError(f"`calibration` must be a path, got {self.calibration!r}.")
             object.__setattr__(self, "calibration", str(self.calibration))
             # The file is read here so that every way to make a config fills the same fields.
-            for name, value in read_calibration(str(self.calibration)).settings.items():
+            for name, value in read_calibration(self.calibration).settings.items():
                 if name not in self._given:
                     object.__setattr__(self, name, value)
         if not isinstance(self.method, str) or not self.method:
@@ -263,11 +263,7 @@ class FastAVConfig:
 
 
 def check_integer(name: str, value: Any, *, minimum: int, optional: bool = False) -> None:
-    """Refuse anything but an integer of at least `minimum`, and None unless it is `optional`.
-
-    Raises:
-        ConfigError: names the setting and the value.
-    """
+    """Refuse anything but an integer of at least `minimum`, and None unless it is `optional`."""
     if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
@@ -277,14 +273,7 @@ def check_integer(name: str, value: Any, *, minimum: int, optional: bool = False
 def check_ratio(name: str, value: Any, interval: str, *, optional: bool = False) -> None:
     """Refuse anything but a number in an interval such as "(0, 1]", and None unless `optional`.
 
-    Args:
-        name: of the setting.
-        value: to be checked.
-        interval: from 0 to 1; a round bracket leaves its end out.
-        optional: whether None is allowed.
-
-    Raises:
-        ConfigError: names the setting, the interval and the value.
+    The interval is from 0 to 1; a round bracket leaves its end out.
     """
     if value is None and optional:
         return

@@ -35,15 +35,7 @@ class GlobalRule:
 
     @classmethod
     def parse(cls, text: Any, name: str = "`global_rule`") -> GlobalRule:
-        """Read "all", "first N tokens", "first N frames" or "below N".
-
-        Args:
-            text: the rule.
-            name: what the error calls it.
-
-        Raises:
-            ConfigError: anything else.
-        """
+        """Read "all", "first N tokens", "first N frames" or "below N"; an error says `name`."""
         found = _GRAMMAR.fullmatch(text) if isinstance(text, str) else None
         if found is None:
             raise ConfigError(
@@ -65,10 +57,7 @@ class GlobalRule:
             candidates: bool [B, T], tokens of one modality.
             alike: bool [B, T], tokens of all modalities that have this very rule.
             positions: int64 [B, T], counted from each batch row's first real token.
-            frame: int64 [B, T], video frame, -1 where unknown.
-
-        Raises:
-            TokenMapError: a rule of frames, and a candidate whose frame is unknown.
+            frame: int64 [B, T], video frame, -1 where unknown, which a rule of frames refuses.
         """
         if self.counts == "all":
             return torch.ones_like(candidates)
@@ -109,11 +98,7 @@ class GlobalRule:
 
 
 def rules_by_modality(rule: Any) -> dict[str, GlobalRule]:
-    """The rule of each of `MEDIA`: one for all, or those of a mapping, which may leave some out.
-
-    Raises:
-        ConfigError: a modality or a rule that there is not.
-    """
+    """The rule of each of `MEDIA`: one for all, or those of a mapping, which may leave some out."""
     given = rule if isinstance(rule, Mapping) else dict.fromkeys(MEDIA, rule)
     for name in given:
         if name not in MEDIA:

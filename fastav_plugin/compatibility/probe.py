@@ -33,6 +33,7 @@ from fastav_plugin.upstream.arguments import (
     OF_TEXT_MODELS,
     POSITIONS,
     ROTARY,
+    argument_names,
     cache_in,
     cache_name,
     cache_of,
@@ -77,8 +78,7 @@ def probe(model: nn.Module) -> tuple[str | None, bool]:
     """Why a model cannot be pruned, or None, and whether its attention hands over scores."""
     override = _Trusting()
     text_model = override.find_text_model(model)
-    unknown = set(inspect.signature(type(text_model).forward).parameters) - OF_TEXT_MODELS
-    unknown -= {"self"}
+    unknown = set(argument_names(text_model)) - OF_TEXT_MODELS
     if unknown:
         return f"its text model takes unknown arguments ({', '.join(sorted(unknown))})", False
     try:
@@ -109,11 +109,9 @@ def _quiet_random() -> Iterator[None]:
         yield
 
 
-def _embeddings(tiny: nn.Module, steps: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(1 + steps)
-    length = 1 if steps else LENGTH
-    config: Any = tiny.config
-    shape = (1, length, config.hidden_size)
+def _embeddings(tiny: Any, step: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(1 + step)
+    shape = (1, 1 if step else LENGTH, tiny.config.hidden_size)
     return torch.randn(shape, generator=generator, dtype=torch.float32)
 
 
@@ -124,16 +122,12 @@ def _outputs(tiny: nn.Module, cache: Any) -> list[Tensor]:
         output = tiny(
             inputs_embeds=_embeddings(tiny, step),
             **{cache_name(): cache},
-            position_ids=_position_ids(step),
+            position_ids=torch.arange(LENGTH + step)[None, -1 if step else 0 :],
             use_cache=True,
         )
         cache = cache_in(output)
         found.append(output.last_hidden_state[:, -1])
     return found
-
-
-def _position_ids(step: int) -> Tensor:
-    return torch.arange(LENGTH)[None] if step == 0 else torch.tensor([[LENGTH + step - 1]])
 
 
 def _pruned(tiny: nn.Module, override: ModelOverride, hooks: LayerHookList) -> tuple[Any, Any]:
@@ -149,10 +143,10 @@ def _pruned(tiny: nn.Module, override: ModelOverride, hooks: LayerHookList) -> t
 
 
 def _compare(tiny: nn.Module, override: ModelOverride, place: int) -> str | None:
-    with _recorded(tiny) as calls:
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+    with _layer_hooks(tiny, lambda index: lambda _, args, kwargs: calls.append((args, kwargs))):
         stock = _outputs(tiny, None)
-    reason = _contract(calls)
-    if reason is not None:
+    if (reason := _contract(calls)) is not None:
         return reason
     kept, _ = _pruned(tiny, override, LayerHookList())
     if not all(torch.equal(a, b) for a, b in zip(stock, kept, strict=True)):
@@ -161,8 +155,11 @@ def _compare(tiny: nn.Module, override: ModelOverride, place: int) -> str | None
     positions = [layer.positions[0] for layer in cache.layers]
     if len(positions[-1]) >= LENGTH + 2:
         return "a cut dropped nothing"
-    windows = [override.window(tiny.config, index) for index in range(len(positions))]
-    with _hidden(tiny, positions, windows):
+
+    def hide(index: int) -> Any:
+        return _hiding(index, positions[index], override.window(tiny.config, index))
+
+    with _layer_hooks(tiny, hide):
         # Layers of a cache without a config keep all tokens; the masks do what windows would.
         dense = _outputs(tiny, DynamicCache())
     worst = max(float((a - b).abs().max()) for a, b in zip(cut, dense, strict=True))
@@ -202,42 +199,28 @@ def _contract(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> str | None
         if missing:
             return f"its layers are not given {', '.join(sorted(missing))} by keyword"
         for name, value in kwargs.items():
-            extra = name not in known and isinstance(value, Tensor) and LENGTH in value.shape
-            if extra:
+            if name not in known and isinstance(value, Tensor) and LENGTH in value.shape:
                 return f"its layers are given {name}, one entry per token"
     return None
 
 
-@contextmanager
-def _recorded(tiny: nn.Module) -> Iterator[list[tuple[tuple[Any, ...], dict[str, Any]]]]:
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-    with _layer_hooks(tiny, lambda index: lambda m, args, kwargs: calls.append((args, kwargs))):
-        yield calls
+def _hiding(index: int, positions: Tensor, window: int | None) -> Any:
+    """A hook of one layer of a dense run, which then sees only the tokens at these positions."""
 
+    def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        hidden_states = args[0] if args else kwargs[HIDDEN]
+        past = cache_of(kwargs).get_seq_length(index)
+        columns = torch.arange(past + hidden_states.shape[1])
+        queries = columns[past:, None]
+        visible = columns <= queries
+        if window:
+            visible &= columns > queries - window
+        visible &= torch.isin(columns, positions) | (columns == queries)
+        mask = torch.zeros(visible.shape, dtype=torch.float32)
+        mask.masked_fill_(~visible, torch.finfo(torch.float32).min)
+        return args, {**kwargs, MASK: mask[None, None]}
 
-@contextmanager
-def _hidden(tiny: nn.Module, positions: list[Tensor], windows: list[int | None]) -> Iterator[None]:
-    """Dense runs in which each layer sees only the tokens at its positions."""
-
-    def hide(index: int) -> Any:
-        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-            hidden_states = args[0] if args else kwargs[HIDDEN]
-            past = cache_of(kwargs).get_seq_length(index)
-            queries = torch.arange(past, past + hidden_states.shape[1])
-            columns = torch.arange(past + hidden_states.shape[1])
-            visible = columns <= queries[:, None]
-            window = windows[index]
-            if window:
-                visible &= columns > queries[:, None] - window
-            visible &= torch.isin(columns, positions[index]) | (columns == queries[:, None])
-            mask = torch.zeros(visible.shape, dtype=torch.float32)
-            mask.masked_fill_(~visible, torch.finfo(torch.float32).min)
-            return args, {**kwargs, MASK: mask[None, None]}
-
-        return hook
-
-    with _layer_hooks(tiny, hide):
-        yield
+    return hook
 
 
 @contextmanager
