@@ -13,6 +13,7 @@ from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.media import existing_file
 from fastav_plugin.cli.options.pruning import Ratios
 from fastav_plugin.cli.tables.bench import print_clip, print_point
 from fastav_plugin.errors import ConfigError
@@ -92,11 +93,8 @@ def run(
     audio: Count = None,
     clip: Annotated[
         Path | None,
-        typer.Option(
-            "--clip",
-            exists=True,
-            dir_okay=False,
-            help="For videollama2-av: a file with pictures and sound. Default: a shipped one.",
+        existing_file(
+            "For videollama2-av: a file with pictures and sound. Default: a shipped one."
         ),
     ] = None,
     frames: Annotated[
@@ -109,8 +107,7 @@ def run(
     ] = None,
     ratios: Ratios,
     plot: Annotated[
-        Path | None,
-        typer.Option(dir_okay=False, help="Draw the times to this .png or .svg file."),
+        Path | None, typer.Option(dir_okay=False, help="Draw the times to this .png or .svg file.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Write the JSON to this file as well.")
@@ -131,24 +128,19 @@ def run(
 
     Example: fastav bench --shape qwen2-0.5b --methods fastav --new-tokens 33 --threads 2
     """
-    counts = {"text": text, "image": image, "video": video, "audio": audio}
+    media = {"image": image, "video": video, "audio": audio}
     grid: dict[str, Any] = {"batch": batch, "lengths": lengths, "new-tokens": new_tokens}
     grid |= {"warm-up": warm_up, "idle": idle, "attention": attention, "device": device}
     grid |= {"plot": plot, "output": output, "peers": peers or None}
-    names = None if methods is None else _names(methods)
+    names = None if methods is None else [name.strip() for name in methods.split(",")]
+    names = names and [name for name in names if name not in ("", "dense")]
     limit_threads(threads)
+    common: dict[str, Any] = {"shape": shape, "dtype": dtype, "overrides": ratios.overrides()}
+    common |= _given(repeats=repeats)
     if shape in CLIP_SHAPES:
-        _refuse(shape, {"image": image, "video": video, "audio": audio} | grid)
-        whole = ClipPlan(
-            shape=shape,
-            methods=names or ("fastav",),
-            overrides=ratios.overrides(),
-            clip=clip,
-            frames=frames or 8,
-            text=50 if text is None else text,
-            dtype=dtype,
-            repeats=repeats or 1,
-        )
+        _refuse(shape, media | grid)
+        given = _given(methods=names or None, clip=clip, frames=frames, text=text)
+        whole = ClipPlan(**common, **given)
         whole.check()
         with progress("bench", whole.steps) as tick:
             found = describe_clip(whole, run_clip_bench(whole, tick))
@@ -159,19 +151,17 @@ def run(
         return
     _refuse(shape, {"clip": clip})
     sizes, batches = _integers("lengths", lengths), _integers("batch", batch) or (1,)
+    prompt = _given(text=text, **media, frames=frames)
+    if "video" in prompt:
+        prompt.setdefault("frames", 0)
     plan = BenchPlan(
-        shape=shape,
+        **common,
         methods=names,
-        overrides=ratios.overrides(),
-        prompt=_prompt(shape, counts | {"frames": frames}),
+        prompt=dataclasses.replace(find_shape(shape).prompt, **prompt) if prompt else None,
         lengths=sizes,
         batches=batches,
-        dtype=dtype,
         attention=attention,
-        device=device or "cpu",
-        repeats=repeats or 5,
-        warm_up=1 if warm_up is None else warm_up,
-        new_tokens=new_tokens or 1,
+        **_given(device=device, warm_up=warm_up, new_tokens=new_tokens),
         peers=peers,
         idle=len(sizes) < 2 and len(batches) < 2 if idle is None else idle,
     )
@@ -193,25 +183,12 @@ def run(
         print_point(found, point)
 
 
-def _prompt(shape: str, counts: dict[str, int | None]) -> Any:
-    """The shape's prompt with the counts that were given; None where none was."""
-    given: dict[str, Any] = {name: count for name, count in counts.items() if count is not None}
-    if "video" in given:
-        given.setdefault("frames", 0)
-    return dataclasses.replace(find_shape(shape).prompt, **given) if given else None
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    return [name for name in names if name not in ("", "dense")]
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the others have defaults of the shape or the plan."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _integers(name: str, text: str | None) -> tuple[int, ...]:
-    """Numbers separated by commas.
-
-    Raises:
-        ConfigError: something else.
-    """
     parts = [part.strip() for part in (text or "").split(",") if part.strip()]
     if not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise ConfigError(f"`--{name}` takes numbers separated by commas, got {text!r}.")
@@ -219,11 +196,7 @@ def _integers(name: str, text: str | None) -> tuple[int, ...]:
 
 
 def _refuse(shape: str, options: dict[str, Any]) -> None:
-    """Refuse options that have no effect with this kind of shape.
-
-    Raises:
-        ConfigError: one of them was given.
-    """
-    given = [f"--{name}" for name, value in options.items() if value is not None]
+    """Refuse options that have no effect with this kind of shape."""
+    given = [f"--{name}" for name in _given(**options)]
     if given:
         raise ConfigError(f"{' and '.join(given)} cannot be used with --shape {shape}.")

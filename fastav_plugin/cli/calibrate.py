@@ -14,11 +14,11 @@ from fastav_plugin.calibration.run import calibrate, steps
 from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import grouped
-from fastav_plugin.cli.options.media import Reading
+from fastav_plugin.cli.options.media import MediaFolders, Reading
 from fastav_plugin.cli.options.pruning import Ratios
 from fastav_plugin.cli.tables.calibration import print_calibration
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.sample_inputs import SampleInputs
+from fastav_plugin.evaluation.sample import SampleInputs
 from fastav_plugin.lab.testbed.calibration_source import generated_source
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
@@ -45,14 +45,7 @@ def run(
             "the testbed's model alone: clips made for it.",
         ),
     ] = None,
-    media: Annotated[
-        list[Path] | None,
-        typer.Option(
-            exists=True,
-            file_okay=False,
-            help="Folder of the media of --data. May be repeated. Default: the folder of --data.",
-        ),
-    ] = None,
+    media: MediaFolders = None,
     method: Annotated[
         str, typer.Option("--method", "-m", help="fastav, or fastav+divprune.")
     ] = _DEFAULT.method,
@@ -107,8 +100,7 @@ def run(
         ),
     ] = None,
     stable: Annotated[
-        float,
-        typer.Option(help="Total variation distance below which a layer changes nothing."),
+        float, typer.Option(help="Total variation distance below which a layer changes nothing.")
     ] = _DEFAULT.stable,
     full: Annotated[
         bool,

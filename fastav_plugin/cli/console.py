@@ -40,11 +40,9 @@ class Group(TyperGroup):
         kwargs["standalone_mode"] = False
         try:
             status = super().main(*args, **kwargs)
-        except FastAVError as error:
+        except (FastAVError, OSError) as error:
             if "--debug" in (kwargs.get("args") or sys.argv[1:]):
                 traceback.print_exc()
-            _fail(str(error))
-        except OSError as error:
             _fail(str(error))
         except Exception as error:
             # typer carries its own copy of click, whose usage errors have these two.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, print_json, print_table, progress, size
+from fastav_plugin.cli.console import JsonFlag, print_facts, print_json, progress, size
 from fastav_plugin.model_overrides.own_models.conversion import STEPS, convert
 
 
@@ -44,4 +44,4 @@ def run(
         "size": size(found.bytes),
         "files": ", ".join(found.files),
     }
-    print_table(["", ""], [[name, value] for name, value in facts.items()], left=(0, 1), wrap=(1,))
+    print_facts(facts)

@@ -10,6 +10,7 @@ import typer
 from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.media import existing_file
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning
 from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
 from fastav_plugin.errors import ConfigError
@@ -21,10 +22,7 @@ from fastav_plugin.lab.demo.run import run_demo, steps
 @grouped
 def run(
     *,
-    video: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A clip of your own, such as my.mp4."),
-    ] = None,
+    video: Annotated[Path | None, existing_file("A clip of your own, such as my.mp4.")] = None,
     question: Annotated[
         list[str] | None,
         typer.Option(help="What to ask about --video; may be repeated. Default: what is there."),

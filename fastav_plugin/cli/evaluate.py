@@ -13,22 +13,15 @@ import typer
 from fastav_plugin import __version__
 from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
-from fastav_plugin.cli.evaluation.papers import PAPERS, PapersOptions, run_papers
-from fastav_plugin.cli.evaluation.papers import QUESTIONS as OF_PAPERS
-from fastav_plugin.cli.evaluation.plan import (
-    TESTBED,
-    Plan,
-    make_settings,
-    plan_dataset,
-    plan_testbed,
-)
+from fastav_plugin.cli.evaluation.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions, run_papers
+from fastav_plugin.cli.evaluation.plan import TESTBED, Plan, plan_dataset, plan_testbed
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import check_choice, grouped
-from fastav_plugin.cli.options.media import DatasetOptions, Reading
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, laid_over
+from fastav_plugin.cli.options.media import DatasetOptions, Reading, existing_file
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, make_settings
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.answers import answer_questions, saved_overrides
+from fastav_plugin.evaluation.answers import answer_questions
 from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.evaluation.formats.fields import Fault
@@ -48,10 +41,7 @@ _MACHINE = Machine(dtype=None, threads=1)
 def run(
     *,
     suite: Annotated[str, typer.Option(help="testbed or papers; or give --data.")] = TESTBED,
-    data: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A dataset's file, JSON or JSON lines."),
-    ] = None,
+    data: Annotated[Path | None, existing_file("A dataset's file, JSON or JSON lines.")] = None,
     dataset: DatasetOptions,
     reading: Reading,
     strict: Annotated[
@@ -73,7 +63,7 @@ def run(
         typer.Option(
             min=1,
             help=f"Testbed: questions of each set, as many of every task. Default: {QUESTIONS}, "
-            f"for papers {OF_PAPERS}.",
+            f"for papers {PAPERS_QUESTIONS}.",
         ),
     ] = None,
     limit: Annotated[
@@ -147,7 +137,7 @@ def run(
     if machine.dtype is None:
         machine = dataclasses.replace(machine, dtype="float32" if data is None else "auto")
     folder = find_model(model)
-    overrides = laid_over(saved_overrides(folder), pruning.overrides())
+    overrides = pruning.overrides_of_folder(folder)
     if suite == PAPERS:
         run_papers(
             folder,
@@ -170,15 +160,15 @@ def run(
     else:
         plan = plan_dataset(data, dataset, reading, limit, own_model(found) is not None, seed)
     _report_faults(plan.faults, strict, plan.total)
-    result, faults = _measure(plan, folder, configs, machine, resume, strict)
+    result = _measure(plan, folder, configs, machine, resume, strict)
     result["bootstrap"]["seed"] = seed
     if json:
         print_json(result)
     else:
         for part in result["sets"]:
             plan.show(part)
-    if faults:
-        note(f"{len(faults)} samples were left out.")
+    if result["left_out"]:
+        note(f"{len(result['left_out'])} samples were left out.")
         raise typer.Exit(INCOMPLETE)
 
 
@@ -189,8 +179,8 @@ def _measure(
     machine: Machine,
     resume: Path | None,
     strict: bool,
-) -> tuple[dict[str, Any], list[Fault]]:
-    """Answer the questions of a plan; the result as plain JSON data, and what was left out."""
+) -> dict[str, Any]:
+    """Answer the questions of a plan; the result as plain JSON data."""
     facts = {
         "version": __version__,
         "model": checkpoint_digest(folder),
@@ -210,23 +200,19 @@ def _measure(
         skip = None if strict else leave_out
         records = answer_questions(model, processor, source, configs, file, tick, skip)
     _report_faults(unreadable, strict, len(records))
-    faults = [*plan.faults, *unreadable]
-    result = {
+    return {
         **facts,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "over": "clips"},
-        "left_out": [{"place": fault.place, "reason": fault.reason} for fault in faults],
+        "left_out": [dataclasses.asdict(fault) for fault in (*plan.faults, *unreadable)],
         "sets": plan.measure(records),
     }
-    return result, faults
 
 
 def _report_faults(faults: Sequence[Fault], strict: bool, left: int) -> None:
     """Name samples that are invalid; an error if that is all there is, or under --strict."""
-    if not faults and left:
-        return
-    if strict or not left:
+    if not left or (strict and faults):
         first = f" The first: {faults[0]}" if faults else ""
         what = f"{len(faults)} samples are invalid." if left else "No sample is valid."
         raise ConfigError(f"{what}{first}")

@@ -12,10 +12,10 @@ from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.options.groups import grouped
-from fastav_plugin.cli.options.media import MediaFile, Reading
+from fastav_plugin.cli.options.media import MediaFile, Reading, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Pruning, TargetFlops
-from fastav_plugin.cli.tables.outcomes import print_outcomes
-from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.cli.tables.demo import print_outcomes
+from fastav_plugin.evaluation.sample import move_inputs
 from fastav_plugin.media.inputs import prepare_files, prepare_prompt, read_media
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
@@ -31,10 +31,7 @@ def run(
     question: Annotated[str, typer.Option(help="What to ask about the media.")],
     video: MediaFile = None,
     audio: MediaFile = None,
-    image: Annotated[
-        list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="A picture. May be repeated."),
-    ] = None,
+    image: Annotated[list[Path] | None, existing_file("A picture. May be repeated.")] = None,
     method: Methods = None,
     pruning: Pruning,
     target_flops: TargetFlops = None,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -49,15 +50,12 @@ def run(
             print_json({"model": str(model), "supported": False, "reason": str(error)})
         raise
     if json:
-        print_json({"model": str(model), "supported": True, **_plain(found, prompt)})
+        plain = {**dataclasses.asdict(found), "prompt": dataclasses.asdict(prompt)}
+        print_json({"model": str(model), "supported": True, **plain})
     else:
         _print(found)
     if methods and all(plan.refusal for plan in found.plans[1:]):
         raise UnsupportedError(found.plans[1].refusal or "")
-
-
-def _plain(found: Inspection, prompt: PromptSize) -> dict[str, Any]:
-    return {**dataclasses.asdict(found), "prompt": dataclasses.asdict(prompt)}
 
 
 def _print(found: Inspection) -> None:
@@ -76,22 +74,20 @@ def _print(found: Inspection) -> None:
     }
     if found.deepstack_layers:
         facts["deepstack"] = f"layers 0..{found.deepstack_layers - 1}: no cut inside"
-    print_table(["", ""], [[name, value] for name, value in facts.items()], left=(0, 1))
+    print_table(["", ""], list(facts.items()), left=(0, 1))
     plans = [plan for plan in found.plans if plan.refusal is None]
-    columns = ["layers"]
+    columns, rows, total = ["layers"], [], ["all"]
+    counts = list(zip(*(plan.tokens_per_layer for plan in plans), strict=True))  # of each layer
+    for _, group in groupby(range(len(counts)), key=counts.__getitem__):
+        layers = list(group)
+        row = [f"{layers[0]}" if len(layers) == 1 else f"{layers[0]}-{layers[-1]}"]
+        for plan in plans:
+            row += [str(plan.tokens_per_layer[layers[0]]), flops(plan.macs_per_layer[layers[0]])]
+        rows.append(row)
     for plan in plans:
         columns += [plan.method, "FLOPs"]
-    rows = []
-    for first, last in _common_ranges([plan.tokens_per_layer for plan in plans]):
-        row = [f"{first}" if first == last else f"{first}-{last}"]
-        for plan in plans:
-            row += [str(plan.tokens_per_layer[first]), flops(plan.macs_per_layer[first])]
-        rows.append(row)
-    total = ["all"]
-    for plan in plans:
         total += [percent(plan.flops_ratio), flops(sum(plan.macs_per_layer))]
-    title = "\nTokens that each layer sees, and its FLOPs"
-    print_table(columns, [*rows, total], title=title)
+    print_table(columns, [*rows, total], title="\nTokens that each layer sees, and its FLOPs")
     for plan in found.plans:
         if plan.refusal is not None:
             note(f"{plan.method}: refused. {plan.refusal}")
@@ -101,14 +97,3 @@ def _print(found: Inspection) -> None:
             note(f"{plan.method}: what is kept varies from prompt to prompt; these are the most.")
         if "Chosen" in plan.settings:
             note(plan.settings)
-
-
-def _common_ranges(columns: list[list[int]]) -> list[tuple[int, int]]:
-    """Runs of layers over which no column changes."""
-    runs: list[tuple[int, int]] = []
-    for layer, values in enumerate(zip(*columns, strict=True)):
-        if runs and tuple(column[runs[-1][0]] for column in columns) == values:
-            runs[-1] = (runs[-1][0], layer)
-        else:
-            runs.append((layer, layer))
-    return runs

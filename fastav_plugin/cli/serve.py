@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -107,28 +106,23 @@ def run(
         logger.info("fastav: %s: %s", name, describe(report))
 
     with attaching(make_config, on_report):
-        _start(_server().callback, model, options)
-
-
-def _start(server: Callable[..., Any], model: str | None, options: dict[str, Any]) -> None:
-    try:
-        server(**{_MODEL: model}, **options)
-    except FastAVError:
-        raise
-    except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
-        first = str(error).strip().split("\n")[0]
-        first = f"{first} is unknown." if isinstance(error, KeyError) else first
-        what = "The server cannot start" if model is None else f"Cannot serve '{model}'"
-        raise ConfigError(f"{what}: {first}") from error
+        try:
+            _server().callback(**{_MODEL: model}, **options)
+        except FastAVError:
+            raise
+        except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
+            first = str(error).strip().split("\n")[0]
+            first = f"{first} is unknown." if isinstance(error, KeyError) else first
+            what = "The server cannot start" if model is None else f"Cannot serve '{model}'"
+            raise ConfigError(f"{what}: {first}") from error
 
 
 def _check_folder(model: str | None) -> None:
     """Say what is wrong with a path; transformers would take it for a name on the hub."""
     if model is None:
         return
-    path = Path(model)
-    if path.is_dir():
-        if not (path / "config.json").exists():
+    if Path(model).is_dir():
+        if not (Path(model) / "config.json").exists():
             raise ConfigError(f"'{model}' holds no config.json, so it is no checkpoint.")
     elif model.startswith((".", "/", "~")) and ":" not in model:
         raise ConfigError(f"There is no folder '{model}'. Give a checkpoint's folder or hub name.")

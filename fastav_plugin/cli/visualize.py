@@ -9,15 +9,27 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from fastav_plugin.analysis.attention_profile import profile_attention
 from fastav_plugin.analysis.comparison import Outcome, compare
+from fastav_plugin.analysis.drawing.attention import draw_attention
+from fastav_plugin.analysis.drawing.clip import draw_pruning, video_grid
+from fastav_plugin.analysis.drawing.layers import draw_layers
 from fastav_plugin.analysis.drawing.page import check_drawing
+from fastav_plugin.analysis.drawing.tradeoff import (
+    cost_range,
+    draw_curves,
+    draw_tradeoff,
+    read_points,
+)
 from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import Tick, note, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
+from fastav_plugin.cli.options.media import existing_file
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Ratios
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.lab.demo.picture import stages_of, subtitle
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
 from fastav_plugin.model_overrides.own_models.registry import own_model
@@ -27,7 +39,6 @@ app = typer.Typer(
     help="Draw what happens inside a prefill, or what an evaluation found, as PNG or SVG.",
 )
 QUESTION = "When is the hum heard?"
-
 Output = Annotated[
     Path, typer.Option("--output", "-o", dir_okay=False, help="Picture to write: .png or .svg.")
 ]
@@ -39,18 +50,15 @@ class Asked:
     """The clip that is drawn, and what a model is asked about it."""
 
     model: ModelFolder = None
-    video: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="A clip. Default: one that is shipped."),
-    ] = None
+    video: Annotated[Path | None, existing_file("A clip. Default: one that is shipped.")] = None
     question: Annotated[str, typer.Option(help="What to ask about the clip.")] = QUESTION
     threads: Threads = 1
 
     def load(self) -> Scene:
         """The model, and its inputs for the question."""
         folder = find_model(self.model)
-        files: dict[str, Any] = {"images": [], "video": self.video or SAMPLES[0].path}
-        files["audio"] = None
+        files: dict[str, Any] = {"images": [], "audio": None}
+        files["video"] = self.video or SAMPLES[0].path
         own = own_model(read_config(folder)) is not None
         # The models of this package read files themselves.
         media = Media() if own else read_media(**files)
@@ -105,9 +113,6 @@ def attention(
 
     Example: fastav visualize attention --layers 0,3,5,7 --output attention.png
     """
-    from fastav_plugin.analysis.attention_profile import profile_attention
-    from fastav_plugin.analysis.drawing.attention import draw_attention
-
     check_drawing(output)
     wanted = None if layers is None else _integers(layers)
     with progress("visualize", 2) as tick:
@@ -133,8 +138,6 @@ def layers(
 
     Example: fastav visualize layers --method fastav --method fastav+divprune -o layers.svg
     """
-    from fastav_plugin.analysis.drawing.layers import draw_layers
-
     check_drawing(output)
     configs = ratios.configs_of_folder(find_model(asked.model), method, DEFAULT_METHODS)
     with progress("visualize", 1 + 2 * (1 + len(configs))) as tick:
@@ -161,9 +164,6 @@ def pruning(
 
     Example: fastav visualize pruning --video my.mp4 --question "Is the hum heard?" -o clip.png
     """
-    from fastav_plugin.analysis.drawing.clip import draw_pruning, video_grid
-    from fastav_plugin.lab.demo.picture import stages_of, subtitle
-
     check_drawing(output)
     configs = ratios.configs_of_folder(find_model(asked.model), [method], ())
     if not configs:
@@ -191,8 +191,7 @@ def pruning(
 @app.command("tradeoff")
 def tradeoff(
     answers: Annotated[
-        Path,
-        typer.Argument(exists=True, dir_okay=False, help="What `fastav eval --json` printed."),
+        Path, typer.Argument(exists=True, dir_okay=False, help="What `fastav eval --json` printed.")
     ],
     output: Output = Path("tradeoff.png"),
     table: Annotated[
@@ -209,13 +208,6 @@ def tradeoff(
 
     Example: fastav visualize tradeoff papers.json --table 7 --table 8 --output tradeoff.png
     """
-    from fastav_plugin.analysis.drawing.tradeoff import (
-        cost_range,
-        draw_curves,
-        draw_tradeoff,
-        read_points,
-    )
-
     check_drawing(output)
     found = list(read_points(answers).items())
     widest = max(range(len(found)), key=lambda index: cost_range(found[index][1]))

@@ -10,9 +10,8 @@ import pytest
 from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
-from fastav_plugin.cli.evaluation.plan import make_settings
 from fastav_plugin.cli.options import checkpoint as options
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, make_settings
 from fastav_plugin.lab.testbed.tasks import TASKS
 
 Invoke = Callable[..., Result]

@@ -1,1 +1,1 @@
-"""The parts of `fastav eval`: what is asked, under which settings, and the papers' tables."""
+"""The parts of `fastav eval`: what is asked, and the papers' tables."""

@@ -27,7 +27,7 @@ from fastav_plugin.lab.testbed.evaluation_source import CLIPS, items_of
 
 PAPERS = "papers"
 #: Enough for differences of a few points, and done in minutes.
-QUESTIONS = 300
+PAPERS_QUESTIONS = 300
 #: A choice by means of a per cent or two takes more.
 SELECTION_QUESTIONS = 600
 
@@ -65,20 +65,9 @@ def run_papers(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Solve the settings, answer the questions, print the tables.
+    """Solve the settings, answer the questions, print the tables, which start from `overrides`.
 
-    Args:
-        folder: the model's.
-        overrides: fields of FastAVConfig that the tables start from.
-        options: which tables, or that settings of the targets are to be chosen instead, on clips
-            that no table is about.
-        machine: what the model runs on.
-        questions: how many, as many of every task; None for `QUESTIONS`, or for
-            `SELECTION_QUESTIONS` where settings are chosen.
-        limit: only the first so many of them.
-        resume: file of answers.
-        seed: of the intervals.
-        as_json: print JSON instead of tables.
+    With `options.select` settings are chosen for the targets instead, on clips of no table.
     """
     tables, markdown, select = options.table or (), options.markdown, options.select
     for key in tables:
@@ -89,7 +78,7 @@ def run_papers(
     make_room(markdown, select)
     start = time.monotonic()
     first = 0 if select is None else SELECTION_SEED
-    count = questions or (QUESTIONS if select is None else SELECTION_QUESTIONS)
+    count = questions or (PAPERS_QUESTIONS if select is None else SELECTION_QUESTIONS)
     items = [item for _, item in items_of((CLIPS,), count, limit, first)]
     model, processor = machine.load(folder)
     with progress("settings", None) as tick:

@@ -1,23 +1,18 @@
-"""What `fastav eval` asks: the testbed's questions or those of a file, and under which settings."""
+"""What `fastav eval` asks: the testbed's questions, or those of a dataset's file."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.cli.options.media import DatasetOptions, Reading
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, laid_over
 from fastav_plugin.cli.tables.evaluation import print_summary, print_task
-from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.dataset import read_dataset
 from fastav_plugin.evaluation.formats.fields import Fault
 from fastav_plugin.evaluation.records import QuestionSource, Record
-from fastav_plugin.evaluation.sample_inputs import SampleInputs
+from fastav_plugin.evaluation.sample import SampleInputs
 from fastav_plugin.evaluation.summary import summarise, summarise_tasks
 from fastav_plugin.lab.testbed.evaluation_source import items_of, make_source
 
@@ -84,45 +79,3 @@ def plan_dataset(
         dataset.faults,
         dataset.places,
     )
-
-
-def make_settings(
-    model: Any,
-    methods: Sequence[str] | None = None,
-    named: Sequence[str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-) -> dict[str, FastAVConfig]:
-    """The settings to compare, by name; without any, the three methods.
-
-    Args:
-        model: the model or its configuration.
-        methods: methods under the common overrides, named after themselves.
-        named: NAME=JSON, or NAME=FILE with JSON; a ConfigError for a name twice, or "dense".
-        overrides: fields of FastAVConfig for all of them.
-    """
-    chosen = methods or (() if named else DEFAULT_METHODS)
-    wanted = [(name, {"method": name}) for name in chosen if name != DENSE]
-    for text in named or ():
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise ConfigError(f"`--config` takes NAME=JSON, got {text!r}.")
-        wanted.append((name.strip(), _fields(value.strip())))
-    names = [name for name, _ in wanted]
-    for name in names:
-        if name == DENSE or names.count(name) > 1:
-            raise ConfigError(
-                f"Two settings are named {name!r}. Give every `--config` a name of its own."
-            )
-    return {
-        name: FastAVConfig.for_model(model, **laid_over(overrides or {}, fields))
-        for name, fields in wanted
-    }
-
-
-def _fields(text: str) -> dict[str, Any]:
-    if not text.startswith("{"):
-        return FastAVConfig.from_pretrained(text).to_dict()
-    try:
-        return dict(json.loads(text))
-    except ValueError as error:
-        raise ConfigError(f"`--config` holds no JSON object: {error}. Got {text!r}.") from error

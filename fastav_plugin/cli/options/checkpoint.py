@@ -44,24 +44,19 @@ class Machine:
             raise ConfigError(f"`--device` {self.device!r} cannot be used here: {first}") from error
 
     def load(self, folder: Path) -> tuple[Any, Any]:
-        """The model and the processor in a folder, for text output.
-
-        Raises:
-            ConfigError: files that are missing or broken, or a device without room for the model.
-            UnsupportedError: the folder has no processor of media.
-        """
+        """The model and the processor in a folder, for text output."""
         limit_threads(self.threads)
         config = read_config(folder)
         own = own_model(config)
         processors: Any = AutoProcessor if own is None else own.processor_class()
-        dtype = self.dtype or "auto"
         try:
             processor = processors.from_pretrained(folder, local_files_only=True)
             if not hasattr(processor, "tokenizer"):
                 raise UnsupportedError(
                     f"'{folder}' holds a {type(processor).__name__} and no processor of media."
                 )
-            model = model_class(config).from_pretrained(folder, dtype=dtype, local_files_only=True)
+            options: dict[str, Any] = {"dtype": self.dtype, "local_files_only": True}
+            model = model_class(config).from_pretrained(folder, **options)
             return unwrap(model).to(self.device).eval(), processor
         except UnsupportedError:
             raise

@@ -14,7 +14,13 @@ from fastav_plugin.evaluation.matching import RULES
 from fastav_plugin.media.inputs import SOUND
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 
-MediaFile = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
+
+def existing_file(help: str | None = None) -> Any:
+    """An option for a file that is read."""
+    return typer.Option(exists=True, dir_okay=False, help=help)
+
+
+MediaFile = Annotated[Path | None, existing_file()]
 MediaFolders = Annotated[
     list[Path] | None,
     typer.Option(
@@ -66,10 +72,7 @@ class DatasetOptions:
         ),
     ] = None
     media: MediaFolders = None
-    answers: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Answers of --data, by question_id."),
-    ] = None
+    answers: Annotated[Path | None, existing_file("Answers of --data, by question_id.")] = None
     prompt_template: Annotated[
         str | None,
         typer.Option(

@@ -32,12 +32,6 @@ TargetFlops = Annotated[
         "FLOPs, in (0, 1].",
     ),
 ]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Any other field of FastAVConfig: 'global_layer=10'. May be repeated."
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -60,7 +54,12 @@ class Ratios:
     audio_keep_ratio: Annotated[
         float | None, typer.Option(help="Audio share DivPrune keeps. Default: all.")
     ] = None
-    settings: Settings = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any other field of FastAVConfig: 'global_layer=10'. May be repeated."
+        ),
+    ] = None
 
     def overrides(self) -> dict[str, Any]:
         """Fields of FastAVConfig that the user gave."""
@@ -92,9 +91,13 @@ class Ratios:
     ) -> list[FastAVConfig]:
         """One config per method; `model` and `more` are as `FastAVConfig.for_model` takes them."""
         return [
-            FastAVConfig.for_model(model, method=name, **laid_over(more, self.overrides()))
+            FastAVConfig.for_model(model, method=name, **_laid_over(more, self.overrides()))
             for name in self.methods(methods, default)
         ]
+
+    def overrides_of_folder(self, folder: Path) -> dict[str, Any]:
+        """As `overrides`, over the fields in the folder's fastav_config.json."""
+        return _laid_over(saved_overrides(folder), self.overrides())
 
     def configs_of_folder(
         self, folder: Path, methods: Sequence[str] | None, default: Sequence[str]
@@ -123,7 +126,7 @@ class Pruning(Ratios):
         return {**given, **super().overrides()}
 
 
-def laid_over(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def _laid_over(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a config over those that were saved before.
 
     A calibration that is given goes before what was saved of the fields it decides.
@@ -142,3 +145,45 @@ def _value(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def make_settings(
+    model: Any,
+    methods: Sequence[str] | None = None,
+    named: Sequence[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> dict[str, FastAVConfig]:
+    """The settings to compare, by name; without any, the three methods.
+
+    Args:
+        model: the model or its configuration.
+        methods: methods under the common overrides, named after themselves.
+        named: NAME=JSON, or NAME=FILE with JSON; a ConfigError for a name twice, or "dense".
+        overrides: fields of FastAVConfig for all of them.
+    """
+    chosen = methods or (() if named else DEFAULT_METHODS)
+    wanted = [(name, {"method": name}) for name in chosen if name != DENSE]
+    for text in named or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise ConfigError(f"`--config` takes NAME=JSON, got {text!r}.")
+        wanted.append((name.strip(), _fields(value.strip())))
+    names = [name for name, _ in wanted]
+    for name in names:
+        if name == DENSE or names.count(name) > 1:
+            raise ConfigError(
+                f"Two settings are named {name!r}. Give every `--config` a name of its own."
+            )
+    return {
+        name: FastAVConfig.for_model(model, **_laid_over(overrides or {}, fields))
+        for name, fields in wanted
+    }
+
+
+def _fields(text: str) -> dict[str, Any]:
+    if not text.startswith("{"):
+        return FastAVConfig.from_pretrained(text).to_dict()
+    try:
+        return dict(json.loads(text))
+    except ValueError as error:
+        raise ConfigError(f"`--config` holds no JSON object: {error}. Got {text!r}.") from error

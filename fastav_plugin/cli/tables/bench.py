@@ -5,17 +5,12 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
-from fastav_plugin.cli.console import percent, print_table, seconds, size
+from fastav_plugin.cli.console import percent, print_facts, print_table, seconds, size
 from fastav_plugin.lab.bench.clip import PAPER
 
 
 def print_point(found: dict[str, Any], point: dict[str, Any]) -> None:
-    """One row per case at one batch size and prompt length.
-
-    Args:
-        found: what `describe` returns.
-        point: one of its points.
-    """
+    """One row per case at one batch size and prompt length: a point of what `describe` found."""
     prompt, machine = point["prompt"], found["machine"]
     kinds = ", ".join(f"{prompt[k]} {k}" for k in ("image", "video", "audio") if prompt[k])
     title = (
@@ -46,11 +41,7 @@ def _row(case: dict[str, Any]) -> list[str]:
 
 
 def print_clip(found: dict[str, Any]) -> None:
-    """One row per method for a whole model on a clip.
-
-    Args:
-        found: what `describe_clip` returns.
-    """
+    """One row per method for a whole model on a clip, as `describe_clip` found them."""
     tokens = ", ".join(f"{count} {kind}" for kind, count in found["media_tokens"].items())
     title = (
         f"{found['shape']}, {found['parameters']:,} random weights in {found['dtype']}, "
@@ -61,12 +52,8 @@ def print_clip(found: dict[str, Any]) -> None:
     print_table(columns, [_clip_row(case) for case in found["cases"]], title=title)
     for case in found["cases"]:
         runs = [(count, len(list(run))) for count, run in groupby(case["tokens_per_layer"])]
-        counts = ", ".join(
-            f"{count} x {times}" if times > 1 else str(count) for count, times in runs
-        )
-        print_table(
-            ["", ""], [[f"{case['method']}: tokens per layer", counts]], left=(0, 1), wrap=(1,)
-        )
+        counts = [f"{count} x {times}" if times > 1 else str(count) for count, times in runs]
+        print_facts({f"{case['method']}: tokens per layer": ", ".join(counts)})
     remark = (
         f"Encoders: {seconds(found['encode_seconds'])}, the same for every method. The FastAV "
         f"paper, on a GPU: {percent(PAPER['flops_ratio'])} of the FLOPs; "

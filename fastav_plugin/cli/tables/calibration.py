@@ -27,23 +27,19 @@ def print_calibration(calibration: Calibration) -> None:
     _print_candidates(facts)
     samples = facts["samples"]
     stable = profile["stable_from"]
+    found = "does not become stable" if stable is None else f"is stable from layer {stable} on"
     note(
         f"{samples['rule']} samples made the rules, {samples['fidelity']} "
         f"{'others' if samples['disjoint'] else 'of the same (too few to split)'} measured them. "
-        + (
-            "The profile does not become stable."
-            if stable is None
-            else f"The profile is stable from layer {stable} on."
-        )
+        f"The profile {found}."
     )
-    _note_check(facts)
+    _note_check(samples, facts["check"])
     fields = ", ".join(f"{name}={value!r}" for name, value in calibration.settings.items())
     note(f"Chosen: {fields}")
     note(f"Use it: FastAVConfig(calibration={calibration.path!r}), or --calibration.")
 
 
-def _note_check(facts: Any) -> None:
-    samples, check = facts["samples"], facts["check"]
+def _note_check(samples: dict[str, Any], check: dict[str, Any] | None) -> None:
     if check is None:
         note("Too few media for a check on others: the KL above is that of the choice itself.")
     else:

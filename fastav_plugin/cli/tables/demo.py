@@ -1,16 +1,23 @@
-"""The tables of the demonstration: answers with their marks, and what they cost."""
+"""The tables of a comparison and of the demonstration: answers, and what they cost."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from rich.console import Console
 from rich.text import Text
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.cli.console import print_table, stdout
-from fastav_plugin.cli.tables.outcomes import cost_cells, cost_columns
-from fastav_plugin.lab.demo.run import Asked, Demo
+from fastav_plugin.cli.console import flops, percent, print_table, seconds, size, stdout
+from fastav_plugin.lab.demo.run import Asked, Demo, Total
+
+
+def print_outcomes(outcomes: Sequence[Outcome], cut: int, title: str) -> None:
+    """One row per method, dense first: answer and cost; `cut` is the layer of the global cut."""
+    columns = ["method", "answer", *_cost_columns(outcomes[0], cut)]
+    cells = [[one.method, one.answer, *_cost_cells(one, cut)] for one in outcomes]
+    print_table(columns, cells, title=title, left=(0, 1), wrap=(1,))
 
 
 def print_answers(demo: Demo) -> None:
@@ -19,11 +26,11 @@ def print_answers(demo: Demo) -> None:
     known = demo.asked[0].right is not None
     for clip, group in groupby(demo.asked, key=lambda asked: asked.clip):
         rows = list(group)
-        columns = ["question", *(["right"] if known else [])]
-        widths = [27, *([6] if known else []), *(7 for _ in rows[0].outcomes)]
-        columns += [outcome.method for outcome in rows[0].outcomes]
+        methods = [outcome.method for outcome in rows[0].outcomes]
+        columns = ["question", *(["right"] if known else []), *methods]
+        widths = [27, *([6] if known else []), *(7 for _ in methods)]
         cells = [
-            [asked.question, *([asked.right] if asked.right is not None else [])]
+            [asked.question, *([] if asked.right is None else [asked.right])]
             + [_cell(console, asked, outcome) for outcome in asked.outcomes]
             for asked in rows
         ]
@@ -35,31 +42,42 @@ def print_answers(demo: Demo) -> None:
 def print_costs(demo: Demo) -> None:
     """One row per method: tokens per stage, FLOPs, prefill time, KV bytes."""
     totals = demo.totals()
-    cells = [[total.method, *cost_cells(total, demo.cut)] for total in totals]
-    columns = ["method", *cost_columns(totals[0], demo.cut)]
+    cells = [[total.method, *_cost_cells(total, demo.cut)] for total in totals]
     title = "Tokens that a layer sees, and cost of a prompt, over all questions"
+    columns = ["method", *_cost_columns(totals[0], demo.cut)]
     print_table(columns, cells, title=title, narrow=True)
 
 
 def print_verdict(demo: Demo) -> None:
     """How many answers of each method are right, or agree with dense, in one line."""
-    totals = demo.totals()
+    totals, title = demo.totals(), "Right"
     if demo.asked[0].right is None:
         title, totals = "As dense", totals[1:]
-    else:
-        title = "Right"
     parts = [f"{total.method} {total.right} of {total.questions}" for total in totals]
     stdout().print(f"\n{title}: {', '.join(parts)}", style="bold", soft_wrap=True)
 
 
+def _cost_columns(cost: Outcome | Total, cut: int) -> list[str]:
+    layers = [f"layer {layer}" for layer in (0, cut, len(cost.tokens_per_layer) - 1)]
+    return [*layers, "FLOPs", "of dense", "prefill", "KV cache"]
+
+
+def _cost_cells(cost: Outcome | Total, cut: int) -> list[str]:
+    return [
+        *(f"{cost.tokens_per_layer[layer]:.0f}" for layer in (0, cut, -1)),
+        flops(cost.macs),
+        percent(cost.flops_ratio),
+        seconds(cost.prefill_seconds),
+        size(cost.kv_bytes),
+    ]
+
+
 def _cell(console: Console, asked: Asked, outcome: Outcome) -> Text:
     """The answer behind a mark, which is there without colours too."""
+    if asked.right is None and outcome is asked.outcomes[0]:
+        return Text(outcome.answer)
     plain = not console.encoding.startswith("utf")
     fine = asked.is_right(outcome)
-    if asked.right is not None:
-        mark = ("+" if plain else "✓") if fine else ("x" if plain else "✗")
-    elif outcome is asked.outcomes[0]:
-        return Text(outcome.answer)
-    else:
-        mark = "=" if fine else ("!" if plain else "≠")
+    marks = ("=≠", "=!") if asked.right is None else ("✓✗", "+x")
+    mark = marks[plain][not fine]
     return Text(f"{mark} {outcome.answer}", style="green" if fine else "bold red")

@@ -10,11 +10,7 @@ from fastav_plugin.lab.testbed.tasks import TASKS
 
 
 def print_summary(part: dict[str, Any]) -> None:
-    """Two tables of one held-out set: right answers of each task, and what they cost.
-
-    Args:
-        part: name of the set, number of questions and clips, and the rows of `summarise`.
-    """
+    """Two tables of one held-out set: right answers of each task, and what they cost."""
     rows = part["rows"]
     tasks = [task for task in TASKS if task in rows[0]["tasks"]]
     cells = [
@@ -29,27 +25,19 @@ def print_summary(part: dict[str, Any]) -> None:
     )
     names = ["setting", *tasks, "all", "change"]
     print_table(names, [*cells, ["chance", *chances, "", ""]], title=title)
-    columns = {
-        **{name: _COSTS[name] for name in ("setting", "agree", "KL", "tokens")},
-        "visual": lambda row: percent(row["kept"]["visual"]),
-        "audio": lambda row: percent(row["kept"]["audio"]),
-        **_COSTS,
-    }
-    _print_rows(
-        columns,
-        rows,
+    columns = {name: _COSTS[name] for name in ("setting", "agree", "KL", "tokens")}
+    columns["visual"] = lambda row: percent(row["kept"]["visual"])
+    columns["audio"] = lambda row: percent(row["kept"]["audio"])
+    title = (
         "\nAgreement with dense in %, KL of the answer token in nats, tokens of an average layer "
-        "and the shares kept",
+        "and the shares kept"
     )
+    _print_rows(columns | _COSTS, rows, title)
     _note_uncut(rows)
 
 
 def print_task(part: dict[str, Any]) -> None:
-    """One table of a task: how well each setting answers, and what that costs.
-
-    Args:
-        part: one of `summarise_tasks`.
-    """
+    """One table of a task of `summarise_tasks`: how well each setting answers, and its cost."""
     rows = part["rows"]
     columns = {"setting": _COSTS["setting"]}
     if "accuracy" in rows[0]:
@@ -62,13 +50,12 @@ def print_task(part: dict[str, Any]) -> None:
         for name, key in (("prec.", "precision"), ("recall", "recall"), ("F1", "f1")):
             columns[name] = lambda row, key=key: _percent(row["binary"][key])  # type: ignore[misc]
         columns["yes"] = lambda row: _percent(row["binary"]["yes_rate"])
-    _print_rows(
-        columns | _COSTS,
-        rows,
+    title = (
         f"\n{part['task']}: {part['questions']} questions about {part['clips']} clips. "
-        "In %, with 95 % intervals; KL of the first token in nats",
+        "In %, with 95 % intervals; KL of the first token in nats"
     )
-    if not part["task"] == "all":
+    _print_rows(columns | _COSTS, rows, title)
+    if part["task"] != "all":
         _note_uncut(rows)
     for row in rows:
         if row["unread"]:
