@@ -16,8 +16,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.pruning.batching import keep_rows, stack
-from fastav_plugin.pruning.request import Request
-from fastav_plugin.pruning.row_facts import RowFacts
+from fastav_plugin.pruning.request import Request, RowFacts
 from fastav_plugin.report import PruningReport, make_report
 from fastav_plugin.tokens import TokenMap
 

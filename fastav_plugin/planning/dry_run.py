@@ -72,11 +72,6 @@ def plan_tokens(
     lie evenly. Of hooks whose counts vary with the prompt (`PlannableHook.counts_vary`) it is the
     most they would keep.
 
-    Args:
-        config: what to prune.
-        tokens: map of the prompts, [B, T].
-        layers: decoder layers L of the model.
-
     Returns:
         The counts [B][L], lowest layer first, and why nothing is cut, or None.
     """

@@ -15,8 +15,7 @@ from torch import Tensor
 from fastav_plugin.errors import ConfigError, StateError
 from fastav_plugin.layers.held_tokens import HeldTokens
 from fastav_plugin.layers.kv_layer import FastAVLayer
-from fastav_plugin.pruning.request import Request
-from fastav_plugin.pruning.row_facts import RowFacts
+from fastav_plugin.pruning.request import Request, RowFacts
 
 
 def stack(requests: Sequence[Request], batch: Request) -> None:

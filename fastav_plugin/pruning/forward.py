@@ -13,16 +13,14 @@ from torch import Tensor
 
 from fastav_plugin.functional.hashing import fingerprints
 from fastav_plugin.pruning.decode import Decode
-from fastav_plugin.pruning.generate_context import GenerateContext
 from fastav_plugin.pruning.prefill import Prefill
-from fastav_plugin.pruning.prompt import Prompt, hooks_by_place
+from fastav_plugin.pruning.prompt import GenerateContext, Prompt, Reason, hooks_by_place
 from fastav_plugin.pruning.prompt_checks import (
     check_context,
     check_given_map,
     check_given_padding,
     check_prompt,
 )
-from fastav_plugin.pruning.reasons import Reason
 from fastav_plugin.pruning.request import Request
 from fastav_plugin.pruning.rope_deltas import measure_deltas
 from fastav_plugin.tokens import TokenMap
@@ -51,7 +49,8 @@ def open_prefill(
     Raises:
         UnsupportedError, TokenMapError, StateError: see prompt_checks.py.
     """
-    context = GenerateContext.read(request, call, source)
+    context = GenerateContext.read(call, source, request.seen_tokens, request.replaced_cache)
+    request.replaced_cache = None
     check_context(context, call)
     prefill = None if context.only_drafts else _make_prefill(request, context, call, source)
     _record(request, context, prefill, call, named)

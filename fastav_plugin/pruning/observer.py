@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +20,17 @@ from fastav_plugin.pruning.rollout_view import LayerAttention, Rollout
 from fastav_plugin.pruning.survivors import Survivors
 
 
+class PruningListener(Protocol):
+    """Told when the pruner works, e.g. to take its time.
+
+    `part` is "selection" (hooks choose), "scoring" (attention is read) or "gathering" (the rest:
+    arguments are cut). Parts lie inside each other.
+    """
+
+    def during(self, part: str) -> AbstractContextManager[Any]:
+        """Entered when a part begins, left when it ends."""
+
+
 class Observer:
     """Scores of the layer just left; queries and keys of all layers as long as a hook needs them.
 
@@ -27,6 +39,7 @@ class Observer:
         survivors: of the prompt.
         drafted: trailing tokens that a draft added to the prompt.
         ranks: the processes that share the attention heads.
+        listener: told when attention is read; None for nobody.
     """
 
     def __init__(
@@ -35,7 +48,9 @@ class Observer:
         survivors: Survivors,
         drafted: int,
         ranks: Ranks,
+        listener: PruningListener | None = None,
     ) -> None:
+        self._listener = listener
         self._survivors = survivors
         self._drafted = drafted
         self._ranks = ranks
@@ -75,6 +90,15 @@ class Observer:
             scaling: factor on the logits.
             softcap: cap on the logits.
         """
+        if self._listener is None:
+            self._read(query, keys, mask, scaling, softcap)
+        else:
+            with self._listener.during("scoring"):
+                self._read(query, keys, mask, scaling, softcap)
+
+    def _read(
+        self, query: Tensor, keys: Tensor, mask: Any, scaling: float | None, softcap: float | None
+    ) -> None:
         self._ranks.check(query.shape[1])
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
         if self._scores_this:

@@ -19,10 +19,8 @@ from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.layers.masks import cut_mask, last_columns
 from fastav_plugin.pruning.bound_model import Decoder
-from fastav_plugin.pruning.listener import AnnouncedObserver, PruningListener
-from fastav_plugin.pruning.observer import Observer
-from fastav_plugin.pruning.prompt import Prompt
-from fastav_plugin.pruning.reasons import Reason
+from fastav_plugin.pruning.observer import Observer, PruningListener
+from fastav_plugin.pruning.prompt import Prompt, Reason
 from fastav_plugin.pruning.survivors import Survivors
 from fastav_plugin.upstream.arguments import MASK, POSITIONS, ROTARY
 
@@ -42,6 +40,7 @@ class Prefill:
     Attributes:
         prompt: what is pruned.
         survivors: of the prompt, so far.
+        observer: what attention shows queries and keys to.
         reason: why no hook is asked, or None.
     """
 
@@ -58,7 +57,9 @@ class Prefill:
         self._decoder = decoder
         self._listener = listener
         self._on_renumbered = on_renumbered
-        self._observer = Observer(prompt.hooks, self.survivors, prompt.drafted, decoder.ranks)
+        self.observer = Observer(
+            prompt.hooks, self.survivors, prompt.drafted, decoder.ranks, listener
+        )
         self._entrance: Tensor | None = None
         self._entrance_picked = False
         self._rotary: Tensor | None = None  # int64 [B, T], rotary position of each prompt token
@@ -68,14 +69,7 @@ class Prefill:
     @property
     def reads_attention(self) -> bool:
         """Whether some hook will read attention."""
-        return self.reason is None and self._observer.needed
-
-    @property
-    def observer(self) -> Any:
-        """What attention shows queries and keys to."""
-        if self._listener is None:
-            return self._observer
-        return AnnouncedObserver(self._observer, self._listener)
+        return self.reason is None and self.observer.needed
 
     def _during(self, part: str) -> AbstractContextManager[Any]:
         return nullcontext() if self._listener is None else self._listener.during(part)
@@ -143,7 +137,7 @@ class Prefill:
             )
             kv_layer.expect(ticket)
             self._fit(arguments, kv_layer, hidden_states.device)
-            if self.reason is None and self._observer.enter(layer, kv_layer):
+            if self.reason is None and self.observer.enter(layer, kv_layer):
                 arguments[OBSERVER] = self.observer
             if layer == self._decoder.num_layers - 1:
                 self._made.clear()
@@ -158,7 +152,7 @@ class Prefill:
             try:
                 real, kept = self._ask(place, hooks, hidden_states)
             finally:
-                self._observer.leave(place)
+                self.observer.leave(place)
             order = self.survivors.narrow(real, self._decoder.ranks.agree(kept))
         if order is not None:
             self._made.clear()
@@ -168,7 +162,7 @@ class Prefill:
         self, place: int, hooks: LayerHookList, hidden_states: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Bool [B, T] each: the survivors without padding, and those that the hooks keep."""
-        shown = self._observer.show(place)
+        shown = self.observer.show(place)
         view = self.survivors.view(place, self._decoder.num_layers, hidden_states, *shown)
         real, media = view.alive.clone(), view.media
         kept = real

@@ -10,9 +10,8 @@ from torch import Tensor
 from fastav_plugin.errors import TokenMapError, UnsupportedError
 from fastav_plugin.layers.causality import refuse_other_attention
 from fastav_plugin.pruning.bound_model import BoundModel
-from fastav_plugin.pruning.generate_context import GenerateContext
 from fastav_plugin.pruning.observer import rollout_places
-from fastav_plugin.pruning.prompt import Prompt
+from fastav_plugin.pruning.prompt import GenerateContext, Prompt
 from fastav_plugin.tokens import TokenMap
 
 

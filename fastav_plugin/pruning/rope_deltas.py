@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastav_plugin.pruning.request import Request, request_of
-from fastav_plugin.pruning.row_facts import RowFacts
+from fastav_plugin.pruning.request import Request, RowFacts, request_of
 from fastav_plugin.upstream.arguments import OF_TEXT, POSITIONS, cache_of
 from fastav_plugin.upstream.positions import METHOD, own_method, path_to_memory, remembering
 

@@ -25,9 +25,6 @@ COVERED = {
     "pruning.bound_model": "upstream/test_contracts",
     "pruning.decode": "behaviour/decoding/test_turns",
     "pruning.forward": "behaviour/families/test_families",
-    "pruning.generate_context": "behaviour/decoding/test_drafts",
-    "pruning.prompt": "behaviour/decoding/test_prompt_shapes",
-    "pruning.request": "test_cache",
     "pruning.rope_deltas": "behaviour/decoding/test_turns",
     "pruning.survivors": "pruning/test_prefill",
 }

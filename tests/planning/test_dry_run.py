@@ -8,7 +8,7 @@ import pytest
 
 from fastav_plugin import ConfigError, FastAVConfig, Modality, TokenMap
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
-from fastav_plugin.pruning.reasons import Reason
+from fastav_plugin.pruning.prompt import Reason
 
 PROMPT = PromptSize(text=20, video=40, audio=30, frames=4)
 

@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import torch
 
 from fastav_plugin import TokenMap
-from fastav_plugin.pruning.reasons import Reason
-from fastav_plugin.pruning.row_facts import RowFacts
+from fastav_plugin.pruning.prompt import Reason
+from fastav_plugin.pruning.request import RowFacts
 
 
 def facts(*videos: tuple[int, int], length: int = 10, reason: int = 0) -> RowFacts:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastav_plugin.pruning.reasons import Reason
+from fastav_plugin.pruning.prompt import Reason
 
 
 @pytest.mark.parametrize("reason", Reason)
