@@ -20,10 +20,8 @@ class RandomPruning(RatioPruning):
     and draw alike; so do all prompts that come as embeddings.
 
     Args:
-        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
-        audio_keep_ratio: the same for audio tokens; None keeps all audio.
+        visual_keep_ratio, audio_keep_ratio, together: as in RatioPruning.
         layer: the layer to enter, or ENTRANCE (-1); None means L // 2.
-        together: whether visual and audio tokens compete for the sum of their counts.
         seed: of the draw.
 
     Reference: the "random" row of FastAV's table of global rules (arXiv 2601.13143).

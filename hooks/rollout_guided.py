@@ -25,11 +25,9 @@ class RolloutGuided(RatioPruning):
     Where audio has a ratio, visual and audio tokens compete with each other.
 
     Args:
-        visual_keep_ratio: share of image and video tokens kept, in (0, 1].
-        audio_keep_ratio: the same for audio tokens; None keeps all audio.
+        visual_keep_ratio, audio_keep_ratio: as in RatioPruning.
         layer: the layer to enter; None means L // 2. The rollout is that of all layers below.
-        together: whether visual and audio tokens compete for the sum of their counts; None means
-            they do.
+        together: as in RatioPruning; None means that they compete.
         by: "last_row", the token's share in the last one, or "column_sums", its share in all.
         alpha: weight of attention against the residual path, in [0, 1].
 

@@ -68,16 +68,10 @@ class Windows:
         flat = sample * candidates.shape[1] + column
         return cls(flat[index].to(candidates.device), sizes, upto - before)
 
-    @property
-    def valid(self) -> Tensor | None:
-        """Bool [N, M], False where a window is over; None where all are equally long."""
-        most = self.tokens.shape[1]
-        if bool((self.sizes == most).all()):
-            return None
-        return (torch.arange(most) < self.sizes[:, None]).to(self.tokens.device)
-
     def picks(self, features: Tensor) -> Tensor:
         """What max-min diversity picks of features [B * T, C], by window: int64 [sum of quotas]."""
-        picks = pick_in_groups(features, self.tokens, self.valid, int(self.quotas.max()))
+        within = torch.arange(self.tokens.shape[1]) < self.sizes[:, None]  # [N, M]
+        valid = None if bool(within.all()) else within.to(self.tokens.device)
+        picks = pick_in_groups(features, self.tokens, valid, int(self.quotas.max()))
         counted = torch.arange(picks.shape[1]) < self.quotas[:, None]
         return self.tokens.gather(1, picks)[counted.to(picks.device)]

@@ -2,8 +2,7 @@
 
 from fastav_plugin.model_overrides import chameleon as chameleon
 from fastav_plugin.model_overrides import ernie_vl as ernie_vl
-from fastav_plugin.model_overrides import gemma3 as gemma3
-from fastav_plugin.model_overrides import gemma4 as gemma4
+from fastav_plugin.model_overrides import gemma as gemma
 from fastav_plugin.model_overrides import glm4v as glm4v
 from fastav_plugin.model_overrides import llava as llava
 from fastav_plugin.model_overrides import molmo2 as molmo2

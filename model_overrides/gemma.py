@@ -1,4 +1,7 @@
-"""Gemma 4 without per-layer embeddings: sliding layers, bidirectional image attention."""
+"""Gemma 3, and Gemma 4 without per-layer embeddings: bidirectional attention between image tokens.
+
+Some of their layers are sliding. Masks come as arguments, one per kind of layer, and are cut.
+"""
 
 from typing import Any
 
@@ -12,8 +15,15 @@ from fastav_plugin.report import LayerCost
 
 
 @register_override
+class Gemma3Override(ModelOverride):
+    """Image blocks are in the masks."""
+
+    model_types = ("gemma3",)
+
+
+@register_override
 class Gemma4Override(ModelOverride):
-    """Masks come as arguments, one per kind of layer. Heads of full layers may be wider."""
+    """Heads of full layers may be wider."""
 
     model_types = ("gemma4", "gemma4_unified")
 
