@@ -1,7 +1,6 @@
 """Settings to try: positional rules from a rollout profile, at several layers and drop ratios."""
 
-from __future__ import annotations
-
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,14 +40,9 @@ class Candidate:
 def cut_layers(
     plan: CalibrationPlan, profile: RolloutProfile, lowest: int, num_layers: int
 ) -> list[int]:
-    """Layers to try the global cut at, ascending.
+    """Layers to try the global cut at, ascending, from `lowest` on.
 
-    Args:
-        plan: the layers asked for, or None for those around the middle and the one from which on
-            the profile is stable.
-        profile: of at least one prompt.
-        lowest: lowest layer that a cut is possible at.
-        num_layers: of the model.
+    Those asked for; else those around the middle, and the one from which on the profile is stable.
 
     Raises:
         ConfigError: a layer asked for that is out of range.
@@ -61,8 +55,8 @@ def cut_layers(
             )
         return sorted(set(plan.layers))
     stable = profile.stable_from(plan.read, plan.stable)
-    found = {round(num_layers * share / 8) for share in (3, 4, 5)}
-    found |= set() if stable is None else {stable}
+    found = [round(num_layers * share / 8) for share in (3, 4, 5)]
+    found += [] if stable is None else [stable]
     return sorted({min(last, max(lowest, layer)) for layer in found})
 
 
@@ -76,20 +70,14 @@ def make_candidates(
         for threshold in plan.thresholds:
             made = positional_rules(profile, plan.read, layer, threshold)
             rules += [(f"{name} {threshold:g}", rule) for name, rule in made.items()]
-        for origin, rule in rules:
-            for ratio in plan.drop_ratios:
-                key = (layer, tuple(sorted(rule.items())), ratio)
-                found.setdefault(key, Candidate(layer, rule, ratio, origin))
+        for (origin, rule), ratio in itertools.product(rules, plan.drop_ratios):
+            key = (layer, tuple(sorted(rule.items())), ratio)
+            found.setdefault(key, Candidate(layer, rule, ratio, origin))
     return list(found.values())
 
 
 def smallest_prefix(shares: Tensor, threshold: float) -> int:
-    """The smallest n whose first n entries hold at least `threshold` of the sum; at least 1.
-
-    Args:
-        shares: float64 [n], not negative.
-        threshold: in [0, 1].
-    """
+    """How many first entries of float64 [n] hold at least `threshold` of the sum; at least 1."""
     sums = shares.cumsum(dim=0)
     # Rounding of the last sum must not push the prefix past the end.
     reached = sums >= threshold * sums[-1] * (1 - 1e-12)
@@ -98,7 +86,7 @@ def smallest_prefix(shares: Tensor, threshold: float) -> int:
 
 def positional_rules(
     profile: RolloutProfile, read: str, layer: int, threshold: float
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, dict[str, str]]:
     """Positional rules for a cut on entering a layer that keep a share of the rollout's mass.
 
     Each keeps the smallest prefix whose mean share reaches the threshold: "tokens" of every
@@ -106,30 +94,18 @@ def positional_rules(
     others by tokens; "all of M" leaves modality M alone and cuts the others by tokens. A prefix
     that every prompt lies within is "all".
 
-    Args:
-        profile: of at least one prompt.
-        read: one of `READ`.
-        layer: 1..L-1.
-        threshold: in (0, 1].
-
     Returns:
         By name, what `FastAVConfig.global_rule` takes for each modality.
     """
-    tokens: dict[str, Any] = {}
-    for name in profile.modalities:
-        tokens[name] = _first(profile.mean(name, read, layer), threshold, "tokens")
-    below = profile.mean(POSITION, read, layer)
-    end = smallest_prefix(below, threshold)
-    rule = str(GlobalRule("below").scaled(end, len(below)))
-    found = {"tokens": tokens, "below": dict.fromkeys(tokens, rule)}
+
+    def prefix(name: str, counts: str) -> str:
+        shares = profile.mean(name, read, layer)
+        return str(GlobalRule(counts).scaled(smallest_prefix(shares, threshold), len(shares)))
+
+    tokens = {name: prefix(name, "tokens") for name in profile.modalities}
+    found = {"tokens": tokens, "below": dict.fromkeys(tokens, prefix(POSITION, "below"))}
     if profile.framed:
-        frames = _first(profile.mean(FRAME, read, layer), threshold, "frames")
-        found["frames"] = {**tokens, **dict.fromkeys(profile.framed, frames)}
+        found["frames"] = {**tokens, **dict.fromkeys(profile.framed, prefix(FRAME, "frames"))}
     if len(tokens) > 1:
         found |= {f"all of {name}": {**tokens, name: "all"} for name in tokens}
     return found
-
-
-def _first(shares: Tensor, threshold: float, unit: str) -> str:
-    count = smallest_prefix(shares, threshold)
-    return str(GlobalRule(unit).scaled(count, len(shares)))

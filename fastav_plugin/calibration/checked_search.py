@@ -1,24 +1,19 @@
 """The choice among settings on some prompts, and the check of what was chosen on others."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastav_plugin.calibration.candidates import Candidate
 from fastav_plugin.calibration.data import PromptSource, Split
-from fastav_plugin.calibration.fidelity import (
-    Fidelity,
-    FidelitySearch,
-    Measure,
-    Tally,
-)
+from fastav_plugin.calibration.fidelity import Fidelity, FidelitySearch, Measure, Tally
 from fastav_plugin.calibration.plan import CalibrationPlan
-from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.evaluation.sample import move_inputs
 
 Answers = list[dict[int, Fidelity]]
 
 
+@dataclass
 class CheckedSearch:
     """Finds the cheapest candidate within the limit that stays within it on other prompts too.
 
@@ -27,7 +22,7 @@ class CheckedSearch:
     cheapest is tried. The more were rejected, the more the check is part of the choice, so their
     number is reported with what it measured.
 
-    Args:
+    Attributes:
         candidates: settings, in a fixed order.
         source: of the prompts.
         parts: which are for the choice, and which for the check.
@@ -35,39 +30,30 @@ class CheckedSearch:
         answers: of the choice so far; added to.
         checks: of the check so far, by candidate; added to.
         measure: compares configs with dense.
-
-    Attributes:
-        search: the choice.
         chosen: the candidate, None if none passed.
         checked: what the check measured of it, None without prompts for it.
     """
 
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        source: PromptSource,
-        parts: Split,
-        plan: CalibrationPlan,
-        answers: Answers,
-        checks: dict[int, Answers],
-        measure: Measure,
-    ) -> None:
-        self._source, self._parts, self._plan = source, parts, plan
-        self._checks, self._fidelity = checks, measure
-        self.search = self._search(candidates, parts.fidelity, answers)
-        self.chosen: int | None = None
-        self.checked: Tally | None = None
+    candidates: Sequence[Candidate]
+    source: PromptSource
+    parts: Split
+    plan: CalibrationPlan
+    answers: Answers
+    checks: dict[int, Answers]
+    measure: Measure
+    chosen: int | None = None
+    checked: Tally | None = None
+
+    def __post_init__(self) -> None:
+        self.search = self._search(self.candidates, self.parts.fidelity, self.answers)
 
     def run(self, model: Any, save: Callable[[], None], tick: Callable[[str], None]) -> None:
         """Measure what is not measured yet.
 
-        Args:
-            model: in evaluation mode.
-            save: called after each prompt.
-            tick: called for each prompt of both parts, measured now or before.
+        `save` is called after each prompt, `tick` for each of both parts, measured now or before.
         """
         # The number of groups and checks is not known in advance: the last tick is for the end.
-        left = iter(range(len(self._parts.fidelity) + len(self._parts.check) - 1))
+        left = iter(range(len(self.parts.fidelity) + len(self.parts.check) - 1))
 
         def step(name: str) -> None:
             if next(left, None) is not None:
@@ -77,12 +63,12 @@ class CheckedSearch:
             save()
             step(name)
 
-        for _ in range(len(self.search.answers) + sum(map(len, self._checks.values()))):
+        for _ in range(len(self.search.answers) + sum(map(len, self.checks.values()))):
             step("settings")
-        for index in self._checks:
+        for index in self.checks:
             self._check(index, model, done)
         while True:
-            self._measure(self.search, self._parts.fidelity, model, done)
+            self._measure(self.search, self.parts.fidelity, model, done)
             self.chosen = self.search.cheapest()
             if self.chosen is None or self._check(self.chosen, model, done):
                 break
@@ -93,10 +79,8 @@ class CheckedSearch:
     def _search(
         self, candidates: Sequence[Candidate], prompts: Sequence[int], answers: Answers
     ) -> FidelitySearch:
-        media = [self._source.media[index] for index in prompts]
-        search = FidelitySearch(candidates, media, self._plan.max_kl, full=self._plan.full)
-        search.answers = answers
-        return search
+        media = [self.source.media[index] for index in prompts]
+        return FidelitySearch(candidates, media, self.plan.max_kl, self.plan.full, answers)
 
     def _measure(
         self,
@@ -107,22 +91,22 @@ class CheckedSearch:
     ) -> None:
         while (step := search.next_step()) is not None:
             number, indexes = step
-            inputs = move_inputs(self._source.inputs(prompts[number]), model)
-            configs = [self._plan.config(**search.candidates[i].fields()) for i in indexes]
-            found = self._fidelity(model, inputs, configs, self._plan.tokens)
+            inputs = move_inputs(self.source.inputs(prompts[number]), model)
+            configs = [self.plan.config(**search.candidates[i].fields()) for i in indexes]
+            found = self.measure(model, inputs, configs, self.plan.tokens)
             search.answers.append(dict(zip(indexes, found, strict=True)))
             done(f"{len(indexes)} of {len(self.search.candidates)} settings")
 
     def _check(self, index: int, model: Any, done: Callable[[str], None]) -> bool:
         """Measure one candidate on the prompts of the check; reject it if their mean fails."""
-        prompts = self._parts.check
+        prompts = self.parts.check
         if not prompts:
             return True
-        answers = self._checks.setdefault(index, [])
+        answers = self.checks.setdefault(index, [])
         check = self._search([self.search.candidates[index]], prompts, answers)
         self._measure(check, prompts, model, done)
         self.checked = check.tally(0)
-        passed = self.checked.prompts == len(prompts) and self.checked.kl <= self._plan.max_kl
+        passed = self.checked.prompts == len(prompts) and self.checked.kl <= self.plan.max_kl
         if not passed:
             self.search.rejected.add(index)
         return passed

@@ -1,7 +1,5 @@
 """Prompts to calibrate on: questions about the user's files, or about clips made for it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import random
@@ -11,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.sample import ENDINGS, Sample, read_samples
-from fastav_plugin.evaluation.sample_inputs import SampleInputs
+from fastav_plugin.evaluation.sample import ENDINGS, Sample, SampleInputs, read_samples
 
 #: Names of a file of questions in a folder of clips.
 QUESTION_FILES = ("questions.jsonl", "questions.json", "questions.txt")
@@ -37,14 +34,12 @@ class PromptSource:
 def file_source(
     samples: Sequence[Sample], prepare: SampleInputs, reading: Mapping[str, Any]
 ) -> PromptSource:
-    """Questions about files.
+    """Questions about files; `reading` is what `prepare` was made with, plain JSON data."""
 
-    Args:
-        samples: at least one.
-        prepare: makes the inputs of one.
-        reading: what `prepare` was made with, plain JSON data.
-    """
-    facts = [[s.question, s.sound, *(_size(file) for file in s.files)] for s in samples]
+    def size(file: Path | None) -> tuple[str, int] | None:
+        return None if file is None else (file.name, file.stat().st_size)
+
+    facts = [[s.question, s.sound, *map(size, s.files)] for s in samples]
     return PromptSource(
         [(*sample.files, sample.sound) for sample in samples],
         lambda index: prepare(samples[index]),
@@ -56,10 +51,9 @@ def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], lis
     """Questions in a JSON file, or in a folder of clips.
 
     Args:
-        path: a JSON list or JSON lines of `{"video", "image", "audio", "question"}`; or a folder
-            with such a file, `questions.jsonl` or `questions.json`, or with `questions.txt`,
-            whose every line is asked about every clip of the folder.
-        media: folders that relative names are looked for in; without any, the file's own.
+        path: a file as of `read_samples`; or a folder with one of `QUESTION_FILES`, of which each
+            line of `questions.txt` is asked about each clip of the folder.
+        media: as of `read_samples`.
 
     Returns:
         The samples, and what is wrong with the rows that cannot be used.
@@ -107,16 +101,10 @@ def draw(source: PromptSource, count: int, seed: int) -> Split:
     """Draw samples and split them in three: rules, choice and check.
 
     Samples about the same media stay together. Two media leave none for the check; a single one
-    serves both the rules and the choice.
-
-    Args:
-        source: what to draw from.
-        count: how many, at most.
-        seed: of the draw.
+    serves both the rules and the choice. At most `count` samples are drawn.
     """
-    chosen = sorted(
-        random.Random(seed).sample(range(len(source.media)), min(count, len(source.media)))
-    )
+    number = len(source.media)
+    chosen = sorted(random.Random(seed).sample(range(number), min(count, number)))
     groups: dict[Hashable, list[int]] = {}
     for index in chosen:
         groups.setdefault(source.media[index], []).append(index)
@@ -124,9 +112,8 @@ def draw(source: PromptSource, count: int, seed: int) -> Split:
         return Split(chosen, chosen, disjoint=False)
     order = list(groups.values())
     random.Random(seed + 1).shuffle(order)
-    number = min(3, len(order))
     parts: list[list[int]] = []
-    for left in range(number, 0, -1):
+    for left in range(min(3, len(order)), 0, -1):
         # An even share of what is left; each later part needs at least one of the media.
         share = sum(map(len, order)) / left
         part = order.pop()
@@ -143,10 +130,6 @@ def _each_of_all(path: Path) -> list[Sample]:
     files = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in kinds]
     about: list[dict[str, Any]] = [{kinds[file.suffix.lower()]: file} for file in files]
     return [Sample(question, **medium) for medium in about for question in questions if question]
-
-
-def _size(file: Path | None) -> tuple[str, int] | None:
-    return None if file is None else (file.name, file.stat().st_size)
 
 
 def digest_of(facts: Any) -> str:

@@ -1,9 +1,7 @@
 """How far each of many settings is from dense, over many prompts, and which is the cheapest."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -40,27 +38,19 @@ Measure = Callable[[Any, Mapping[str, Any], Sequence[FastAVConfig], int], list[F
 def measure_fidelity(
     model: Any, inputs: Mapping[str, Any], configs: Sequence[FastAVConfig], tokens: int
 ) -> list[Fidelity]:
-    """Compare configs with dense on one prompt, all fed the tokens of the dense answer.
-
-    Args:
-        model: in evaluation mode.
-        inputs: of generate(), batch size 1.
-        configs: what to compare.
-        tokens: how many tokens of the dense answer to compare.
-    """
+    """Compare configs with dense on one prompt, all fed the tokens of the dense answer."""
     run = run_once(model, inputs, max_new_tokens=tokens)
     dense = torch.cat(run.logits).cpu()
     found = []
     for config in configs:
         forced = run_once(model, inputs, config, forced=run.new_ids[0])
         pruned, report = torch.cat(forced.logits).cpu(), forced.report(model, inputs)
-        counts = report.tokens_per_layer
         found.append(
             Fidelity(
                 divergence(dense, pruned) / len(dense),
                 float((dense.argmax(dim=1) == pruned.argmax(dim=1)).double().mean()),
                 report.flops_ratio,
-                sum(counts) / len(counts),
+                sum(report.tokens_per_layer) / len(report.tokens_per_layer),
                 report.reason is None,
             )
         )
@@ -69,17 +59,9 @@ def measure_fidelity(
 
 @dataclass
 class Tally:
-    """Means of one candidate over the prompts it was tried on.
+    """Means of the fields of `Fidelity` over the prompts that one candidate was tried on.
 
-    Attributes:
-        prompts: how many.
-        kl: mean KL(dense || pruned) in nats.
-        kl_low: lower end of its bootstrap interval.
-        kl_high: upper end.
-        agreement: mean share of tokens that are the most likely ones of both.
-        flops_ratio: mean prefill FLOPs as a share of dense.
-        tokens: mean tokens per layer.
-        uncut: prompts in which nothing was cut.
+    The KL has the ends of its bootstrap interval; `uncut` counts prompts in which nothing was cut.
     """
 
     prompts: int
@@ -92,6 +74,7 @@ class Tally:
     uncut: int
 
 
+@dataclass
 class FidelitySearch:
     """Decides what to measure next, until the cheapest candidate within a limit is found.
 
@@ -104,37 +87,29 @@ class FidelitySearch:
     KL is never negative, so a candidate whose sum exceeds `max_kl` times the number of prompts
     must fail, and is not tried again.
 
-    Args:
+    Attributes:
         candidates: settings, in a fixed order.
         groups: of each prompt; those of one group, the same media, are resampled together.
         max_kl: highest mean KL allowed, in nats, and upper end of its interval.
         full: whether to try every candidate on every prompt.
-
-    Attributes:
-        answers: by step, what was measured of each candidate tried; set it to those of an earlier
-            run to resume.
+        answers: by step, what was measured of each candidate tried; those of an earlier run to
+            resume.
         rejected: candidates that must not be chosen, whatever was measured.
     """
 
     #: Prompts that every candidate is tried on, and candidates in a group.
     SCREENING, GROUP = 8, 16
 
-    def __init__(
-        self,
-        candidates: Sequence[Candidate],
-        groups: Sequence[Hashable],
-        max_kl: float,
-        *,
-        full: bool = False,
-    ) -> None:
-        self.candidates = list(candidates)
-        self.answers: list[dict[int, Fidelity]] = []
-        self.rejected: set[int] = set()
-        self.max_kl = max_kl
-        self._groups = list(groups)
-        self._prompts = len(self._groups)
-        self._full = full
-        self._screening = self._prompts if full else min(self.SCREENING, self._prompts)
+    candidates: Sequence[Candidate]
+    groups: Sequence[Hashable]
+    max_kl: float
+    full: bool = False
+    answers: list[dict[int, Fidelity]] = field(default_factory=list)
+    rejected: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._prompts = len(self.groups)
+        self._screening = self._prompts if self.full else min(self.SCREENING, self._prompts)
 
     def next_step(self) -> tuple[int, list[int]] | None:
         """The prompt to try next, by number, and the candidates to try on it; None at the end.
@@ -165,7 +140,7 @@ class FidelitySearch:
 
     def _stands(self, index: int, stop: int | None = None) -> bool:
         """Whether a candidate may still pass, after the first steps or all so far."""
-        return self._full or self._within(index, stop)
+        return self.full or self._within(index, stop)
 
     def _within(self, index: int, stop: int | None = None) -> bool:
         total = sum(answer.kl for answer in self._own(index, stop))
@@ -178,7 +153,7 @@ class FidelitySearch:
 
     def _interval(self, index: int) -> Interval:
         values = [answer.kl for answer in self._own(index)]
-        return bootstrap_mean(values, self._groups[: len(values)])
+        return bootstrap_mean(values, self.groups[: len(values)])
 
     def _screened_flops(self, index: int) -> float:
         own = self._own(index, self._screening)
@@ -187,18 +162,10 @@ class FidelitySearch:
     def tally(self, index: int) -> Tally:
         """Means of one candidate over the prompts it was tried on."""
         own = self._own(index)
+        count = len(own)
         _, agreement, flops, tokens, cut = (sum(column) for column in zip(*own, strict=True))
-        count, kl = len(own), self._interval(index)
-        return Tally(
-            prompts=count,
-            kl=kl.mean,
-            kl_low=kl.low,
-            kl_high=kl.high,
-            agreement=agreement / count,
-            flops_ratio=flops / count,
-            tokens=tokens / count,
-            uncut=count - int(cut),
-        )
+        means = agreement / count, flops / count, tokens / count
+        return Tally(count, *self._interval(index), *means, count - int(cut))
 
     def cheapest(self) -> int | None:
         """The candidate of the fewest FLOPs whose KL stays within the limit; None without one.
@@ -206,6 +173,5 @@ class FidelitySearch:
         Among equals that of the lower KL, then the first.
         """
         everyone = range(len(self.candidates))
-        passed = [index for index in everyone if self._passes(index)]
-        tallies = {index: self.tally(index) for index in passed}
-        return min(passed, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None)
+        tallies = {index: self.tally(index) for index in everyone if self._passes(index)}
+        return min(tallies, key=lambda i: (tallies[i].flops_ratio, tallies[i].kl, i), default=None)

@@ -1,7 +1,6 @@
 """What a calibration is asked to do."""
 
-from __future__ import annotations
-
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,8 +66,7 @@ class CalibrationPlan:
         if not self.drop_ratios or not self.max_kl >= 0:
             raise ConfigError("Give at least one drop ratio, and a `max_kl` of at least 0.")
         taken = {"global_rule", "global_layer", "fine_drop_ratio", "calibration", "hooks", "method"}
-        wrong = sorted(taken & set(self.overrides))
-        if wrong:
+        if wrong := sorted(taken & set(self.overrides)):
             raise ConfigError(f"{', '.join(wrong)} cannot be given: the calibration finds them.")
         for ratio in self.drop_ratios:
             self.config(fine_drop_ratio=ratio)
@@ -82,18 +80,8 @@ class CalibrationPlan:
         """A config of this method."""
         return FastAVConfig(**{"method": self.method, **self.overrides, **fields})
 
-    def observed(self) -> dict[str, Any]:
-        """What the rollout depends on, as plain JSON data."""
-        return {"alpha": float(self.alpha), "seed": self.seed}
-
     def searched(self) -> dict[str, Any]:
-        """What else the search depends on, as plain JSON data."""
-        names = ("read", "stable", "max_kl", "tokens", "full")
-        lists = ("thresholds", "drop_ratios")
-        return {
-            **{name: getattr(self, name) for name in names},
-            **{name: list(getattr(self, name)) for name in lists},
-            "layers": None if self.layers is None else list(self.layers),
-            "method": self.method,
-            "overrides": dict(self.overrides),
-        }
+        """What the search depends on besides the prompts and their rollout, as plain JSON data."""
+        of_rollout = ("samples", "seed", "alpha")
+        facts = {name: value for name, value in vars(self).items() if name not in of_rollout}
+        return dict(json.loads(json.dumps(facts)))

@@ -1,9 +1,6 @@
 """Where attention rollout finds its mass among the media, layer by layer, over many prompts."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -45,8 +42,7 @@ class Observed:
 class RolloutObserver(LayerHook):
     """Keeps all tokens, and records the rollout through every depth of the model.
 
-    Args:
-        alpha: weight of attention against the residual path, in [0, 1].
+    `alpha` is the weight of attention against the residual path, in [0, 1].
     """
 
     needs_rollout = True
@@ -75,25 +71,21 @@ class RolloutObserver(LayerHook):
         return None
 
 
+@dataclass
 class RolloutProfile:
     """Mean rollout over media tokens, their positions and their frames, of many prompts.
 
     Every prompt counts alike: its masses are normalised over the tokens in question before the mean
     is taken, and tokens that a shorter prompt does not have count as 0.
 
-    Args:
-        sums: what `to_tensors` gave; None to begin.
+    Attributes:
+        sums: so far, from which an interrupted calibration resumes.
     """
 
-    def __init__(self, sums: Mapping[str, Tensor] | None = None) -> None:
-        self._sums = dict(sums or {})
+    sums: dict[str, Tensor] = field(default_factory=dict)
 
     def add(self, seen: Observed) -> None:
-        """Add one prompt.
-
-        Raises:
-            UnsupportedError: it holds no media.
-        """
+        """Add one prompt; UnsupportedError if it holds no media."""
         mass = seen.rollout.double()
         media = seen.modality > int(Modality.TEXT)
         if not bool(media.any()):
@@ -113,45 +105,36 @@ class RolloutProfile:
             [mass[:, :, seen.modality == int(kind)].sum(dim=2) for kind in list(Modality)[1:]], 2
         )
         self._count("modality", kinds)
-        self._curves(mass[:, :, media])
-
-    def _count(self, name: str, mass: Tensor) -> None:
-        """Add one prompt's shares [2, L - 1, n]."""
-        shares = mass / mass.sum(dim=2, keepdim=True).clamp(min=1e-300)
-        self._add(f"sum.{name}", shares)
-        self._add(f"count.{name}", torch.ones(1, dtype=torch.float64))
-
-    def _curves(self, mass: Tensor) -> None:
-        ends = [max(0, -(-int(mass.shape[2]) * step // 20) - 1) for step in range(1, 21)]
-        shares = mass / mass.sum(dim=2, keepdim=True).clamp(min=1e-300)
+        ends = [-(-int(media.sum()) * step // 20) - 1 for step in range(1, 21)]
+        shares = _shares(mass[:, :, media])
         self._add("sum.curve.first", shares.cumsum(dim=2)[:, :, ends])
         top = shares.sort(dim=2, descending=True).values
         self._add("sum.curve.top", top.cumsum(dim=2)[:, :, ends])
 
+    def _count(self, name: str, mass: Tensor) -> None:
+        """Add one prompt's masses [2, L - 1, n]."""
+        self._add(f"sum.{name}", _shares(mass))
+        self._add(f"count.{name}", torch.ones(1, dtype=torch.float64))
+
     def _add(self, name: str, more: Tensor) -> None:
-        have = self._sums.get(name, more.new_zeros((*more.shape[:-1], 0)))
+        have = self.sums.get(name, more.new_zeros((*more.shape[:-1], 0)))
         width = max(have.shape[-1], more.shape[-1])
-        self._sums[name] = _wide(have, width) + _wide(more, width)
+        self.sums[name] = _wide(have, width) + _wide(more, width)
 
     @property
     def prompts(self) -> int:
         """How many prompts were added."""
-        return int(self._sums.get("count.modality", torch.zeros(1)).item())
-
-    @property
-    def depths(self) -> int:
-        """L - 1."""
-        return int(self._sums["sum.modality"].shape[1])
+        return int(self.sums.get("count.modality", torch.zeros(1)).item())
 
     @property
     def modalities(self) -> list[str]:
         """Those of some prompt."""
-        return [name for name in MEDIA if f"sum.{name}" in self._sums]
+        return [name for name in MEDIA if f"sum.{name}" in self.sums]
 
     @property
     def framed(self) -> list[str]:
         """Modalities whose tokens all have a known frame."""
-        return [name for name in self.modalities if f"sum.unframed.{name}" not in self._sums]
+        return [name for name in self.modalities if f"sum.unframed.{name}" not in self.sums]
 
     def mean(self, name: str, read: str, layer: int) -> Tensor:
         """Mean share of each token, position or frame on entering a layer: float64 [n].
@@ -162,52 +145,46 @@ class RolloutProfile:
             read: one of `READ`.
             layer: 1..L-1.
         """
-        sums = self._sums[f"sum.{name}"][READ.index(read), layer - 1]
-        return sums / self._sums[f"count.{name}"]
+        return self._means(name)[READ.index(read), layer - 1]
+
+    def _means(self, name: str) -> Tensor:
+        return self.sums[f"sum.{name}"] / self.sums[f"count.{name}"]  # [2, L - 1, n]
 
     def change(self, read: str) -> list[float]:
         """How far the profile moves by each layer: entry l - 1 from entering l to entering l + 1.
 
-        The total variation distance of the two mean profiles by order, of the modality that moves
-        most.
+        The total variation distance of the two means by order, of the modality that moves most.
         """
-        return [
-            max(
-                float((self.mean(name, read, layer) - self.mean(name, read, layer + 1)).abs().sum())
-                / 2
-                for name in self.modalities
-            )
-            for layer in range(1, self.depths)
-        ]
+        profiles = [self._means(name)[READ.index(read)] for name in self.modalities]
+        moved = [profile.diff(dim=0).abs().sum(dim=1) / 2 for profile in profiles]
+        return [float(of_layer.max()) for of_layer in torch.stack(moved, dim=1)]
 
     def stable_from(self, read: str, threshold: float) -> int | None:
-        """The first layer from which on no layer moves the profile by `threshold` or more.
+        """The first layer, 1..L-2, from which on none moves the profile by `threshold` or more.
 
-        Returns:
-            1..L-2, or None where the last layer still does.
+        None where the last layer still does.
         """
         changes = self.change(read)
         still = [layer for layer, moved in enumerate(changes, 1) if moved >= threshold]
         found = max(still, default=0) + 1
         return found if found <= len(changes) else None
 
-    def to_tensors(self) -> dict[str, Tensor]:
-        """The sums so far, from which an interrupted calibration resumes."""
-        return dict(self._sums)
-
     def results(self) -> dict[str, Tensor]:
         """Means for the file, float32 [L - 1, n] each: `profile.<read>.<name>` and curves."""
         found: dict[str, Tensor] = {}
         names = [*self.modalities, POSITION, "modality"]
-        names += [FRAME] if f"sum.{FRAME}" in self._sums else []
+        names += [FRAME] if f"sum.{FRAME}" in self.sums else []
         for index, read in enumerate(READ):
             for name in names:
-                mean = self._sums[f"sum.{name}"][index] / self._sums[f"count.{name}"]
-                found[f"profile.{read}.{name}"] = mean.float()
+                found[f"profile.{read}.{name}"] = self._means(name)[index].float()
             for curve in ("first", "top"):
-                mean = self._sums[f"sum.curve.{curve}"][index] / self.prompts
+                mean = self.sums[f"sum.curve.{curve}"][index] / self.prompts
                 found[f"curve.{read}.{curve}"] = mean.float()
         return found
+
+
+def _shares(mass: Tensor) -> Tensor:
+    return mass / mass.sum(dim=2, keepdim=True).clamp(min=1e-300)
 
 
 def _gathered(mass: Tensor, places: Tensor) -> Tensor:

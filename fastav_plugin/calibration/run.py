@@ -1,7 +1,5 @@
 """Calibration: from the rollout of some prompts to the cheapest setting that stays near dense."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any
@@ -11,11 +9,7 @@ from fastav_plugin.analysis.comparison import Tick
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.binding.model_identity import WeightSample, decoder_digest, decoder_sizes
-from fastav_plugin.calibration.candidates import (
-    cut_layers,
-    make_candidates,
-    positional_rules,
-)
+from fastav_plugin.calibration.candidates import cut_layers, make_candidates, positional_rules
 from fastav_plugin.calibration.checked_search import Answers, CheckedSearch
 from fastav_plugin.calibration.data import PromptSource, draw
 from fastav_plugin.calibration.fidelity import Fidelity, Measure, measure_fidelity
@@ -29,7 +23,7 @@ from fastav_plugin.calibration_file import (
 )
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.evaluation.sample import move_inputs
 from fastav_plugin.model_overrides import find_override
 
 
@@ -91,12 +85,13 @@ class _Run:
         self._num_layers = len(layers)
         self._lowest = max(1, override.deepstack_layers(model.config))
         weights = WeightSample.of(layers)
-        self._weights = weights.values
+        self._weights = {"model.weights": weights.values}
         identity = {"digest": decoder_digest(sizes, weights), "weights": weights.to_facts()}
-        self._facts: dict[str, Any] = {
+        facts = {
             "plugin_version": __version__,
             "model": {**sizes, **identity},
-            **plan.observed(),
+            "alpha": float(plan.alpha),
+            "seed": plan.seed,
             "samples": {
                 "rule": len(parts.rules),
                 "fidelity": len(parts.fidelity),
@@ -105,6 +100,9 @@ class _Run:
                 "data": source.digest,
             },
         }
+        # As they are read back from the partial file.
+        self._facts: dict[str, Any] = json.loads(json.dumps(facts))
+        self._search_facts = {"method": plan.method, "searched": plan.searched()}
         self._profile = RolloutProfile()
         self._answers: Answers = []
         self._checks: dict[int, Answers] = {}
@@ -113,31 +111,29 @@ class _Run:
 
     def _continue(self) -> None:
         before = read_calibration(self._partial).facts
-        other = [name for name, value in self._facts.items() if before.get(name) != _plain(value)]
+        other = [name for name, value in self._facts.items() if before.get(name) != value]
         if other:
             raise ConfigError(
                 f"'{self._partial}' is of another calibration: {', '.join(other)} differ. Remove "
                 "it, or give another `--output`."
             )
-        tensors = read_tensors(self._partial)
-        sums = {name: tensor for name, tensor in tensors.items() if name != "model.weights"}
+        sums = read_tensors(self._partial)
+        del sums["model.weights"]
         self._profile = RolloutProfile(sums)
         # The rollout serves any search, answers only the same one.
-        if before["searched"] == _plain(self._plan.searched()):
+        if before["searched"] == self._search_facts["searched"]:
             self._answers = _answers(before["answers"])
             self._checks = {int(i): _answers(found) for i, found in before["checks"].items()}
 
     def _save(self) -> None:
         facts = {
             **self._facts,
-            "method": self._plan.method,
+            **self._search_facts,
             "candidates": [],
-            "searched": self._plan.searched(),
             "answers": self._answers,
             "checks": self._checks,
         }
-        tensors = {"model.weights": self._weights, **self._profile.to_tensors()}
-        write_calibration(self._partial, facts, tensors)
+        write_calibration(self._partial, facts, {**self._weights, **self._profile.sums})
 
     def observe(self, tick: Tick) -> None:
         """The rollout of every prompt of the first part."""
@@ -157,15 +153,12 @@ class _Run:
 
     def search(self, tick: Tick, measure: Measure) -> None:
         """Candidates on the prompts of the second part, the chosen one on the third."""
-        self._layers = cut_layers(self._plan, self._profile, self._lowest, self._num_layers)
+        plan, profile = self._plan, self._profile
+        self._layers = cut_layers(plan, profile, self._lowest, self._num_layers)
+        candidates = make_candidates(plan, profile, self._layers)
+        answers, checks = self._answers, self._checks
         self._found = CheckedSearch(
-            make_candidates(self._plan, self._profile, self._layers),
-            self._source,
-            self._parts,
-            self._plan,
-            self._answers,
-            self._checks,
-            measure,
+            candidates, self._source, self._parts, plan, answers, checks, measure
         )
         self._found.run(self._model, self._save, tick)
 
@@ -173,8 +166,7 @@ class _Run:
         """Choose, and write the file in place of the partial one."""
         plan, search, checked = self._plan, self._found.search, self._found.checked
         rows = [self._row(index) for index in range(len(search.candidates))]
-        chosen = self._found.chosen
-        rejected = len(search.rejected)
+        chosen, rejected = self._found.chosen, len(search.rejected)
         if chosen is None:
             best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl_high"]))
             raise ConfigError(
@@ -190,8 +182,7 @@ class _Run:
         middle = min(self._layers, key=lambda layer: (abs(layer - self._num_layers // 2), layer))
         facts = {
             **self._facts,
-            "method": plan.method,
-            "searched": plan.searched(),
+            **self._search_facts,
             "profile": {
                 "read": plan.read,
                 "stable_from": self._profile.stable_from(plan.read, plan.stable),
@@ -211,27 +202,17 @@ class _Run:
                 **search.candidates[chosen].fields(),
             },
         }
-        tensors = {"model.weights": self._weights, **self._profile.results()}
-        write_calibration(self._output, facts, tensors)
+        write_calibration(self._output, facts, {**self._weights, **self._profile.results()})
         self._partial.unlink(missing_ok=True)
         return read_calibration(self._output)
 
     def _row(self, index: int) -> dict[str, Any]:
         candidate, tally = self._found.search.candidates[index], self._found.search.tally(index)
-        whole = tally.prompts == len(self._parts.fidelity)
-        return {
-            **candidate.fields(),
-            "origin": candidate.origin,
-            **vars(tally),
-            "complete": whole,
-        }
+        complete = tally.prompts == len(self._parts.fidelity)
+        facts = {**candidate.fields(), "origin": candidate.origin, **vars(tally)}
+        return {**facts, "complete": complete}
 
 
 def _answers(found: list[dict[str, Any]]) -> Answers:
     """As they were before they were written as JSON."""
     return [{int(index): Fidelity(*values) for index, values in step.items()} for step in found]
-
-
-def _plain(value: Any) -> Any:
-    """As it is read back from JSON."""
-    return json.loads(json.dumps(value))

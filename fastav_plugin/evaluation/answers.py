@@ -1,7 +1,5 @@
 """Accuracy against tokens: questions about real files under several settings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +15,7 @@ from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.evaluation.matching import judge
 from fastav_plugin.evaluation.records import Answer, Question, QuestionSource, Record
-from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.evaluation.sample import move_inputs
 from fastav_plugin.report import PruningReport
 
 
@@ -43,20 +41,17 @@ def answer_questions(
     A question is prepared once for all settings.
 
     Args:
-        model: the model, in evaluation mode.
-        processor: its processor, for reading the answers' tokens.
+        model: in evaluation mode.
+        processor: decodes the answers' tokens.
         source: questions and their inputs.
         configs: by name, or a function that gives them for a question; dense is always added.
-        file: answers so far, and where new ones are written.
+        file: answers so far, and where new ones are written; ConfigError if it holds another
+            question under the key of one of these.
         tick: called after each question, answered now or before, with its task.
         leave_out: called with a question whose media cannot be read, and the reason; None to raise.
 
     Returns:
         One record per question that could be asked, in order.
-
-    Raises:
-        ConfigError: the file holds another question under the key of one of these, or media
-            cannot be read and `leave_out` is None.
     """
     records = []
     for question in source.questions:
@@ -90,18 +85,9 @@ def answer_one(
     inputs: Mapping[str, Any],
     question: Question,
     configs: Mapping[str, FastAVConfig],
-    max_new_tokens: int = 1,
+    max_new_tokens: int,
 ) -> dict[str, Answer]:
-    """Answer one prompt, dense and under each setting.
-
-    Args:
-        model: the model, in evaluation mode.
-        processor: decodes token ids.
-        inputs: of generate(), batch size 1, on the model's device.
-        question: how the answer is judged.
-        configs: by name.
-        max_new_tokens: most tokens of an answer.
-    """
+    """Answer one prompt, dense and under each setting; `inputs` are on the model's device."""
     detach(model)
     candidates: dict[str, FastAVConfig | None] = {DENSE: None, **configs}
     dense_logits: Tensor | None = None

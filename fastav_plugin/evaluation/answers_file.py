@@ -1,9 +1,9 @@
 """The answers of an evaluation as JSON lines, from which an interrupted run resumes."""
 
-from __future__ import annotations
-
 import hashlib
 import json
+import os
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -16,7 +16,7 @@ from fastav_plugin.evaluation.records import Answer, Question, Record
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
 
 
-class AnswerLog:
+class AnswerLog(AbstractContextManager["AnswerLog"]):
     """Records on disk behind a header that says which model and settings they belong to.
 
     A line is written as soon as a question is answered, so a killed run resumes where it stopped;
@@ -40,7 +40,7 @@ class AnswerLog:
         try:
             lines = _whole_lines(path)
             if lines:
-                _check_header(path, lines[0], header)
+                _check_header(path, json.loads(lines[0]), header)
                 self.records = _read(path, lines[1:])
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8")
@@ -48,9 +48,6 @@ class AnswerLog:
                 self._write(header)
         except OSError as error:
             raise ConfigError(f"Cannot use '{path}' for answers: {error}.") from error
-
-    def __enter__(self) -> AnswerLog:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()
@@ -90,11 +87,10 @@ def _whole_lines(path: Path) -> list[str]:
     content = path.read_bytes()
     whole = content.rfind(b"\n") + 1
     lines = content[:whole].decode("utf-8", errors="replace").split("\n")[:-1]
-    if lines and whole < len(content) and _is_ours(lines[0]):
-        with path.open("r+b") as file:
-            file.truncate(whole)
-    if content and not lines:
+    if content and not (lines and _is_ours(lines[0])):
         raise ConfigError(f"'{path}' was not written by `fastav eval`. Give another file.")
+    if whole < len(content):
+        os.truncate(path, whole)
     return lines
 
 
@@ -106,10 +102,7 @@ def _is_ours(line: str) -> bool:
     return isinstance(found, dict) and "suite" in found
 
 
-def _check_header(path: Path, line: str, header: dict[str, Any]) -> None:
-    if not _is_ours(line):
-        raise ConfigError(f"'{path}' was not written by `fastav eval`. Give another file.")
-    found = json.loads(line)
+def _check_header(path: Path, found: dict[str, Any], header: dict[str, Any]) -> None:
     names = [name for name in {**header, **found} if found.get(name) != header.get(name)]
     if names:
         raise ConfigError(
@@ -124,13 +117,12 @@ def _read(path: Path, lines: list[str]) -> dict[str, Record]:
         try:
             values = json.loads(line)
             asked = values["question"]
-            lists = {name: tuple(asked[name]) for name in ("right", "choices")}
-            question = Question(**{**asked, **lists})
+            asked |= {name: tuple(asked[name]) for name in ("right", "choices")}
+            question = Question(**asked)
             answers = {name: Answer(**answer) for name, answer in values["answers"].items()}
-            record = Record(question, answers)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ConfigError(
                 f"Line {number} of '{path}' is no answer of `fastav eval`. Remove the line."
             ) from error
-        records.setdefault(record.question.key, record)
+        records.setdefault(question.key, Record(question, answers))
     return records

@@ -1,7 +1,5 @@
 """Confidence intervals of means by resampling, seeded."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
@@ -16,13 +14,7 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean and the interval that `LEVEL` of the resampled means fall into.
-
-    Attributes:
-        mean: over all values.
-        low: lower end.
-        high: upper end.
-    """
+    """A mean, and the interval that `LEVEL` of the resampled means fall into."""
 
     mean: float
     low: float
@@ -39,19 +31,16 @@ def bootstrap_mean(
     an error leave an error rate of up to 3/n plausible is not in it.
 
     Args:
-        values: n numbers.
+        values: n numbers, at least one; ConfigError without any.
         groups: n names; equal names belong together.
         seed: of the resampling; the same seed and groups give the same draws.
-
-    Raises:
-        ConfigError: no value.
     """
     if not values:
         raise ConfigError("A mean needs at least one value, got none.")
     index = {group: place for place, group in enumerate(dict.fromkeys(groups))}
     places = [index[group] for group in groups]
-    counts = np.bincount(places, minlength=len(index))
-    sums = np.bincount(places, weights=np.asarray(values, np.float64), minlength=len(index))
+    counts = np.bincount(places)
+    sums = np.bincount(places, weights=values)
     draws = _draws(len(index), seed)
     means = (draws @ sums) / (draws @ counts)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -5,8 +5,6 @@ its arithmetic; words are cut by the rule below, close to the Penn Treebank's. S
 settings are comparable with each other; against published ones they may differ a little.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter
@@ -48,8 +46,7 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> lis
     def vector(counts: Counter[Phrase]) -> list[dict[Phrase, float]]:
         found: list[dict[Phrase, float]] = [{} for _ in range(LONGEST)]
         for phrase, count in counts.items():
-            rarity = everything - math.log(max(1, seen[phrase]))
-            found[len(phrase) - 1][phrase] = count * rarity
+            found[len(phrase) - 1][phrase] = count * (everything - math.log(max(1, seen[phrase])))
         return found
 
     scores = []

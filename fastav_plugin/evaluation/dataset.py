@@ -1,11 +1,9 @@
 """A dataset's file as questions of an evaluation."""
 
-from __future__ import annotations
-
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,7 @@ from fastav_plugin.evaluation.formats.fields import Fault, Row, join_rows, parse
 from fastav_plugin.evaluation.formats.registry import find_format
 from fastav_plugin.evaluation.matching import RULES
 from fastav_plugin.evaluation.records import Question, QuestionSource
-from fastav_plugin.evaluation.sample import MEDIA, Sample, find_media
+from fastav_plugin.evaluation.sample import Sample, find_media
 
 
 @dataclass(frozen=True)
@@ -95,20 +93,28 @@ def read_dataset(
 
     def parse(row: Row) -> tuple[Question, Sample]:
         entry = form.parse(row, find)
-        video, image, audio = (entry.media.get(kind) for kind in MEDIA)
-        text = fill_template(form.template, entry)
-        sample = Sample(text, video, image, audio, entry.sound)
-        return _question(form, row, entry, sample, folders), sample
+        sample = Sample(fill_template(form.template, entry), **entry.media, sound=entry.sound)
+        question = Question(
+            part=form.name,
+            key=str(row.index),
+            clip=" + ".join(_name(file, folders) for file in sample.files if file is not None),
+            task=entry.task,
+            text=sample.question,
+            right=entry.right,
+            rule=entry.rule or form.rule,
+            choices=entry.choices,
+            chance=entry.chance,
+        )
+        return question, sample
 
     pairs, faults = parse_rows(table.rows, parse, limit)
-    by_clip: dict[str, list[tuple[Question, Sample]]] = {}
-    for question, sample in pairs:
-        by_clip.setdefault(question.clip, []).append((question, sample))
-    ordered = [pair for same in by_clip.values() for pair in same]
+    clips = dict.fromkeys(question.clip for question, _ in pairs)
+    order = {clip: place for place, clip in enumerate(clips)}
+    pairs.sort(key=lambda pair: order[pair[0].clip])
     return Dataset(
         form,
-        [question for question, _ in ordered],
-        {question.key: sample for question, sample in ordered},
+        [question for question, _ in pairs],
+        {question.key: sample for question, sample in pairs},
         {str(row.index): row.place for row in table.rows},
         [*table.faults, *faults],
         _digest(path, answers),
@@ -124,29 +130,9 @@ def _adapt(
         # A wrong template is one error, not one per row.
         template = template.replace("\\n", "\n")
         fill_template(template, Entry("", "", (), {}))
-    return replace(
-        form,
-        template=form.template if template is None else template,
-        rule=form.rule if rule is None else rule,
-        max_new_tokens=form.max_new_tokens if max_new_tokens is None else max_new_tokens,
-    )
-
-
-def _question(
-    form: Format, row: Row, entry: Entry, sample: Sample, folders: Sequence[Path]
-) -> Question:
-    names = [_name(path, folders) for path in sample.files if path is not None]
-    return Question(
-        part=form.name,
-        key=str(row.index),
-        clip=" + ".join(names),
-        task=entry.task,
-        text=sample.question,
-        right=entry.right,
-        rule=entry.rule or form.rule,
-        choices=entry.choices,
-        chance=entry.chance,
-    )
+    given = {"template": template, "rule": rule, "max_new_tokens": max_new_tokens}
+    changes: dict[str, Any] = {name: v for name, v in given.items() if v is not None}
+    return replace(form, **changes)
 
 
 def _name(path: Path, folders: Sequence[Path]) -> str:
@@ -156,8 +142,5 @@ def _name(path: Path, folders: Sequence[Path]) -> str:
 
 
 def _digest(*paths: Path | None) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        if path is not None:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    contents = (path.read_bytes() for path in paths if path is not None)
+    return sha256(b"".join(sha256(content).digest() for content in contents)).hexdigest()

@@ -5,8 +5,6 @@ same for all: one of the right answers, read alike. Captions have no right or wr
 scored over the whole set (`cider.py`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 
@@ -100,19 +98,16 @@ RULES: dict[str, Reader] = {
 def judge(
     rule: str, text: str, right: Sequence[str], choices: Sequence[str] = ()
 ) -> tuple[str, float | None]:
-    """Read an answer by a rule and judge it.
+    """Read an answer by one of `RULES`, and judge it.
 
     Args:
-        rule: one of `RULES`.
+        rule: its name; ConfigError for an unknown one.
         text: the answer.
         right: right answers; for a multiple-choice question the text of the right option.
         choices: its options.
 
     Returns:
         What was understood, and 1.0 or 0.0; None in the place of that for a caption.
-
-    Raises:
-        ConfigError: an unknown rule.
     """
     if rule not in RULES:
         raise ConfigError(f"Unknown matching rule {rule!r}. Known: {', '.join(RULES)}.")

@@ -1,7 +1,5 @@
 """What an evaluation asks, and what every setting answered."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,12 +67,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Record:
-    """One question and the answer of every setting, dense first.
-
-    Attributes:
-        question: what was asked.
-        answers: by name of the setting.
-    """
+    """One question, and the answer of every setting by its name, dense first."""
 
     question: Question
     answers: dict[str, Answer]
@@ -85,7 +78,7 @@ class QuestionSource:
     """Questions about real files, and the inputs of generate() for each.
 
     Attributes:
-        questions: what is asked, in order; those about one clip next to each other.
+        questions: in order, those about one clip next to each other.
         inputs: makes the inputs for one question, batch size 1, on any device; ConfigError where
             its media cannot be read.
         max_new_tokens: most tokens of an answer.

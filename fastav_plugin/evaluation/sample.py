@@ -1,13 +1,16 @@
-"""One question about files, and rows of `{"video", "image", "audio", "question"}`."""
+"""One question about files: read from rows of a data file, made into inputs of generate()."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.fields import Fault, Row, parse_rows, read_table
+from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
 
 MEDIA = ("video", "image", "audio")
 #: Endings tried where a file names its media without one.
@@ -43,42 +46,29 @@ class Sample:
 
 
 def read_samples(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[Fault]]:
-    """Read questions about media, in the file's order.
+    """Read questions about media in the file's order, and what is wrong with its other rows.
 
     Args:
         path: a JSON list or JSON lines of objects with `question` and at least one of `video`,
             `image` and `audio`; other fields are left alone.
         media: folders that relative names are looked for in; without any, the file's own.
 
-    Returns:
-        The samples, and the rows that cannot be used, with their places.
-
     Raises:
         ConfigError: the file as a whole cannot be read.
     """
     table = read_table(path)
-    folders = list(media) or [path.parent]
-    samples, faults = parse_rows(table.rows, lambda row: parse_sample(row, folders))
+    find = partial(find_media, list(media) or [path.parent])
+
+    def parse(row: Row) -> Sample:
+        files: dict[str, Any] = named_media(row, find)
+        return Sample(row.text("question").strip(), **files)
+
+    samples, faults = parse_rows(table.rows, parse)
     return samples, [*table.faults, *faults]
 
 
-def parse_sample(row: Row, folders: Sequence[Path]) -> Sample:
-    """The question and the files that one row names.
-
-    Raises:
-        ConfigError: no question, no media, or a file that is not there.
-    """
-    media = named_media(row, lambda name, kind: find_media(folders, name, kind))
-    video, image, audio = (media.get(kind) for kind in MEDIA)
-    return Sample(row.text("question").strip(), video, image, audio)
-
-
 def named_media(row: Row, find: Callable[[str, str], Path]) -> dict[str, Path]:
-    """The files that a row names under `video`, `image` and `audio`.
-
-    Raises:
-        ConfigError: none, or one that `find` does not find by its name and kind.
-    """
+    """The files that a row names under `video`, `image` and `audio`; ConfigError for none."""
     found = {k: find(row.text(k), k) for k in MEDIA if row.values.get(k) is not None}
     if not found:
         raise ConfigError(f"There is none of {', '.join(f'`{kind}`' for kind in MEDIA)}.")
@@ -86,16 +76,7 @@ def named_media(row: Row, find: Callable[[str, str], Path]) -> dict[str, Path]:
 
 
 def find_media(folders: Sequence[Path], name: str, kind: str) -> Path:
-    """A media file by its name, with an ending or without.
-
-    Args:
-        folders: looked through in order; an absolute name needs none.
-        name: of the file, below one of the folders.
-        kind: "video", "image" or "audio".
-
-    Raises:
-        ConfigError: it is in none of them.
-    """
+    """A media file by its name, with an ending or without, in the first folder that has it."""
     for folder in folders:
         plain = folder / name
         for path in (plain, *(plain.with_name(plain.name + end) for end in ENDINGS[kind])):
@@ -103,3 +84,50 @@ def find_media(folders: Sequence[Path], name: str, kind: str) -> Path:
                 return path
     where = " or ".join(f"'{folder}'" for folder in folders)
     raise ConfigError(f"The {kind} file '{name}' is not in {where}.")
+
+
+@dataclass
+class SampleInputs:
+    """Makes inputs; consecutive questions about the same files read them once.
+
+    Attributes:
+        processor: a checkpoint's.
+        own: whether it is one of this package's processors, which read files themselves.
+        fps: frames per second of a video; this package's processors choose their own.
+        frames: at most so many frames, or exactly so many for this package's processors; None
+            for all, or the checkpoint's number.
+        sound: "separate", "interleaved" or "none": a video's own sound.
+    """
+
+    processor: Any
+    own: bool = False
+    fps: float = 2.0
+    frames: int | None = None
+    sound: str = "separate"
+    _read: tuple[Any, Media] | None = field(default=None, init=False)
+
+    def __call__(self, sample: Sample) -> dict[str, Any]:
+        """Inputs of generate(), batch size 1, on the CPU; ConfigError for a file it cannot read."""
+        files: dict[str, Any] = {
+            "images": [] if sample.image is None else [sample.image],
+            "video": sample.video,
+            "audio": sample.audio,
+            "sound": self.sound if sample.sound else "none",
+        }
+        if self.own:
+            return prepare_files(self.processor, sample.question, **files, frames=self.frames)
+        if self._read is None or self._read[0] != files:
+            media = read_media(**files, fps=self.fps, max_frames=self.frames)
+            self._read = files, media
+        return prepare_prompt(self.processor, self._read[1], sample.question)
+
+
+def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Tensors on the model's device, floating-point ones in its dtype; the rest as it is."""
+
+    def move(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
+
+    return {name: move(value) for name, value in inputs.items()}

@@ -1,7 +1,5 @@
 """What an evaluation's answers amount to: accuracy, agreement and cost of each setting."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -26,9 +24,10 @@ def summarise_tasks(records: Sequence[Record], *, seed: int = 0) -> list[dict[st
         Per task, in the order of their first question, plain JSON data: its name, the number of
         its questions and clips, and the rows of `summarise`.
     """
-    tasks = list(dict.fromkeys(record.question.task for record in records))
-    groups = {t: [record for record in records if record.question.task == t] for t in tasks}
-    if len(tasks) > 1:
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.question.task, []).append(record)
+    if len(groups) > 1:
         groups["all"] = list(records)
     return [
         {
@@ -120,10 +119,8 @@ def binary(records: Sequence[Record], name: str) -> dict[str, float | None] | No
     """Precision, recall and F1 of "yes", and the share of answers that are yes.
 
     An answer in which no yes or no was understood counts as no yes. A figure without a case is
-    None: precision where nothing was answered yes, recall where nothing is.
-
-    Returns:
-        None unless every right answer is yes or no.
+    None: precision where nothing was answered yes, recall where nothing is. None in all unless
+    every right answer is yes or no.
     """
     pairs = [(record.question.right[0].lower(), record.answers[name].read) for record in records]
     if not pairs or not {right for right, _ in pairs} <= {"yes", "no"}:

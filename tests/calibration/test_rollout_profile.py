@@ -72,7 +72,7 @@ def test_prompts_count_alike_whatever_their_mass_and_length() -> None:
         assert kinds.sum().item() == pytest.approx(1)
     means = profile.results()
     assert means["profile.last_row.video"].shape == (1, 4)
-    again = RolloutProfile(profile.to_tensors())
+    again = RolloutProfile(dict(profile.sums))
     assert torch.equal(again.mean("video", "last_row", 1), profile.mean("video", "last_row", 1))
 
 

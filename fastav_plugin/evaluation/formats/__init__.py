@@ -1,4 +1,4 @@
 """Files of published datasets, one file per format: fields, questions, how answers are judged.
 
-A format is one file here and one line of `registry.FORMATS`.
+A format is one file here and one name in `registry`.
 """

@@ -1,7 +1,5 @@
 """ActivityNet-QA, judged offline: published figures are by GPT-3.5 and another metric."""
 
-from __future__ import annotations
-
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.base import Entry, Find, Format, has
 from fastav_plugin.evaluation.formats.fields import Row

@@ -1,7 +1,5 @@
 """AVHBench: what is heard and not seen, seen and not heard, and captions of both."""
 
-from __future__ import annotations
-
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.base import Entry, Find, Format, has
 from fastav_plugin.evaluation.formats.fields import Row

@@ -1,7 +1,5 @@
 """AVQA: multiple-choice questions about ten seconds of VGG-Sound."""
 
-from __future__ import annotations
-
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.base import Entry, Find, Format, has
 from fastav_plugin.evaluation.formats.fields import Row

@@ -1,8 +1,7 @@
 """What is known about one published format."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,20 +63,14 @@ class Format:
 
 
 def fill_template(template: str, entry: Entry) -> str:
-    """The text of a prompt.
-
-    Raises:
-        ConfigError: a template without `{question}`, or with other fields.
-    """
+    """The text of a prompt; ConfigError for one without `{question}`, or with other fields."""
     options = "\n".join(
         f"{letter}. {choice}" for letter, choice in zip(LETTERS, entry.choices, strict=False)
     )
-    try:
+    text = None
+    with suppress(KeyError, IndexError, ValueError, AttributeError):
         text = template.format(question=entry.question, options=options)
-        complete = "{question}" in template
-    except (KeyError, IndexError, ValueError, AttributeError):
-        complete = False
-    if not complete:
+    if text is None or "{question}" not in template:
         raise ConfigError(
             "The prompt template must hold {question}, may hold {options}, and no other field in "
             f"braces; got {template!r}."

@@ -1,7 +1,5 @@
 """COCO captions: the authors' annotation file, and rows with a list of references."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +20,7 @@ def recognises(values: Mapping[str, Any]) -> bool:
 
 def rows_of(document: Mapping[str, Any]) -> Table:
     """One row per picture, with all its captions."""
-    table, captions = Table(), dict[Any, list[Any]]()
+    table, broken, captions = Table(), list[Fault](), dict[Any, list[Any]]()
     images, annotations = document.get("images"), document.get("annotations")
     if not isinstance(images, list) or not isinstance(annotations, list):
         raise ConfigError("A file of COCO captions must hold the lists `images`, `annotations`.")
@@ -33,13 +31,11 @@ def rows_of(document: Mapping[str, Any]) -> Table:
             captions.setdefault(values["image_id"], []).append(values["caption"].strip())
         else:
             reason = "There is no caption or no image that it belongs to."
-            table.faults.append(Fault(f"annotations[{index}]", reason))
-    broken = list(table.faults)
-    table.faults.clear()
+            broken.append(Fault(f"annotations[{index}]", reason))
     for index, image in enumerate(images):
-        found = captions.get(image.get("id"), []) if isinstance(image, dict) else []
-        whole = {**image, "captions": found} if isinstance(image, dict) else image
-        table.add(f"images[{index}]", whole)
+        if isinstance(image, dict):
+            image = {**image, "captions": captions.get(image.get("id"), [])}
+        table.add(f"images[{index}]", image)
     table.faults += broken
     return table
 

@@ -1,7 +1,6 @@
 """Rows of a JSON list or of JSON lines, each with its place in the file."""
 
-from __future__ import annotations
-
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -47,11 +46,7 @@ class Row:
     values: Mapping[str, Any]
 
     def text(self, *names: str) -> str:
-        """The text under the first of these names that the row has.
-
-        Raises:
-            ConfigError: none is there, or no text.
-        """
+        """The text under the first of these names there is; ConfigError for none, or no text."""
         name = next((name for name in names if name in self.values), None)
         if name is None:
             raise ConfigError(f"There is no {' or '.join(f'`{name}`' for name in names)}.")
@@ -61,11 +56,7 @@ class Row:
         return value
 
     def texts(self, name: str) -> list[str]:
-        """A text, or a list of at least one, as a list.
-
-        Raises:
-            ConfigError: something else.
-        """
+        """A text, or a list of at least one, as a list; ConfigError for something else."""
         value = self.values.get(name)
         found = [value] if isinstance(value, str) else value
         if not isinstance(found, list) or not found:
@@ -102,8 +93,7 @@ def read_table(path: Path) -> Table:
     """Read a JSON list of objects, JSON lines, or one JSON object.
 
     Raises:
-        ConfigError: a file that cannot be read, is empty, or is a list that breaks off: what
-            follows the break cannot be read.
+        ConfigError: a file that cannot be read, is empty, or is a list that breaks off.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -192,8 +182,7 @@ def _lines(text: str) -> Table:
 def _list(path: Path, text: str) -> Table:
     table = Table()
     position, line, counted = text.index("[") + 1, 1, 0
-    index = 0
-    while True:
+    for index in itertools.count():
         position = _skip(text, position)
         line, counted = line + text.count("\n", counted, position), position
         place = f"[{index}], line {line}"
@@ -213,7 +202,6 @@ def _list(path: Path, text: str) -> Table:
         if text[position : position + 1] != ",":
             raise ConfigError(f"'{path}' breaks off after {place}: no ',' or ']' follows.")
         position += 1
-        index += 1
     if text[position + 1 :].strip():
         raise ConfigError(f"'{path}' continues after the end of its list.")
     return table

@@ -1,9 +1,6 @@
 """MUSIC-AVQA: questions about musical performances, from templates with placeholders."""
 
-from __future__ import annotations
-
 import ast
-from typing import Any
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.base import Entry, Find, Format, has
@@ -17,13 +14,11 @@ def parse(row: Row, find: Find) -> Entry:
     kinds = _texts(row, "type")
     if not kinds:
         raise ConfigError("`type` must hold the kind of the question, got none.")
-    question = fill_placeholders(row.text("question_content"), _texts(row, "templ_values"))
-    video = row.text("video_id")
     return Entry(
         task=" ".join(kinds),
-        question=question,
+        question=fill_placeholders(row.text("question_content"), _texts(row, "templ_values")),
         right=(row.text("anser", "answer").strip(),),
-        media={"video": find(video, "video")},
+        media={"video": find(row.text("video_id"), "video")},
     )
 
 
@@ -31,10 +26,7 @@ def fill_placeholders(question: str, values: list[str]) -> str:
     """Put the values, in order, in the place of the words that hold a "<".
 
     A question mark or another mark at the end of such a word stays; the full-width question mark
-    of one template becomes a plain one; blanks at the end go.
-
-    Raises:
-        ConfigError: more placeholders than values.
+    of one template becomes a plain one; blanks at the end go. ConfigError for too few values.
     """
     words = question.replace("？", "?").rstrip().split(" ")
     given = iter(values)
@@ -50,7 +42,7 @@ def fill_placeholders(question: str, values: list[str]) -> str:
 
 
 def _texts(row: Row, name: str) -> list[str]:
-    value: Any = row.values.get(name)
+    value = row.values.get(name)
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)

@@ -1,7 +1,5 @@
 """The user's own rows: media, a question and its right answer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,7 +19,6 @@ def recognises(values: Mapping[str, Any]) -> bool:
 
 def parse(row: Row, find: Find) -> Entry:
     """`answer` may list several right ones; `choices` make the question multiple-choice."""
-    media = named_media(row, find)
     choices = tuple(row.texts("choices")) if "choices" in row.values else ()
     right = tuple(row.texts("answer"))
     if choices and not set(right) <= set(choices):
@@ -30,7 +27,7 @@ def parse(row: Row, find: Find) -> Entry:
         task=row.text("task") if "task" in row.values else "questions",
         question=row.text("question").strip(),
         right=right,
-        media=media,
+        media=named_media(row, find),
         choices=choices,
         rule="choice" if choices else None,
         chance=1 / len(choices) if choices else None,

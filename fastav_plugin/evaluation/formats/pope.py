@@ -1,7 +1,5 @@
 """POPE: is an object in the picture; as its authors publish it, and as lmms-lab does."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

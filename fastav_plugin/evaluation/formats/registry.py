@@ -1,7 +1,5 @@
 """Which formats there are, and which one a file has."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,9 @@ from fastav_plugin.evaluation.formats import (
 from fastav_plugin.evaluation.formats.base import Format
 from fastav_plugin.evaluation.formats.fields import Table
 
-#: A new format is one line.
-FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT
-    for module in (
-        avqa,
-        music_avqa,
-        avhbench,
-        pope,
-        activitynet_qa,
-        videollama2,
-        coco_captions,
-        plain,
-    )
-}
+#: A new format is one name.
+_MODULES = (avqa, music_avqa, avhbench, pope, activitynet_qa, videollama2, coco_captions, plain)
+FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _MODULES}
 
 
 def find_format(name: str | None, table: Table, path: Path) -> Format:

@@ -1,7 +1,5 @@
 """VideoLLaMA2's own form: media and one turn of a conversation."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

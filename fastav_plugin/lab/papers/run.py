@@ -16,7 +16,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import answer_questions
 from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.evaluation.records import Question, Record
-from fastav_plugin.evaluation.sample_inputs import move_inputs
+from fastav_plugin.evaluation.sample import move_inputs
 from fastav_plugin.hooks.controls import RandomPruning
 from fastav_plugin.lab.papers.base import Base
 from fastav_plugin.lab.papers.setting import PaperSetting, PaperTable, Solved, solve_all

@@ -10,8 +10,7 @@ import numpy as np
 
 from fastav_plugin.calibration.data import PromptSource, digest_of
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.sample import Sample
-from fastav_plugin.evaluation.sample_inputs import SampleInputs
+from fastav_plugin.evaluation.sample import Sample, SampleInputs
 from fastav_plugin.lab.testbed.media import write_clip
 from fastav_plugin.lab.testbed.tasks import training_questions
 from fastav_plugin.lab.testbed.world import FIRST_TRAINING_SEED, sample_clip

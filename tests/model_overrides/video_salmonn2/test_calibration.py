@@ -10,8 +10,7 @@ from fastav_plugin import FastAVCache, FastAVConfig
 from fastav_plugin.calibration.data import file_source
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.run import calibrate
-from fastav_plugin.evaluation.sample import Sample
-from fastav_plugin.evaluation.sample_inputs import SampleInputs
+from fastav_plugin.evaluation.sample import Sample, SampleInputs
 from tests.model_overrides.video_salmonn2 import tiny
 from tests.support.cache_names import passing
 
