@@ -45,11 +45,7 @@ class Calibration:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The fields of FastAVConfig that the calibration chose.
-
-        Raises:
-            ConfigError: the calibration was not finished.
-        """
+        """The fields of FastAVConfig that the calibration chose; ConfigError if unfinished."""
         settings = self.facts.get("settings")
         if not isinstance(settings, dict) or not settings:
             raise ConfigError(
@@ -59,11 +55,7 @@ class Calibration:
         return dict(settings)
 
     def describe(self, fields: Mapping[str, Any]) -> str:
-        """One or two sentences: which fields of a config come from here, and what was measured.
-
-        Args:
-            fields: the config's, by name.
-        """
+        """Sentences: which of a config's `fields` come from here, and what was measured."""
         model, settings, samples = self.facts["model"], self.settings, self.facts["samples"]
         found = self.facts["check"] or self.facts["chosen"]
         where = f"{samples['fidelity']} samples it was chosen on: other prompts may do worse."
@@ -73,15 +65,15 @@ class Calibration:
                 where += f" {found['rejected']} cheaper settings failed there."
         same = [name for name, value in settings.items() if fields.get(name) == value]
         others = [name for name in settings if name not in same]
+        rare = 100 * min(1.0, 3 / found["prompts"])
         text = (
             f"{', '.join(same) or 'Nothing'} from the calibration '{Path(self.path).name}' of a "
             f"{model['model_type']} with {model['num_hidden_layers']} layers, which measured a "
             f"mean KL of {found['kl']:.4g} (95 % interval {found['kl_low']:.4g} to "
             f"{found['kl_high']:.4g}), {100 * found['agreement']:.1f} % agreement with "
-            f"dense and {100 * found['flops_ratio']:.1f} % of the dense FLOPs on the {where}"
+            f"dense and {100 * found['flops_ratio']:.1f} % of the dense FLOPs on the {where} "
+            f"Faults on fewer than about {rare:.0f} % of prompts may not show in so few."
         )
-        rare = 100 * min(1.0, 3 / found["prompts"])
-        text += f" Faults on fewer than about {rare:.0f} % of prompts may not show in so few."
         if others:
             text += f" It was not measured with {', '.join(others)} as given here."
         return text
@@ -95,11 +87,7 @@ class Calibration:
 
 
 def read_calibration(path: str | os.PathLike[str]) -> Calibration:
-    """Read what a calibration file says, without its tensors.
-
-    Raises:
-        ConfigError: no such file, or no calibration file of this version.
-    """
+    """Read what a calibration file of this version says, without its tensors."""
     try:
         state = os.stat(path)
     except OSError as error:
@@ -136,11 +124,7 @@ def _read(path: str, _modified: int, _size: int) -> Calibration:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a calibration file, by name.
-
-    Raises:
-        ConfigError: no such file, or a damaged one.
-    """
+    """The tensors of a calibration file, by name."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -150,13 +134,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
 def write_calibration(
     path: str | Path, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write a calibration file atomically.
-
-    Args:
-        path: the file; an existing one is replaced.
-        facts: plain JSON data.
-        tensors: by name.
-    """
+    """Write a calibration file atomically, in place of one that is there; facts are JSON data."""
     text = json.dumps({**facts, "format": _FORMAT}, sort_keys=True, ensure_ascii=False)
     content = save({name: tensors[name].contiguous() for name in tensors}, {_ENTRY: text})
     target = Path(path)
