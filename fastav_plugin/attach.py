@@ -1,7 +1,5 @@
 """attach and detach: prune every generate() of a model from now on, and stop doing so."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from collections.abc import Callable
@@ -30,7 +28,7 @@ from fastav_plugin.planning.budget import Budget, fit_budget
 from fastav_plugin.report import PruningReport
 from fastav_plugin.upstream import check
 from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads
-from fastav_plugin.upstream.compilation import without_compilation
+from fastav_plugin.upstream.torch_internals import without_compilation
 from fastav_plugin.upstream.generation import inside_generate
 
 logger = logging.getLogger(__name__)

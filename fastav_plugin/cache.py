@@ -1,7 +1,5 @@
 """FastAVCache: the object given to generate() as its cache."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 from collections.abc import Sequence
@@ -122,7 +120,7 @@ class FastAVCache(Cache):
         )
 
     @classmethod
-    def stack(cls, caches: Sequence[FastAVCache]) -> FastAVCache:
+    def stack(cls, caches: Sequence["FastAVCache"]) -> "FastAVCache":
         """Join requests that were prefilled apart into one batch, to be decoded together.
 
         Batch rows follow in the order of the caches, each padded on the left to the longest, as a
@@ -262,7 +260,7 @@ class FastAVCache(Cache):
         """Refused: keys and values are gathered where they lie."""
         raise UnsupportedError("A FastAVCache does not offload its layers.")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> FastAVCache:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FastAVCache":
         """A cache with keys and values of its own, for the same model."""
         request = self.fastav_request
         twin = FastAVCache(request.config, _search=False)

@@ -1,7 +1,5 @@
 """Binding: the hooks on one model. It holds no request, so threads may share it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -44,7 +42,7 @@ from fastav_plugin.upstream.arguments import (
     readable_cache_names,
     with_cache,
 )
-from fastav_plugin.upstream.compilation import inlined_only, skip_wrappers
+from fastav_plugin.upstream.torch_internals import inlined_only, skip_wrappers
 from fastav_plugin.upstream.generation import find_generate_call
 from fastav_plugin.upstream.positions import METHOD, long_rope_limit
 
@@ -84,12 +82,12 @@ class Binding:
         self._handles: list[RemovableHandle] = []
 
     @classmethod
-    def of(cls, module: nn.Module) -> Binding | None:
+    def of(cls, module: nn.Module) -> "Binding | None":
         """The binding of a head or of its text model, or None."""
         return module.__dict__.get(ATTRIBUTE)
 
     @classmethod
-    def make(cls, head: nn.Module) -> Binding:
+    def make(cls, head: nn.Module) -> "Binding":
         """The binding of a head, made and installed if there is none.
 
         Raises:
@@ -99,7 +97,7 @@ class Binding:
             return cls.of(head) or cls._make(head)
 
     @classmethod
-    def _make(cls, head: nn.Module) -> Binding:
+    def _make(cls, head: nn.Module) -> "Binding":
         check()
         skip_wrappers()
         refuse_compiled(head)

@@ -1,7 +1,5 @@
 """What is refused of a config, and of a call of the model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

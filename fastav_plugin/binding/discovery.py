@@ -6,8 +6,6 @@ which torch looks up whether a hook wants keywords, under the second one's id; t
 gets them and binds the model if they hold this cache.
 """
 
-from __future__ import annotations
-
 import threading
 import weakref
 from typing import Any

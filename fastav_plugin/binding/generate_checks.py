@@ -1,7 +1,5 @@
 """What is refused of a generate() of an attached model: to run unpruned."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn

@@ -1,7 +1,5 @@
 """What happens on entering a decoder layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +8,7 @@ from torch import nn
 from fastav_plugin.pruning.bound_model import BoundModel
 from fastav_plugin.pruning.request import request_of
 from fastav_plugin.upstream.arguments import HIDDEN, cache_of
-from fastav_plugin.upstream.compilation import inlined_only
+from fastav_plugin.upstream.torch_internals import inlined_only
 
 
 class LayerEntry:

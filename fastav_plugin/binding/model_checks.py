@@ -1,14 +1,16 @@
 """What is refused of a model, whatever it is called with: compilation, copies, virtual tokens."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import nn
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.upstream.compilation import compiles_nothing, is_compiled, without_compilation
-from fastav_plugin.upstream.torch_internals import is_replica
+from fastav_plugin.upstream.torch_internals import (
+    compiles_nothing,
+    is_compiled,
+    is_replica,
+    without_compilation,
+)
 
 #: Wrappers that call the model inside them on slices of a batch.
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)

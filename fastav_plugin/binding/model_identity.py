@@ -6,8 +6,6 @@ with a LoRA adapter: a calibration of one says nothing about the other. Only the
 compared: other encoders, projectors, embeddings or LM heads go unnoticed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import weakref
@@ -57,7 +55,7 @@ class WeightSample:
     dtypes: list[str]
 
     @classmethod
-    def of(cls, layers: Sequence[nn.Module]) -> WeightSample:
+    def of(cls, layers: Sequence[nn.Module]) -> "WeightSample":
         """Take the sample of a model's decoder layers; weights on the meta device are left out."""
         names, shapes, dtypes, taken = [], [], [], []
         for index, layer in enumerate(layers):
@@ -89,11 +87,11 @@ class WeightSample:
         return {"names": self.names, "shapes": self.shapes, "dtypes": self.dtypes}
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any], values: Tensor) -> WeightSample:
+    def from_facts(cls, facts: Mapping[str, Any], values: Tensor) -> "WeightSample":
         """Inverse of `to_facts`."""
         return cls(facts["names"], facts["shapes"], values, facts["dtypes"])
 
-    def difference(self, other: WeightSample) -> str | None:
+    def difference(self, other: "WeightSample") -> str | None:
         """Why another sample is of another model; None if nothing differs."""
         if self.adapted != other.adapted:
             return "only one of the two models has a LoRA adapter"

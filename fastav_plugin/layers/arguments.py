@@ -4,8 +4,6 @@ Every function takes `index`, the survivors: int64 [B, K] into the tokens that t
 called with.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

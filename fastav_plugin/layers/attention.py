@@ -5,8 +5,6 @@ function registered under that name calls the stock one, and shows an observer t
 the call the queries and keys. Masks, towers and the model's name checks still see the stock name.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any

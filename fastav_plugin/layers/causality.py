@@ -1,7 +1,5 @@
 """Whether attention is the plain causal softmax over all earlier tokens that rollout multiplies."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

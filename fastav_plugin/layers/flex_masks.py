@@ -5,8 +5,6 @@ keys it lets each block of queries see. After a cut the same rule is asked at th
 tokens had before it, so causality, padding and sliding windows mean what they meant.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """Which tokens a layer holds, and which it may append."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,23 +19,23 @@ class HeldTokens:
     positions: Tensor
     valid: Tensor | None = None
 
-    def map_rows(self, function: Callable[[Tensor], Tensor]) -> HeldTokens:
+    def map_rows(self, function: Callable[[Tensor], Tensor]) -> "HeldTokens":
         """Move batch rows."""
         valid = None if self.valid is None else function(self.valid)
         return HeldTokens(function(self.positions), valid)
 
-    def without_last(self, count: int) -> HeldTokens:
+    def without_last(self, count: int) -> "HeldTokens":
         """All but the last `count` tokens."""
         return self.map_rows(lambda tensor: tensor[:, :-count])
 
-    def followed_by(self, later: HeldTokens) -> HeldTokens:
+    def followed_by(self, later: "HeldTokens") -> "HeldTokens":
         """These tokens and later ones, on the device of the later ones."""
         before = self.positions.to(later.positions.device)
         positions = torch.cat([before, later.positions], dim=1)
         real = self.valid is None and later.valid is None
         return HeldTokens(positions, None if real else positions >= 0)
 
-    def hidden(self, real: Tensor) -> HeldTokens:
+    def hidden(self, real: Tensor) -> "HeldTokens":
         """The same tokens, padding where `real` (bool [B, seen tokens]) is False."""
         real = real.to(self.positions.device)
         kept = real.gather(1, self.positions.clamp(min=0)) & (self.positions >= 0)

@@ -1,7 +1,5 @@
 """A KV buffer that grows at its end without being copied each time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """FastAVLayer: keys, values, positions and validity of one decoder layer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Attention masks of a decoder layer, cut to the survivors and to the tokens it holds."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

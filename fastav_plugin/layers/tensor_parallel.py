@@ -1,7 +1,5 @@
 """Tensor parallelism: ranks share the attention heads, and must all keep the same tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -89,7 +87,7 @@ class Ranks:
                 "use method='divprune'."
             )
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Ranks:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Ranks":
         """Itself: a process group belongs to the process."""
         return self
 

@@ -5,8 +5,6 @@ they are shorter, as in a prompt batch that is padded on the left. Each layer is
 batch row of which it holds the most tokens, whatever the other layers are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

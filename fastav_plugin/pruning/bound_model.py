@@ -1,7 +1,5 @@
 """The model that a request runs on: its modules, and what must be known about it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +46,7 @@ class BoundModel(Parts):
     ranks: Ranks
 
     @classmethod
-    def of(cls, head: nn.Module, override: ModelOverride) -> BoundModel:
+    def of(cls, head: nn.Module, override: ModelOverride) -> "BoundModel":
         """Find the modules of a model.
 
         Raises:
@@ -66,7 +64,7 @@ class BoundModel(Parts):
         ranks = find_ranks(head, parts.attentions, override.text_config(head.config))
         return cls(**vars(parts), override=override, ranks=ranks)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> BoundModel:
+    def __deepcopy__(self, memo: dict[int, Any]) -> "BoundModel":
         """Itself: copies of a request run on the same model."""
         return self
 

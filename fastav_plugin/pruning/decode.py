@@ -1,7 +1,5 @@
 """A forward pass after the prompt: what each layer, which holds tokens of its own, may see."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

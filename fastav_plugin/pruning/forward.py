@@ -3,8 +3,6 @@
 A prompt is read, checked, made into a Prefill and recorded, in this order and once.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

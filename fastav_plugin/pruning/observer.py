@@ -1,7 +1,5 @@
 """What attention shows of a prompt on its way through the layers: scores, queries and keys."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol

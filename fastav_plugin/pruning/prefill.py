@@ -1,7 +1,5 @@
 """The prefill of a prompt or a later turn: which tokens survive, what each layer gets of them."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

@@ -1,7 +1,5 @@
 """What is read of a prompt, or of a later turn: the call around it, and what hooks are asked of."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -63,7 +61,7 @@ class GenerateContext:
     @classmethod
     def read(
         cls, call: dict[str, Any], source: Tensor, past: int, replaced: Any
-    ) -> GenerateContext:
+    ) -> "GenerateContext":
         """Look at generate(), once; `replaced` is the cache of its own, others as in a prefill."""
         batch, length = source.shape[:2]
         found = find_generate_call(cache_of(call), replaced)

@@ -1,7 +1,5 @@
 """What is refused about a prompt, before anything is made of it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """What one FastAVCache knows about its request, and of each batch row, beside keys and values."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -47,11 +45,11 @@ class RowFacts:
     prompt_end: Tensor | None = None
     reason: Tensor | None = None
 
-    def map_rows(self, function: Callable[[Tensor], Tensor]) -> RowFacts:
+    def map_rows(self, function: Callable[[Tensor], Tensor]) -> "RowFacts":
         """Move batch rows, by a function of tensors [B, ...]."""
         return self._each(function, function)
 
-    def select(self, rows: Tensor, start: int) -> RowFacts:
+    def select(self, rows: Tensor, start: int) -> "RowFacts":
         """Batch rows by index, int64 [n], without `start` leading columns of padding."""
 
         def selected(tensor: Tensor) -> Tensor:
@@ -63,7 +61,7 @@ class RowFacts:
 
     def _each(
         self, of_tensor: Callable[[Tensor], Tensor], of_column: Callable[[Tensor], Tensor]
-    ) -> RowFacts:
+    ) -> "RowFacts":
         """Apply functions to the tensors, and to those of maps that have as many batch rows."""
         moved: dict[str, Any] = {}
         for entry in fields(self):
@@ -74,7 +72,7 @@ class RowFacts:
                 moved[entry.name] = value.map_rows(of_column)
         return replace(self, **moved)
 
-    def first(self, length: int) -> RowFacts:
+    def first(self, length: int) -> "RowFacts":
         """What is known of the first `length` positions."""
         if length == 0:
             return RowFacts()
@@ -91,7 +89,7 @@ class RowFacts:
         return self.token_map.extend(length - self.token_map.length)
 
     @classmethod
-    def stack(cls, requests: Sequence[RowFacts], lengths: Sequence[int]) -> RowFacts:
+    def stack(cls, requests: Sequence["RowFacts"], lengths: Sequence[int]) -> "RowFacts":
         """The batch rows of several requests, each padded on the left to the longest.
 
         Args:

@@ -1,7 +1,5 @@
 """Attention rollout of a prompt that is being prefilled, for the hooks that ask for it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

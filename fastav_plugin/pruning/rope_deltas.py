@@ -5,8 +5,6 @@ prompt differ from token counts (`rope_deltas`), and read it when a later turn c
 conversations, in turn or in two threads, would each continue with what the other wrote.
 """
 
-from __future__ import annotations
-
 from types import MethodType
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The survivors of a prompt, or of a later turn, from cut to cut."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 
