@@ -1,10 +1,8 @@
 """Names of hooks and methods, and the list of hooks that a config asks for."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, HookError
@@ -49,44 +47,20 @@ def find_hook(name: str) -> type[LayerHook]:
         ConfigError: no such hook.
     """
     if name not in HOOKS:
-        raise ConfigError(
-            f"Unknown hook {name!r}.{_nearest(name, HOOKS)} Known: {', '.join(sorted(HOOKS))}. "
-            "Add one with register_hook()."
-        )
+        raise _unknown("hook", name, HOOKS, ". Add one with register_hook().")
     return HOOKS[name]
 
 
-def method_hooks(config: FastAVConfig) -> LayerHookList:
-    """The hooks that a config asks for: its own, or those its method names.
-
-    Raises:
-        ConfigError: an unknown method, or one that names a hook twice.
-    """
-    if config.hooks is not None:
-        return LayerHookList.from_list(config.hooks)
-    names: list[str] = []
-    for part in config.method.split("+"):
-        if part not in METHODS:
-            raise ConfigError(
-                f"Unknown method {part!r}.{_nearest(part, METHODS)} Known: "
-                f"{', '.join(sorted(METHODS))}, joined by '+' where several are wanted."
-            )
-        names.extend(METHODS[part])
-    hooks = LayerHookList(find_hook(name).from_config(config) for name in names)
-    if len(set(names)) < len(names):
-        raise ConfigError(f"`method` names a hook twice: {config.method!r}.")
-    return hooks
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _unknown(kind: str, name: str, known: Iterable[str], remedy: str) -> ConfigError:
     near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return ConfigError(f"Unknown {kind} {name!r}.{guess} Known: {', '.join(sorted(known))}{remedy}")
 
 
 class LayerHookList(list[LayerHook]):
     """Hooks in the order in which they are asked at a layer."""
 
-    def at(self, layer: int, num_layers: int) -> LayerHookList:
+    def at(self, layer: int, num_layers: int) -> "LayerHookList":
         """The hooks that are called at one layer, or at ENTRANCE."""
         return LayerHookList(hook for hook in self if layer in hook.layers(num_layers))
 
@@ -117,7 +91,7 @@ class LayerHookList(list[LayerHook]):
         return frozenset(found)
 
     @classmethod
-    def from_list(cls, items: Iterable[Any]) -> LayerHookList:
+    def from_list(cls, items: Iterable[Any]) -> Self:
         """Hooks given as objects or as their `to_dict()` data."""
         hooks = cls()
         for item in items:
@@ -135,3 +109,23 @@ class LayerHookList(list[LayerHook]):
             else:
                 raise HookError(f"`hooks` holds LayerHook objects, got {type(item).__name__}.")
         return hooks
+
+
+def method_hooks(config: FastAVConfig) -> LayerHookList:
+    """The hooks that a config asks for: its own, or those its method names.
+
+    Raises:
+        ConfigError: an unknown method, or one that names a hook twice.
+    """
+    if config.hooks is not None:
+        return LayerHookList.from_list(config.hooks)
+    names: list[str] = []
+    for part in config.method.split("+"):
+        if part not in METHODS:
+            remedy = ", joined by '+' where several are wanted."
+            raise _unknown("method", part, METHODS, remedy)
+        names.extend(METHODS[part])
+    hooks = LayerHookList(find_hook(name).from_config(config) for name in names)
+    if len(set(names)) < len(names):
+        raise ConfigError(f"`method` names a hook twice: {config.method!r}.")
+    return hooks

@@ -101,7 +101,8 @@ class ModelOverride:
             UnsupportedError: there is none, or one whose arguments have other names.
         """
         decoder: nn.Module = head.get_decoder() if hasattr(head, "get_decoder") else head
-        for candidate in (decoder, *head.modules()):
+        candidates: list[nn.Module] = [decoder, *head.modules()]
+        for candidate in candidates:
             layer = _attention_layer(candidate)
             # Towers have attention as well; a layer that decodes takes a cache.
             if layer is not None and hasattr(candidate, "config") and takes_cache(layer):
