@@ -25,17 +25,11 @@ from fastav_plugin.media.video import (
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What a media file holds, found without decoding pictures.
+    """What a media file holds, found without decoding pictures."""
 
-    Attributes:
-        frames: video frames; 0 without pictures.
-        fps: mean frames per second; 0 where unknown.
-        seconds: length of the sound; None without sound.
-    """
-
-    frames: int
-    fps: float
-    seconds: float | None
+    frames: int  # 0 without pictures
+    fps: float  # mean frames per second; 0 where unknown
+    seconds: float | None  # of the sound; None without
 
 
 @dataclass(frozen=True)
@@ -54,13 +48,10 @@ class Video:
 
     @classmethod
     def of(cls, frames: Sequence[Frames], fps: float, whole: int, sound: Waveform | None) -> Self:
-        """Frames chosen from a clip, with its sound as long as the clip.
+        """Frames, uint8 [H, W, 3] each, spread evenly over a clip, with its sound as long as it.
 
-        Args:
-            frames: uint8 [H, W, 3] each, spread evenly over the clip.
-            fps: frames per second of the clip before that choice.
-            whole: its frames before that choice.
-            sound: float32 [n] at 16 kHz of any length; None without.
+        `whole` and `fps` are the clip's frames and their rate before that choice; `sound` is of
+        any length, float32 [n] at 16 kHz.
         """
         if sound is not None:
             sound = fit_length(sound, round(whole / fps * SAMPLE_RATE))
@@ -72,16 +63,13 @@ def probe_clip(path: str | Path) -> ClipFacts:
     """Count the frames of a file and measure its sound.
 
     Raises:
-        ConfigError: the file cannot be opened, or holds neither pictures nor sound.
-        UnsupportedError: PyAV is not installed.
+        ConfigError: also if it holds neither pictures nor sound.
     """
     with opened(path) as container:
-        fps = 0.0
-        pictures, sound = bool(container.streams.video), bool(container.streams.audio)
-        if pictures:
-            fps = float(container.streams.video[0].average_rate or 0)
-    if not pictures and not sound:
-        raise ConfigError(f"'{path}' holds neither pictures nor sound.")
+        videos = container.streams.video
+        if not videos and not container.streams.audio:
+            raise ConfigError(f"'{path}' holds neither pictures nor sound.")
+        fps = float(videos[0].average_rate or 0) if videos else 0.0
     return ClipFacts(count_frames(path), fps, sound_seconds(path))
 
 
@@ -111,14 +99,10 @@ def read_clip(
 def read_video(path: str | Path, fps: float, max_frames: int | None = None) -> Video:
     """Read pictures at a frame rate, and the sound; only the frames returned are held in memory.
 
-    Args:
-        path: the file.
-        fps: frames to take of each second.
-        max_frames: at most this many frames, spread evenly over the clip; None for all.
+    There are at most `max_frames`, spread evenly over the clip.
 
     Raises:
-        ConfigError: the file cannot be read or has no pictures.
-        UnsupportedError: PyAV is not installed.
+        ConfigError: also if the file has no pictures.
     """
     times = frame_seconds(path)
     taken = [number for _, number in sample(zip(times, range(len(times)), strict=True), fps)]

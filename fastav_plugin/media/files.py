@@ -12,11 +12,7 @@ from fastav_plugin.installation import install_hint
 
 
 def pyav() -> Any:
-    """The module `av`.
-
-    Raises:
-        UnsupportedError: PyAV is not installed; with the command that installs it.
-    """
+    """The module `av`."""
     try:
         import av
     except ImportError as error:
@@ -28,12 +24,7 @@ def pyav() -> Any:
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[Any]:
-    """An open container.
-
-    Raises:
-        ConfigError: whatever PyAV raises about the file while the block runs.
-        UnsupportedError: PyAV is not installed.
-    """
+    """An open container; whatever PyAV raises while the block runs becomes a ConfigError."""
     av = pyav()
     try:
         with av.open(str(path)) as container:

@@ -18,21 +18,13 @@ SOUND = ("separate", "interleaved", "none")
 
 @dataclass
 class Media:
-    """Pictures and sounds of one prompt.
+    """Pictures and sounds of one prompt."""
 
-    Attributes:
-        images: uint8 [H, W, 3] each.
-        frames: uint8 [T, H, W, 3], `fps` per second; None without a video.
-        fps: frames per second of `frames`.
-        waveform: float32 [n] at 16 kHz; None without sound.
-        interleaved: whether the sound belongs to the video and goes between its frames.
-    """
-
-    images: list[Frames] = field(default_factory=list)
-    frames: Frames | None = None
+    images: list[Frames] = field(default_factory=list)  # uint8 [H, W, 3] each
+    frames: Frames | None = None  # uint8 [T, H, W, 3] of the video, `fps` per second
     fps: float = float(FRAMES_PER_SECOND)
-    waveform: Waveform | None = None
-    interleaved: bool = False
+    waveform: Waveform | None = None  # float32 [n] at 16 kHz
+    interleaved: bool = False  # whether the sound is the video's and goes between its frames
 
 
 def read_media(
@@ -46,17 +38,8 @@ def read_media(
 ) -> Media:
     """Read picture, video and sound files.
 
-    Args:
-        images: picture files.
-        video: a file with a video stream.
-        audio: a file with an audio stream; goes before the video's own sound.
-        fps: frames taken of each second.
-        max_frames: at most this many frames, spread evenly over the video.
-        sound: what to do with the video's own sound: "separate", "interleaved" or "none".
-
-    Raises:
-        ConfigError: a file that cannot be read.
-        UnsupportedError: PyAV is not installed.
+    Of the video `fps` frames are taken of each second, at most `max_frames`, spread evenly.
+    `audio` goes before the video's own sound, which is used as `sound` says, one of SOUND.
     """
     media = Media(images=[read_image(path) for path in images], fps=fps)
     if video is not None:
@@ -73,11 +56,6 @@ def read_media(
 
 def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any]:
     """Make the inputs of generate() for one question about some media.
-
-    Args:
-        processor: the checkpoint's processor, with a chat template.
-        media: pictures and sounds.
-        question: the user's text.
 
     Raises:
         UnsupportedError: media that the processor does not take, or no chat template.
@@ -111,8 +89,7 @@ def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any
     arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
     if media.images:
         arguments["images"] = media.images
-    if given["video"]:
-        assert media.frames is not None
+    if media.frames is not None:
         arguments |= video_arguments(processor, [(media.frames, media.fps)])
     if given["audio"]:
         arguments["audio"] = [media.waveform]
@@ -137,16 +114,10 @@ def prepare_files(
     frames: int | None = None,
     sound: str = "separate",
 ) -> dict[str, Any]:
-    """Make the inputs of generate() with a processor that reads files itself.
+    """Make the inputs of generate() with one of our processors, which read files themselves.
 
-    Args:
-        processor: one of ours; it samples frames and lays sound out as its model was trained.
-        question: the user's text.
-        images: at most one picture file.
-        video: a file with a video stream.
-        audio: a file with an audio stream; goes before the video's own sound.
-        frames: frames to take of the video; None for the checkpoint's number.
-        sound: "none" leaves the video's own sound out.
+    They sample `frames` of the video, or the checkpoint's number, and lay sound out as the model
+    was trained. `audio` goes before the video's own sound, which `sound="none"` leaves out.
 
     Raises:
         ConfigError: a file that cannot be read, or media the model does not take together.
@@ -166,11 +137,9 @@ def prepare_files(
 
 
 def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> dict[str, Any]:
-    """Keywords of a processor for frames that were already sampled, and the times they stand for.
+    """Keywords of a processor of transformers for frames that were already sampled.
 
-    Args:
-        processor: one of transformers that takes video.
-        clips: frames, uint8 [T, H, W, 3], and how many of them make a second.
+    Each clip is its frames, uint8 [T, H, W, 3], and how many of them make a second.
     """
     import torch
     from transformers.video_utils import VideoMetadata

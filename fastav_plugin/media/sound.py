@@ -19,12 +19,7 @@ SAMPLE_RATE = 16_000
 
 
 def sound_seconds(path: str | Path) -> float | None:
-    """Exact length of a file's sound, which is decoded for it; None without sound.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        UnsupportedError: PyAV is not installed.
-    """
+    """Exact length of a file's sound, which is decoded for it; None without sound."""
     with opened(path) as container:
         if not container.streams.audio:
             return None
@@ -49,8 +44,7 @@ def read_sound(
         float32 [n] in [-1, 1] at 16 kHz for each stretch, cut off at the end of the sound.
 
     Raises:
-        ConfigError: the file cannot be read, or has no sound.
-        UnsupportedError: PyAV is not installed.
+        ConfigError: also if the file has no sound.
     """
     spans = [(0.0, np.inf)] if stretches is None else stretches
     firsts = [int(start * SAMPLE_RATE) for start, _ in spans]
@@ -78,15 +72,10 @@ def read_sound(
 def decode_sound(
     container: Any, *, mix: bool = True, check: Callable[[Any], None] | None = None
 ) -> Iterator[Waveform]:
-    """Decode the sound of an open container.
+    """Decode the sound of an open container: float32 [n] in [-1, 1] at 16 kHz each.
 
-    Args:
-        container: of PyAV, with an audio stream.
-        mix: whether channels are mixed; else the first one is taken.
-        check: called with each decoded frame of PyAV before it is resampled.
-
-    Yields:
-        float32 [n] in [-1, 1] at 16 kHz.
+    Channels are mixed, or the first one is taken. `check` is called with each decoded frame of
+    PyAV before it is resampled.
     """
     layout = "mono" if mix else None
     resampler = pyav().AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE)

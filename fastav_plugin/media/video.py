@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.media.files import opened
 
 Frames = npt.NDArray[np.uint8]
-_Item = TypeVar("_Item")
 
 #: Frames taken of each second where nobody says otherwise.
 FRAMES_PER_SECOND = 2
@@ -33,15 +32,7 @@ class _Lost(Exception):
 
 
 def read_image(path: str | Path) -> Frames:
-    """Read a picture file.
-
-    Returns:
-        uint8 [H, W, 3], RGB.
-
-    Raises:
-        ConfigError: the file cannot be read or is no picture.
-        UnsupportedError: PyAV is not installed.
-    """
+    """Read a picture file: uint8 [H, W, 3], RGB."""
     with opened(path) as container:
         for frame in container.decode(video=0):
             return pixels(frame)
@@ -49,14 +40,7 @@ def read_image(path: str | Path) -> Frames:
 
 
 def count_frames(path: str | Path) -> int:
-    """Video frames of a file; 0 without pictures.
-
-    They are decoded only where the container has no index of them.
-
-    Raises:
-        ConfigError: the file cannot be opened.
-        UnsupportedError: PyAV is not installed.
-    """
+    """Video frames of a file, decoded only where it has no index of them; 0 without pictures."""
     with opened(path) as container:
         pictures = bool(container.streams.video)
     return len(frame_seconds(path)) if pictures else 0
@@ -68,8 +52,7 @@ def frame_seconds(path: str | Path) -> list[float]:
     Frames are decoded for it only where the container has no index of them.
 
     Raises:
-        ConfigError: the file cannot be read or has no pictures.
-        UnsupportedError: PyAV is not installed.
+        ConfigError: also if the file has no pictures.
     """
     times = _index(path)
     with opened(path) as container:
@@ -78,15 +61,11 @@ def frame_seconds(path: str | Path) -> list[float]:
         return [float(frame.time or 0.0) for frame in container.decode(video=0)]
 
 
-def sample(timed: Iterable[tuple[float, _Item]], fps: float) -> Iterator[tuple[float, _Item]]:
+def sample(timed: Iterable[tuple[float, Any]], fps: float) -> Iterator[tuple[float, Any]]:
     """Take `fps` frames of each second: the first at or after each point of a regular grid.
 
-    Args:
-        timed: frames, or what stands for them, with their times in seconds, ascending.
-        fps: frames to take of each second.
-
-    Yields:
-        each frame taken, with its time since the first one.
+    Frames, or what stands for them, come with ascending times in seconds; those taken go on with
+    the time since the first one.
     """
     start: float | None = None
     taken = 0
@@ -100,12 +79,7 @@ def sample(timed: Iterable[tuple[float, _Item]], fps: float) -> Iterator[tuple[f
 def decode_sampled(container: Any, fps: float) -> Iterator[tuple[float, Any]]:
     """Decode the pictures of an open container and take `fps` of each second.
 
-    Args:
-        container: of PyAV, with a video stream.
-        fps: frames to take of each second.
-
-    Yields:
-        seconds since the first frame, and the frame as PyAV's; `pixels` makes an array of it.
+    Yields seconds since the first frame, and the frame as PyAV's; `pixels` makes an array of it.
     """
     return sample(((float(f.time or 0.0), f) for f in container.decode(video=0)), fps)
 
@@ -114,10 +88,6 @@ def spread(count: int, most: int | None = None) -> list[int]:
     """Indices of at most `most` of `count` frames, spread evenly; always an even number.
 
     An odd last frame stands twice: processors merge frames in pairs.
-
-    Args:
-        count: frames there are.
-        most: None for all of them.
     """
     whole = count + count % 2
     if most is None or whole <= most:
@@ -127,15 +97,7 @@ def spread(count: int, most: int | None = None) -> list[int]:
 
 
 def pixels(frame: Any, longest_edge: int | None = None) -> Frames:
-    """A decoded frame as an array.
-
-    Args:
-        frame: of PyAV.
-        longest_edge: pixels that a longer edge is scaled down to; None for none.
-
-    Returns:
-        uint8 [H, W, 3], RGB.
-    """
+    """A decoded frame of PyAV as uint8 [H, W, 3], RGB, scaled down where an edge is longer."""
     size: dict[str, int] = {}
     if longest_edge is not None:
         scale = min(1.0, longest_edge / max(frame.width, frame.height))
@@ -144,18 +106,14 @@ def pixels(frame: Any, longest_edge: int | None = None) -> Frames:
 
 
 def stream_frames(path: str | Path, indices: Sequence[int]) -> Iterator[Frames]:
-    """Decode some frames of a file, one at a time.
+    """Decode some frames of a file, one at a time: uint8 [H, W, 3], RGB.
 
     Args:
         path: the file.
         indices: numbers of the frames, ascending, counted from 0; a number may come twice.
 
     Yields:
-        uint8 [H, W, 3], RGB, one for each index; fewer where the file ends before its index says.
-
-    Raises:
-        ConfigError: the file cannot be read.
-        UnsupportedError: PyAV is not installed.
+        One picture for each index; fewer where the file ends before its index says.
     """
     times = Counter(indices)
     for number, frame in _frames_at(path, sorted(times)):
