@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,22 +26,13 @@ class AttentionProfile:
 
     All are float32 [n], n being the prompt's tokens. R = Ã_l ... Ã_0 with Ã = alpha A +
     (1 - alpha) I and A the head mean.
-
-    Attributes:
-        layers: the layers shown, ascending.
-        last_row: `e_last A` of each layer: what the last token attends to.
-        column_sums: `1 A`: what all tokens together attend to.
-        rollout_last_row: `e_last R`.
-        rollout_column_sums: `1 R`.
-        alpha: weight of attention against the residual path.
-        token_map: what the tokens are.
     """
 
-    layers: list[int]
-    last_row: list[Tensor]
-    column_sums: list[Tensor]
-    rollout_last_row: list[Tensor]
-    rollout_column_sums: list[Tensor]
+    layers: list[int]  # ascending
+    last_row: list[Tensor]  # `e_last A`: what the last token attends to
+    column_sums: list[Tensor]  # `1 A`: what all tokens together attend to
+    rollout_last_row: list[Tensor]  # `e_last R`
+    rollout_column_sums: list[Tensor]  # `1 R`
     alpha: float
     token_map: TokenMap
 
@@ -55,11 +46,9 @@ def profile_attention(
 ) -> AttentionProfile:
     """Run an unpruned prefill and read its attention, exactly and without an n x n matrix.
 
-    Args:
-        model: a supported model in evaluation mode; detached if it was attached.
-        inputs: what generate takes, batch size 1, without padding.
-        layers: which to show; None for at most four, from the first to the last.
-        alpha: weight of attention in the rollout, in [0, 1].
+    The model is detached first. `inputs` are one prompt's, without padding; `layers` None means
+    at most four, from the first to the last; `alpha` weighs attention against the residual path
+    in the rollout, in [0, 1].
 
     Raises:
         UnsupportedError: attention that cannot be read, or is not causal over the whole prompt.
@@ -73,7 +62,9 @@ def profile_attention(
         head.config, inputs["input_ids"], inputs.get("attention_mask"), dict(inputs)
     )
     count = len(parts.layers)
-    wanted = sorted(set(_spread(count) if layers is None else layers))
+    if layers is None:
+        layers = torch.linspace(0, count - 1, min(4, count)).round().int().tolist()
+    wanted = sorted(set(layers))
     wrong = [layer for layer in wanted if not 0 <= layer < count]
     if wrong or not wanted:
         raise ConfigError(f"The model has layers 0..{count - 1}, got {wrong or 'none'}.")
@@ -103,37 +94,29 @@ def profile_attention(
             both, found.queries[part], found.keys[part], weight, scaling=found.scaling
         ).cpu()
 
-    raw = [rows(layer, layer, 1.0) for layer in wanted]
-    rolled = [rows(0, layer, alpha) for layer in wanted]
-    return AttentionProfile(
-        layers=wanted,
-        last_row=[pair[0] for pair in raw],
-        column_sums=[pair[1] for pair in raw],
-        rollout_last_row=[pair[0] for pair in rolled],
-        rollout_column_sums=[pair[1] for pair in rolled],
-        alpha=alpha,
-        token_map=tokens,
-    )
+    last, sums = zip(*(rows(layer, layer, 1.0) for layer in wanted), strict=True)
+    rolled_last, rolled_sums = zip(*(rows(0, layer, alpha) for layer in wanted), strict=True)
+    vectors = [list(column) for column in (last, sums, rolled_last, rolled_sums)]
+    return AttentionProfile(wanted, *vectors, alpha, tokens)
 
 
+@dataclass
 class _Recorder:
-    """Keeps queries and keys of the lowest layers of one prefill.
+    """Keeps queries and keys of the lowest `count` layers of one prefill.
 
     A hook with `needs_rollout` sees the layers below a cut only, so never the last one.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        self.queries: list[Tensor] = []
-        self.keys: list[Tensor] = []
-        self.scaling: float | None = None
+    count: int
+    queries: list[Tensor] = field(default_factory=list)
+    keys: list[Tensor] = field(default_factory=list)
+    scaling: float | None = None
 
     def observe(
         self, query: Tensor, keys: Tensor, mask: Any, scaling: float | None, softcap: float | None
     ) -> None:
         """Called inside attention, layer after layer."""
-        n = query.shape[2]
-        if len(self.queries) == self.count or n == 1:
+        if len(self.queries) == self.count or query.shape[2] == 1:
             return
         if softcap is not None:
             raise UnsupportedError(
@@ -162,9 +145,3 @@ def _recording(parts: Parts, recorder: _Recorder) -> Iterator[None]:
         renamed.unwrap()
         for handle in handles:
             handle.remove()
-
-
-def _spread(count: int) -> list[int]:
-    """At most four layers, from the first to the last."""
-    most = min(4, count)
-    return [round(place * (count - 1) / max(1, most - 1)) for place in range(most)]

@@ -21,31 +21,18 @@ Tick = Callable[[str], None]
 
 @dataclass
 class Outcome:
-    """What one method answered and what it cost.
+    """What one method answered and what it cost."""
 
-    Attributes:
-        method: "dense" or the config's method.
-        answer: the new text.
-        tokens_per_layer: prompt tokens that each layer saw.
-        modality_per_layer: the same for each modality by name.
-        macs: multiply-accumulates of the prefill's decoder layers, in theory.
-        flops_ratio: `macs` as a fraction of dense.
-        kv_bytes: bytes of keys and values held after the prefill.
-        seconds: each measured time to the first token: towers and prefill.
-        report: account of the prefill.
-        reason: why nothing was cut, or None.
-    """
-
-    method: str
+    method: str  # "dense" or the config's method
     answer: str
     tokens_per_layer: list[int] = field(default_factory=list)
     modality_per_layer: dict[str, list[int]] = field(default_factory=dict)
-    macs: int = 0
-    flops_ratio: float = 1.0
-    kv_bytes: int = 0
-    seconds: list[float] = field(default_factory=list)
+    macs: int = 0  # multiply-accumulates of the prefill's decoder layers, in theory
+    flops_ratio: float = 1.0  # the same as a fraction of dense
+    kv_bytes: int = 0  # held after the prefill
+    seconds: list[float] = field(default_factory=list)  # to the first token, encoders included
     report: PruningReport | None = None
-    reason: str | None = None
+    reason: str | None = None  # why nothing was cut
 
     @property
     def prefill_seconds(self) -> float:
@@ -84,16 +71,13 @@ def compare(
     methods take turns.
 
     Args:
-        model: a supported model in evaluation mode.
-        inputs: what generate takes, batch size 1.
+        model: in evaluation mode.
+        inputs: of generate(), batch size 1.
         configs: one per method.
         decode: turns new token ids, int64 [n], into text.
         max_new_tokens: most tokens of an answer.
         repeats: timed prefills of each method.
         tick: called with a method's name after each of its answers and prefills.
-
-    Returns:
-        One outcome per method, dense first.
     """
     detach(model)
     head: Any = unwrap(model)

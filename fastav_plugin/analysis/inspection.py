@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,64 +27,38 @@ from fastav_plugin.model_overrides.own_models.registry import (
 )
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
-from fastav_plugin.tokens import TokenMap
 from fastav_plugin.upstream.models import lacking
 
 
 @dataclass(frozen=True)
 class MethodPlan:
-    """What one method would do to a prompt.
-
-    Attributes:
-        method: the config's method.
-        tokens_per_layer: tokens that each layer would see.
-        macs_per_layer: multiply-accumulates of each layer's prefill.
-        flops_ratio: their sum as a fraction of dense.
-        reason: why nothing would be cut, or None.
-        refusal: why this method is refused, or None; the plan is dense then.
-        settings: the config in words.
-        at_most: whether the counts vary from prompt to prompt, and these are the most.
-    """
+    """What one method would do to a prompt."""
 
     method: str
     tokens_per_layer: list[int]
-    macs_per_layer: list[int]
-    flops_ratio: float
-    reason: str | None = None
-    refusal: str | None = None
-    settings: str = ""
-    at_most: bool = False
+    macs_per_layer: list[int]  # multiply-accumulates of each layer's prefill
+    flops_ratio: float  # their sum as a fraction of dense
+    reason: str | None = None  # why nothing would be cut
+    refusal: str | None = None  # why this method is refused; the plan is dense then
+    settings: str = ""  # the config in words
+    at_most: bool = False  # whether the counts vary from prompt to prompt, and these are the most
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """Facts about a model that need no weights.
-
-    Attributes:
-        model_type: of the configuration.
-        architecture: the class generate() runs on.
-        override: the family's model override class.
-        num_layers: decoder layers.
-        cost: sizes of a decoder layer.
-        placeholders: placeholder id of each modality by name.
-        window: sliding window of each layer in tokens, or None.
-        deepstack_layers: lowest layers after which visual features are added.
-        scores: whether the last query's attention scores can be read.
-        global_rule: the family's default rule.
-        plans: dense first, then each method asked for.
-    """
+    """Facts about a model that need no weights."""
 
     model_type: str
-    architecture: str
-    override: str
+    architecture: str  # the class generate() runs on
+    override: str  # the family's model override class
     num_layers: int
     cost: LayerCost
-    placeholders: dict[str, int]
-    window: list[int | None]
-    deepstack_layers: int
-    scores: bool
-    global_rule: Any
-    plans: list[MethodPlan] = field(default_factory=list)
+    placeholders: dict[str, int]  # id of each modality by name
+    window: list[int | None]  # sliding window of each layer in tokens
+    deepstack_layers: int  # lowest layers after which visual features are added
+    scores: bool  # whether the last query's attention scores can be read
+    global_rule: Any  # the family's default
+    plans: list[MethodPlan]  # dense first, then each method asked for
 
 
 def inspect_model(
@@ -98,40 +72,47 @@ def inspect_model(
     """Find out what each method would do to a prompt in a checkpoint's model.
 
     The model is built from its configuration on the meta device, so attach() itself says whether
-    it can be pruned.
-
-    Args:
-        directory: folder with a config.json; weights are not read.
-        methods: names of methods.
-        overrides: other fields of FastAVConfig.
-        prompt: size of the prompt.
-        target_flops: choose the ratios that are not among `overrides` for this share of dense.
+    it can be pruned. `overrides` are other fields of FastAVConfig; `target_flops` chooses the
+    ratios that are not among them for this share of dense.
 
     Raises:
         UnsupportedError: the model cannot be pruned.
         ConfigError: the folder holds no configuration that transformers can read, or a setting
             is wrong.
     """
-    model = _empty_model(read_config(directory))
+    config = read_config(directory)
+    with torch.device("meta"):
+        model: nn.Module = model_class(config)(config).eval()
     head = unwrap(model)
     override = find_override(head)
-    config: Any = head.config
+    config = head.config
     tokens = prompt.token_map()
     layers = len(override.parts(head).layers)
     cost = override.cost(config)
-    plans = [_plan("dense", tokens, layers, cost, None)]
-    budget: dict[str, Any] = {}
-    if target_flops is not None:
-        budget = {"target_flops": target_flops, "prompt": tokens}
+    dense = cost.macs([tokens.length] * layers)
+
+    def plan(method: str, wanted: FastAVConfig | None, refusal: str | None = None) -> MethodPlan:
+        counts, reason, settings, varies = [tokens.length] * layers, None, "", False
+        if wanted is not None:
+            (counts,), why = plan_tokens(wanted, tokens, layers)
+            reason = None if why is None else why.sentence(wanted.min_media_tokens)
+            settings, varies = wanted.describe(), counts_vary(method_hooks(wanted))
+        each = [cost.macs([count]) for count in counts]
+        return MethodPlan(
+            method, counts, each, sum(each) / dense, reason, refusal, settings, varies
+        )
+
+    plans = [plan("dense", None)]
+    budget = {} if target_flops is None else {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
         # A mistake in the settings is raised; what only this model cannot do is reported.
         method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
         try:
             wanted = FastAVConfig.for_model(head, method=method, **budget, **overrides)
             attach(model, wanted)
-            plans.append(_plan(method, tokens, layers, cost, wanted))
+            plans.append(plan(method, wanted))
         except FastAVError as error:
-            plans.append(_plan(method, tokens, layers, cost, None, refusal=str(error)))
+            plans.append(plan(method, None, str(error)))
         finally:
             detach(model)
     return Inspection(
@@ -180,10 +161,6 @@ def _lacking_type(directory: Path) -> str | None:
     return lacking(kind) if isinstance(kind, str) else None
 
 
-_MULTIMODAL = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
-_TEXT = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-
 def model_class(config: Any) -> Any:
     """The class that a configuration names, of transformers or of ours.
 
@@ -196,7 +173,11 @@ def model_class(config: Any) -> Any:
     names = getattr(config, "architectures", None) or []
     # A config.json may name the class of an older release; its model_type stays.
     kind = getattr(config, "model_type", "")
-    current = [table.get(kind) for table in (_MULTIMODAL, _TEXT)]
+    tables = (
+        modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+        modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    )
+    current = [table.get(kind) for table in tables]
     for name in (*names, *(name for name in current if isinstance(name, str))):
         found = getattr(transformers, name, None)
         if found is not None:
@@ -205,27 +186,3 @@ def model_class(config: Any) -> Any:
         f"config.json names the architecture {names[0] if names else None!r}, which this version "
         "of transformers does not have."
     )
-
-
-def _empty_model(config: Any) -> nn.Module:
-    with torch.device("meta"):
-        return model_class(config)(config).eval()  # type: ignore[no-any-return]
-
-
-def _plan(
-    method: str,
-    tokens: TokenMap,
-    layers: int,
-    cost: LayerCost,
-    config: FastAVConfig | None,
-    refusal: str | None = None,
-) -> MethodPlan:
-    counts, reason = [tokens.length] * layers, None
-    if config is not None:
-        (counts,), why = plan_tokens(config, tokens, layers)
-        reason = None if why is None else why.sentence(config.min_media_tokens)
-    dense = cost.macs([tokens.length] * layers)
-    each = [cost.macs([count]) for count in counts]
-    settings = "" if config is None else config.describe()
-    varies = config is not None and counts_vary(method_hooks(config))
-    return MethodPlan(method, counts, each, sum(each) / dense, reason, refusal, settings, varies)

@@ -29,21 +29,13 @@ DENSE = "dense"
 
 @dataclass(frozen=True)
 class Run:
-    """What one generate() gave.
+    """What one generate() gave."""
 
-    Attributes:
-        new_ids: int64 [B, N].
-        logits: the model's own before each new token: N tensors [B, vocabulary].
-        seconds: until the first new token, encoders and prefill included.
-        step_seconds: between one new token and the next, N - 1 of them.
-        cache: as generate() left it.
-    """
-
-    new_ids: Tensor
-    logits: tuple[Tensor, ...]
-    seconds: float
-    step_seconds: list[float]
-    cache: Any
+    new_ids: Tensor  # int64 [B, N]
+    logits: tuple[Tensor, ...]  # the model's own before each new token: N of [B, vocabulary]
+    seconds: float  # until the first new token, encoders and prefill included
+    step_seconds: list[float]  # between one new token and the next, N - 1 of them
+    cache: Any  # as generate() left it
 
     @property
     def kv_bytes(self) -> int:
@@ -51,12 +43,7 @@ class Run:
         return sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in self.cache.layers)
 
     def report(self, model: nn.Module, inputs: Mapping[str, Any]) -> PruningReport:
-        """The account of the prefill; of a dense one with method "dense".
-
-        Args:
-            model: what was run.
-            inputs: what it was given, batch size 1.
-        """
+        """The account of the prefill of one prompt; of a dense one with method "dense"."""
         if isinstance(self.cache, FastAVCache):
             return self.cache.report()
         head: Any = unwrap(model)
