@@ -82,7 +82,9 @@ def probe(model: nn.Module) -> tuple[str | None, bool]:
     if unknown:
         return f"its text model takes unknown arguments ({', '.join(sorted(unknown))})", False
     try:
-        with _quiet_random():
+        # The process's random state stays as it is, and its default device does not matter.
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):
+            torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
             tiny = tiny_copy(text_model)
             cut = min(CUT, len(override.parts(tiny).layers) - 1)
             reason = _compare(tiny, override, ENTRANCE)
@@ -99,14 +101,6 @@ def probe(model: nn.Module) -> tuple[str | None, bool]:
             "Add an override with register_override()."
         ) from error
     return reason, scores
-
-
-@contextmanager
-def _quiet_random() -> Iterator[None]:
-    """Leave the process's random state alone, and do not depend on its default device."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), torch.device("cpu"):
-        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed the GPUs too
-        yield
 
 
 def _embeddings(tiny: Any, step: int = 0) -> Tensor:

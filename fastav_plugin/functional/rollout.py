@@ -67,18 +67,15 @@ def rollout_row(
 
 
 def _check_shapes(row: Tensor, query: Tensor, key: Tensor, valid: Tensor | None) -> None:
-    shapes = [tuple(row.shape), tuple(query.shape), tuple(key.shape)]
-    lengths = {row.shape[1], query.shape[2], key.shape[2]}
-    batches = {row.shape[0], query.shape[0], key.shape[0]}
-    if valid is not None:
-        shapes.append(tuple(valid.shape))
-        lengths.add(valid.shape[1])
-        batches.add(valid.shape[0])
+    given = [row, query, key] if valid is None else [row, query, key, valid]
+    lengths = {tensor.shape[1 if tensor.dim() == 2 else 2] for tensor in given}
+    batches = {tensor.shape[0] for tensor in given}
     heads_fit = query.shape[1] % key.shape[1] == 0 and query.shape[3] == key.shape[3]
     rows_fit = row.shape[0] >= max(batches) and len(batches - {1}) <= 1
     # Padding is of the keys: queries and keys that serve several rows have one of their own.
     rows_fit &= valid is None or valid.shape[0] in (1, query.shape[0])
     if len(lengths) != 1 or not heads_fit or not rows_fit or query.shape[0] != key.shape[0]:
+        shapes = [tuple(tensor.shape) for tensor in given]
         raise ConfigError(
             f"Row, queries, keys and validity do not fit: {shapes}; expected [B, n], "
             "[B, H, n, D], [B, G, n, D] with H a multiple of G, and [B, n]."

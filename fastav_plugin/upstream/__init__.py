@@ -16,7 +16,6 @@ from fastav_plugin.upstream import (
     arguments,
     attention,
     caches,
-    compilation,
     generation,
     models,
     positions,
@@ -35,7 +34,7 @@ CONTRACTS: dict[str, Contracts] = {
     | generation.CONTRACTS
     | models.CONTRACTS
     | positions.CONTRACTS,
-    "torch": compilation.CONTRACTS | torch_internals.CONTRACTS,
+    "torch": torch_internals.CONTRACTS,
 }
 
 

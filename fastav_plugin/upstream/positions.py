@@ -61,12 +61,9 @@ def path_to_memory(head: nn.Module) -> list[str] | None:
 
 
 def remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Module:
-    """A shallow copy of a model that shares all its weights and remembers something else.
+    """A shallow copy of a model that shares all its weights and remembers other deltas.
 
-    Args:
-        module: the model.
-        path: as of `path_to_memory`.
-        deltas: int64 [B, 1].
+    `path` is as of `path_to_memory`, `deltas` are int64 [B, 1].
     """
     if path:
         inner = remembering(getattr(module, path[0]), path[1:], deltas)

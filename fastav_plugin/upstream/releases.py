@@ -23,6 +23,7 @@ NEWEST = "5.24.0"
 OLDEST_TORCH = "2.7.0"
 NEWEST_TORCH = "2.15.0"
 
+_TESTED = {"transformers": (OLDEST, NEWEST), "torch": (OLDEST_TORCH, NEWEST_TORCH)}
 _PACKAGE = __name__.split(".")[0]
 
 #: Releases that were warned of in this process.
@@ -38,16 +39,12 @@ def installed(package: str = "transformers") -> str:
 
 def tested(package: str = "transformers") -> str:
     """The tested window, for messages."""
-    return " to ".join(_window(package))
-
-
-def _window(package: str) -> tuple[str, str]:
-    return (OLDEST, NEWEST) if package == "transformers" else (OLDEST_TORCH, NEWEST_TORCH)
+    return " to ".join(_TESTED[package])
 
 
 def _install(package: str = "transformers") -> str:
     """The command that installs a tested release."""
-    oldest, newest = _window(package)
+    oldest, newest = _TESTED[package]
     return f"pip install '{package}>={oldest},<={newest}'"
 
 

@@ -32,7 +32,6 @@ from fastav_plugin.upstream import (
     arguments,
     attention,
     caches,
-    compilation,
     generation,
     models,
     positions,
@@ -59,7 +58,7 @@ def test_the_installed_torch_has(name: str) -> None:
 
 
 def test_no_name_is_listed_twice() -> None:
-    modules = (arguments, attention, caches, compilation, generation, models, positions)
+    modules = (arguments, attention, caches, generation, models, positions)
     every = [module.CONTRACTS for module in (*modules, server, torch_internals)]
     assert sum(map(len, every)) == len(OF_TRANSFORMERS) + len(OF_TORCH) > 30
     assert not OF_TRANSFORMERS.keys() & OF_TORCH.keys()
@@ -221,16 +220,16 @@ def test_a_model_that_keeps_its_mesh_elsewhere(anew: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["skip_code", "_stance"])
 def test_a_name_of_dynamo_that_is_gone(anew: pytest.MonkeyPatch, name: str) -> None:
-    stock = vars(compilation._eval_frame())
+    stock = vars(torch_internals._eval_frame())
     left = SimpleNamespace(**{key: value for key, value in stock.items() if key != name})
-    anew.setattr(compilation, "_eval_frame", lambda: left)
+    anew.setattr(torch_internals, "_eval_frame", lambda: left)
     with pytest.raises(UnsupportedError, match=f"torch .* lacks .*`{name}"):
         attach(qwen2(), config())
 
 
 def test_dynamo_is_told_of_wrappers_when_a_model_is_bound(anew: pytest.MonkeyPatch) -> None:
     told: list[CodeType] = []
-    anew.setattr(compilation._eval_frame(), "skip_code", told.append)
+    anew.setattr(torch_internals._eval_frame(), "skip_code", told.append)
     Binding.make(qwen2())
     forwards = Qwen2ForCausalLM.forward.__code__
     assert Binding.enter_head.__code__ in told
