@@ -81,11 +81,7 @@ class AdaptivePruning(OneLayerHook):
     fixed_fields = ("global_layer",)
 
     def __init__(
-        self,
-        mass: float = 0.9,
-        layer: int | None = None,
-        by: str = "last_row",
-        alpha: float = 0.5,
+        self, mass: float = 0.9, layer: int | None = None, by: str = "last_row", alpha: float = 0.5
     ) -> None:
         super().__init__(layer)
         check_ratio("mass", mass, "(0, 1]")
