@@ -1,7 +1,5 @@
 """Calibration files (.safetensors): what was measured on which model, and the settings chosen."""
 
-from __future__ import annotations
-
 import functools
 import json
 import os

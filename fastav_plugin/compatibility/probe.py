@@ -5,8 +5,6 @@ user's weights are never run. It must be called as the common contract says, giv
 when all tokens are kept, and the same numbers as a dense run that hides the dropped ones.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A small random copy of a text model, of its own class and of every kind of its layers."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

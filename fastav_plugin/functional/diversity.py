@@ -1,7 +1,5 @@
 """Max-min diversity: picks that lie as far from each other as they can."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -90,7 +88,9 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
             picks.append(_pick_in_rounds(features, group[row > 0], count))
     else:
         at_once = max(1, MATRIX_LIMIT**2 // total**2)
-        for part, rows in zip(groups.split(at_once), nearest.split(at_once), strict=True):
+        for part, rows in zip(
+            torch.split(groups, at_once), torch.split(nearest, at_once), strict=True
+        ):
             distances = _distances(features, part)
             distances.masked_fill_((rows < 0)[:, None], float("inf"))
             first = torch.fmin(distances.amin(dim=2), rows).argmax(dim=1)

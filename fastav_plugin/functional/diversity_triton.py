@@ -3,8 +3,6 @@
 Importing it needs triton, which torch brings along on Linux with CUDA.
 """
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Inner products in float32, by the fastest library at hand that gives all of its digits."""
 
-from __future__ import annotations
-
 import functools
 import threading
 from collections.abc import Callable, Iterator

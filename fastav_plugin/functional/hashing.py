@@ -4,8 +4,6 @@ The `random` control needs them: a mean over prompts must be one over draws, and
 prompt must not depend on its batch or padding. A torch.Generator gives neither.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 

@@ -1,7 +1,5 @@
 """Attention rollout of one row vector, exact, without ever building an n x n matrix."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Attention that one query pays to each key: the score every adaptive cut uses."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Which candidates of each batch row stay, and how many."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -8,8 +8,6 @@ on as `CONTRACTS`; `check()` looks at all of them when a model is bound, so that
 package needs none. The server's names are looked up where it starts.
 """
 
-from __future__ import annotations
-
 import functools
 
 from fastav_plugin.upstream import (

@@ -1,7 +1,5 @@
 """Names of the arguments of forwards, and of the fields of what they return."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Container, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Attention implementations: their names in configs, and the functions behind the names."""
 
-from __future__ import annotations
-
 import copy
 import inspect
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The caches that generate() makes, and what tells them from a caller's."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

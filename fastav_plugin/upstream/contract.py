@@ -4,8 +4,6 @@ The classes are imported when they are first asked for: importing this package r
 of transformers, and cannot fail in it.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from operator import attrgetter

@@ -5,8 +5,6 @@ A model does not see that its prompt comes in chunks nor, where the model has no
 so they are read from generate's own frames, once per prefill.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Models: which types a release has, how they are made, and how one is spread over processes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

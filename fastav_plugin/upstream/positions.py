@@ -1,7 +1,5 @@
 """Where models with multi-dimensional rotary positions keep how far these are ahead of counts."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

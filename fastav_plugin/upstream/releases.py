@@ -4,8 +4,6 @@ This is the one place that states the window: setup.cfg, constraints.txt, the RE
 follow it.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import threading

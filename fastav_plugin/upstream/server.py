@@ -1,7 +1,5 @@
 """transformers' own OpenAI-compatible server, looked at when it is started."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Private names of torch: tables of hooks, and what torch.compile makes of hooks and models."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import importlib
