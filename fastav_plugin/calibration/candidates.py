@@ -14,13 +14,9 @@ from fastav_plugin.global_rule import GlobalRule
 
 @dataclass(frozen=True)
 class Candidate:
-    """A setting to try.
+    """A setting to try: layer of the global cut, its rule for each modality, and FastAV's P.
 
-    Attributes:
-        layer: of the global cut.
-        rule: of the global cut, for each modality.
-        drop_ratio: FastAV's P.
-        origin: how the rule was found: its family and the threshold on the mass.
+    `origin` says how the rule was found: its family and the threshold on the mass.
     """
 
     layer: int
@@ -92,10 +88,7 @@ def positional_rules(
     Each keeps the smallest prefix whose mean share reaches the threshold: "tokens" of every
     modality separately; "below" of all media by position; "frames" of the media with frames, the
     others by tokens; "all of M" leaves modality M alone and cuts the others by tokens. A prefix
-    that every prompt lies within is "all".
-
-    Returns:
-        By name, what `FastAVConfig.global_rule` takes for each modality.
+    that every prompt lies within is "all". Returns values of `FastAVConfig.global_rule` by name.
     """
 
     def prefix(name: str, counts: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fastav_plugin.analysis.comparison import Tick
 from fastav_plugin.calibration.candidates import Candidate
 from fastav_plugin.calibration.data import PromptSource, Split
 from fastav_plugin.calibration.fidelity import Fidelity, FidelitySearch, Measure, Tally
@@ -23,13 +24,9 @@ class CheckedSearch:
     number is reported with what it measured.
 
     Attributes:
-        candidates: settings, in a fixed order.
-        source: of the prompts.
-        parts: which are for the choice, and which for the check.
-        plan: the limit, and what is compared.
+        parts: which prompts are for the choice, and which for the check.
         answers: of the choice so far; added to.
         checks: of the check so far, by candidate; added to.
-        measure: compares configs with dense.
         chosen: the candidate, None if none passed.
         checked: what the check measured of it, None without prompts for it.
     """
@@ -47,7 +44,7 @@ class CheckedSearch:
     def __post_init__(self) -> None:
         self.search = self._search(self.candidates, self.parts.fidelity, self.answers)
 
-    def run(self, model: Any, save: Callable[[], None], tick: Callable[[str], None]) -> None:
+    def run(self, model: Any, save: Callable[[], None], tick: Tick) -> None:
         """Measure what is not measured yet.
 
         `save` is called after each prompt, `tick` for each of both parts, measured now or before.
@@ -83,11 +80,7 @@ class CheckedSearch:
         return FidelitySearch(candidates, media, self.plan.max_kl, self.plan.full, answers)
 
     def _measure(
-        self,
-        search: FidelitySearch,
-        prompts: Sequence[int],
-        model: Any,
-        done: Callable[[str], None],
+        self, search: FidelitySearch, prompts: Sequence[int], model: Any, done: Tick
     ) -> None:
         while (step := search.next_step()) is not None:
             number, indexes = step
@@ -97,7 +90,7 @@ class CheckedSearch:
             search.answers.append(dict(zip(indexes, found, strict=True)))
             done(f"{len(indexes)} of {len(self.search.candidates)} settings")
 
-    def _check(self, index: int, model: Any, done: Callable[[str], None]) -> bool:
+    def _check(self, index: int, model: Any, done: Tick) -> bool:
         """Measure one candidate on the prompts of the check; reject it if their mean fails."""
         prompts = self.parts.check
         if not prompts:

@@ -48,15 +48,12 @@ def file_source(
 
 
 def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[str]]:
-    """Questions in a JSON file, or in a folder of clips.
+    """Questions in a JSON file, or in a folder of clips, and what is wrong with its other rows.
 
     Args:
         path: a file as of `read_samples`; or a folder with one of `QUESTION_FILES`, of which each
             line of `questions.txt` is asked about each clip of the folder.
         media: as of `read_samples`.
-
-    Returns:
-        The samples, and what is wrong with the rows that cannot be used.
 
     Raises:
         ConfigError: no such file, or no usable sample in it.

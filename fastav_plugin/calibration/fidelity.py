@@ -88,7 +88,6 @@ class FidelitySearch:
     must fail, and is not tried again.
 
     Attributes:
-        candidates: settings, in a fixed order.
         groups: of each prompt; those of one group, the same media, are resampled together.
         max_kl: highest mean KL allowed, in nats, and upper end of its interval.
         full: whether to try every candidate on every prompt.

@@ -51,11 +51,8 @@ class CalibrationPlan:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, values in (
-            ("alpha", (self.alpha,)),
-            ("thresholds", self.thresholds),
-            ("stable", (self.stable,)),
-        ):
+        ratios = {"alpha": [self.alpha], "thresholds": self.thresholds, "stable": [self.stable]}
+        for name, values in ratios.items():
             if not values or not all(0 < value <= 1 for value in values):
                 raise ConfigError(f"`{name}` must lie in (0, 1], got {list(values)}.")
         if self.read not in READ:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from typing_extensions import override
 
 from fastav_plugin.errors import UnsupportedError
@@ -119,7 +120,8 @@ class RolloutProfile:
     def _add(self, name: str, more: Tensor) -> None:
         have = self.sums.get(name, more.new_zeros((*more.shape[:-1], 0)))
         width = max(have.shape[-1], more.shape[-1])
-        self.sums[name] = _wide(have, width) + _wide(more, width)
+        have, more = (pad(part, (0, width - part.shape[-1])) for part in (have, more))
+        self.sums[name] = have + more
 
     @property
     def prompts(self) -> int:
@@ -137,13 +139,10 @@ class RolloutProfile:
         return [name for name in self.modalities if f"sum.unframed.{name}" not in self.sums]
 
     def mean(self, name: str, read: str, layer: int) -> Tensor:
-        """Mean share of each token, position or frame on entering a layer: float64 [n].
+        """Mean share of each token, position or frame on entering layer 1..L-1: float64 [n].
 
-        Args:
-            name: a modality (by order), "position" (all media, by offset), "frame" (all media
-                whose frame is known, by rank), or "modality" (text, image, video, audio).
-            read: one of `READ`.
-            layer: 1..L-1.
+        `name` is a modality (by order), "position" (all media, by offset), "frame" (all media
+        whose frame is known, by rank), or "modality" (text, image, video, audio).
         """
         return self._means(name)[READ.index(read), layer - 1]
 
@@ -191,7 +190,3 @@ def _gathered(mass: Tensor, places: Tensor) -> Tensor:
     """Sum [2, L - 1, n] by place."""
     wide = mass.new_zeros((*mass.shape[:2], int(places.max()) + 1))
     return wide.index_add_(2, places, mass)
-
-
-def _wide(values: Tensor, width: int) -> Tensor:
-    return torch.nn.functional.pad(values, (0, width - values.shape[-1]))

@@ -44,18 +44,9 @@ def calibrate(
     """Measure rollout and fidelity, and write the calibration file.
 
     After every prompt the results so far are written to `<output>.partial`, from which a killed run
-    resumes; the final file is the same, byte for byte.
-
-    Args:
-        model: in evaluation mode.
-        source: questions about media, not those the model is tested with.
-        plan: what to do.
-        output: the file to write.
-        tick: called after each prompt, measured now or in an earlier run.
-        measure: compares configs with dense on one prompt.
-
-    Returns:
-        The calibration that was written.
+    resumes; the final file is the same, byte for byte. `model` is in evaluation mode, and not to be
+    tested with the questions of `source`. `tick` is called after each prompt, measured now or in
+    an earlier run.
 
     Raises:
         ConfigError: no setting's KL stays within `max_kl`, or `<output>.partial` is of another
@@ -126,13 +117,8 @@ class _Run:
             self._checks = {int(i): _answers(found) for i, found in before["checks"].items()}
 
     def _save(self) -> None:
-        facts = {
-            **self._facts,
-            **self._search_facts,
-            "candidates": [],
-            "answers": self._answers,
-            "checks": self._checks,
-        }
+        so_far = {"candidates": [], "answers": self._answers, "checks": self._checks}
+        facts = {**self._facts, **self._search_facts, **so_far}
         write_calibration(self._partial, facts, {**self._weights, **self._profile.sums})
 
     def observe(self, tick: Tick) -> None:
@@ -153,13 +139,10 @@ class _Run:
 
     def search(self, tick: Tick, measure: Measure) -> None:
         """Candidates on the prompts of the second part, the chosen one on the third."""
-        plan, profile = self._plan, self._profile
+        plan, profile, before = self._plan, self._profile, (self._answers, self._checks)
         self._layers = cut_layers(plan, profile, self._lowest, self._num_layers)
         candidates = make_candidates(plan, profile, self._layers)
-        answers, checks = self._answers, self._checks
-        self._found = CheckedSearch(
-            candidates, self._source, self._parts, plan, answers, checks, measure
-        )
+        self._found = CheckedSearch(candidates, self._source, self._parts, plan, *before, measure)
         self._found.run(self._model, self._save, tick)
 
     def finish(self) -> Calibration:
@@ -179,6 +162,7 @@ class _Run:
                 "`--max-kl`, take more `--samples`, or try other layers (`--layer`), thresholds "
                 "or drop ratios; the rollout of the same samples is not measured again."
             )
+        fields = search.candidates[chosen].fields()
         middle = min(self._layers, key=lambda layer: (abs(layer - self._num_layers // 2), layer))
         facts = {
             **self._facts,
@@ -196,11 +180,7 @@ class _Run:
             "candidates": rows,
             "chosen": rows[chosen],
             "check": None if checked is None else {**vars(checked), "rejected": rejected},
-            "settings": {
-                "method": plan.method,
-                **plan.overrides,
-                **search.candidates[chosen].fields(),
-            },
+            "settings": {"method": plan.method, **plan.overrides, **fields},
         }
         write_calibration(self._output, facts, {**self._weights, **self._profile.results()})
         self._partial.unlink(missing_ok=True)
@@ -208,9 +188,8 @@ class _Run:
 
     def _row(self, index: int) -> dict[str, Any]:
         candidate, tally = self._found.search.candidates[index], self._found.search.tally(index)
-        complete = tally.prompts == len(self._parts.fidelity)
         facts = {**candidate.fields(), "origin": candidate.origin, **vars(tally)}
-        return {**facts, "complete": complete}
+        return {**facts, "complete": tally.prompts == len(self._parts.fidelity)}
 
 
 def _answers(found: list[dict[str, Any]]) -> Answers:

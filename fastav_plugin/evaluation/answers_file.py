@@ -20,11 +20,7 @@ class AnswerLog(AbstractContextManager["AnswerLog"]):
     """Records on disk behind a header that says which model and settings they belong to.
 
     A line is written as soon as a question is answered, so a killed run resumes where it stopped;
-    an incomplete last line is discarded.
-
-    Args:
-        path: the file; None writes nothing to disk.
-        header: model and settings, plain JSON data.
+    an incomplete last line is discarded. Without a path nothing is written.
 
     Raises:
         ConfigError: the file belongs to another model or other settings, or was not written by

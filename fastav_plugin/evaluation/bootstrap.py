@@ -28,12 +28,11 @@ def bootstrap_mean(
 
     Values of one group (the questions about one clip) are drawn together, for they are not
     independent. Where all values are equal the interval has no width; that n questions without
-    an error leave an error rate of up to 3/n plausible is not in it.
+    an error leave an error rate of up to 3/n plausible is not in it. The same seed and groups
+    give the same draws.
 
-    Args:
-        values: n numbers, at least one; ConfigError without any.
-        groups: n names; equal names belong together.
-        seed: of the resampling; the same seed and groups give the same draws.
+    Raises:
+        ConfigError: no value.
     """
     if not values:
         raise ConfigError("A mean needs at least one value, got none.")

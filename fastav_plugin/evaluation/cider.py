@@ -28,14 +28,8 @@ def cider_d(captions: Sequence[str], references: Sequence[Sequence[str]]) -> lis
     """Score captions against the references of their own pictures.
 
     How rare a phrase is counts over the references of all pictures given, so a score depends on
-    the set: one picture alone makes every phrase common, and the score 0.
-
-    Args:
-        captions: n captions.
-        references: at least one for each.
-
-    Returns:
-        n scores; their mean is the score of the set. 10 is the most one caption can reach.
+    the set: one picture alone makes every phrase common, and the score 0. There is at least one
+    reference for each caption. The mean of the scores is that of the set; one is at most 10.
     """
     wanted = [[_count(words_of(text)) for text in texts] for texts in references]
     seen: Counter[Phrase] = Counter()

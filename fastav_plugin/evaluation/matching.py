@@ -98,16 +98,10 @@ RULES: dict[str, Reader] = {
 def judge(
     rule: str, text: str, right: Sequence[str], choices: Sequence[str] = ()
 ) -> tuple[str, float | None]:
-    """Read an answer by one of `RULES`, and judge it.
+    """What is understood of an answer, and 1.0 if that is right, else 0.0; None for a caption.
 
-    Args:
-        rule: its name; ConfigError for an unknown one.
-        text: the answer.
-        right: right answers; for a multiple-choice question the text of the right option.
-        choices: its options.
-
-    Returns:
-        What was understood, and 1.0 or 0.0; None in the place of that for a caption.
+    A multiple-choice question is answered right by the text of the right option. ConfigError for
+    a rule that is none of `RULES`.
     """
     if rule not in RULES:
         raise ConfigError(f"Unknown matching rule {rule!r}. Known: {', '.join(RULES)}.")

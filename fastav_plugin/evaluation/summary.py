@@ -1,7 +1,7 @@
 """What an evaluation's answers amount to: accuracy, agreement and cost of each setting."""
 
-import statistics
 from collections.abc import Sequence
+from statistics import fmean, median
 from typing import Any
 
 from fastav_plugin.analysis.measured_run import DENSE
@@ -14,15 +14,10 @@ ACCURACY, CIDER = "accuracy", "cider_d"
 
 
 def summarise_tasks(records: Sequence[Record], *, seed: int = 0) -> list[dict[str, Any]]:
-    """Summaries of every task and, where there are several, of all of them.
+    """Summaries of every task and, where there are several, of all of them, as plain JSON data.
 
-    Args:
-        records: all with the same settings.
-        seed: of the confidence intervals.
-
-    Returns:
-        Per task, in the order of their first question, plain JSON data: its name, the number of
-        its questions and clips, and the rows of `summarise`.
+    Of each, in the order of their first question: its name, the number of its questions and
+    clips, and the rows of `summarise`.
     """
     groups: dict[str, list[Record]] = {}
     for record in records:
@@ -41,11 +36,7 @@ def summarise_tasks(records: Sequence[Record], *, seed: int = 0) -> list[dict[st
 
 
 def summarise(records: Sequence[Record], *, seed: int = 0) -> list[dict[str, Any]]:
-    """Measure every setting over some questions, as plain JSON data.
-
-    Args:
-        records: at least one, all with the same settings.
-        seed: of the confidence intervals.
+    """Measure every setting over one question or more, as plain JSON data.
 
     Returns:
         One row per setting, dense first. Means are over questions; `prefill_seconds` is a
@@ -70,19 +61,17 @@ def summarise(records: Sequence[Record], *, seed: int = 0) -> list[dict[str, Any
         row |= {
             "agreement": _mean(records, {i: float(_same(*p)) for i, p in enumerate(pairs)}, seed),
             "kl": _mean(records, {i: answer.kl for i, answer in enumerate(answers)}, seed),
-            "tokens_per_layer": [
-                statistics.fmean(answer.tokens[layer] for answer in answers) for layer in layers
-            ],
-            "tokens": statistics.fmean(statistics.fmean(a.tokens) for a in answers),
+            "tokens_per_layer": [fmean(a.tokens[layer] for a in answers) for layer in layers],
+            "tokens": fmean(fmean(a.tokens) for a in answers),
             "kept": {
                 "all": _share([(a.tokens, d.tokens) for a, d in pairs]),
                 "visual": _share([(a.visual, d.visual) for a, d in pairs]),
                 "audio": _share([(a.audio, d.audio) for a, d in pairs]),
             },
-            "flops_ratio": statistics.fmean(answer.flops_ratio for answer in answers),
-            "kv_bytes": statistics.fmean(answer.kv_bytes for answer in answers),
-            "prefill_seconds": statistics.median(answer.seconds for answer in answers),
-            "new_tokens": statistics.fmean(answer.new_tokens for answer in answers),
+            "flops_ratio": fmean(answer.flops_ratio for answer in answers),
+            "kv_bytes": fmean(answer.kv_bytes for answer in answers),
+            "prefill_seconds": median(answer.seconds for answer in answers),
+            "new_tokens": fmean(answer.new_tokens for answer in answers),
             "unread": sum(not answer.read for answer in answers),
             "uncut": sum(answer.reason is not None for answer in answers),
         }
@@ -98,12 +87,12 @@ def _score(
     seed: int,
 ) -> dict[str, Any]:
     """A metric, its distance from dense, and by task where there are right answers."""
-    of_dense = statistics.fmean(dense.values())
+    of_dense = fmean(dense.values())
     found: dict[str, Any] = {
         metric: _mean(records, scores, seed),
         f"{metric}_change": _mean(records, {i: v - dense[i] for i, v in scores.items()}, seed),
     }
-    share = statistics.fmean(scores.values()) / of_dense if of_dense else None
+    share = fmean(scores.values()) / of_dense if of_dense else None
     found["share_of_dense" if metric == ACCURACY else f"{metric}_share_of_dense"] = share
     if metric == CIDER:
         return found

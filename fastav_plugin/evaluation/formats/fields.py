@@ -17,11 +17,9 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True)
 class Fault:
-    """A row that could not be used.
+    """A row that could not be used, with the reason, a sentence.
 
-    Attributes:
-        place: "line 3", or "[2], line 9" for an entry of a JSON list, counted from 0.
-        reason: one sentence.
+    Its place is "line 3", or "[2], line 9" for an entry of a JSON list, counted from 0.
     """
 
     place: str
@@ -33,13 +31,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Row:
-    """One object of a file.
-
-    Attributes:
-        index: which one, from 0; faulty ones count.
-        place: as in `Fault`.
-        values: the object.
-    """
+    """One object of a file, its index from 0 (faulty ones count) and its place as in `Fault`."""
 
     index: int
     place: str
@@ -69,12 +61,9 @@ class Row:
 
 @dataclass
 class Table:
-    """What a data file holds.
+    """What a data file holds: rows in its order, and faults for entries that are none.
 
-    Attributes:
-        rows: in the file's order.
-        faults: entries that are no row.
-        document: the object that the whole file is, where that is no row.
+    Where the whole file is an object that is no row, that is its `document`.
     """
 
     rows: list[Row] = field(default_factory=list)

@@ -24,11 +24,7 @@ FORMATS: dict[str, Format] = {module.FORMAT.name: module.FORMAT for module in _M
 
 
 def find_format(name: str | None, table: Table, path: Path) -> Format:
-    """The format of that name; without a name, the one detected from the first record.
-
-    Raises:
-        ConfigError: an unknown name, or a first record that fits no format or several.
-    """
+    """The format of that name; without a name, the one that the first record alone fits."""
     if name is not None:
         if name not in FORMATS:
             raise ConfigError(f"Unknown format {name!r}. Known: {', '.join(FORMATS)}.")
