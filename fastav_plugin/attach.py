@@ -13,11 +13,12 @@ from transformers import PreTrainedConfig
 
 from fastav_plugin.binding.binding import Binding
 from fastav_plugin.binding.checks import check_config
-from fastav_plugin.binding.generate_checks import refuse_settings, refuse_unseen
 from fastav_plugin.binding.model_checks import (
     refuse_compiled,
     refuse_parallel,
     refuse_prompt_learning,
+    refuse_settings,
+    refuse_unseen,
 )
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig, set_model_resolver
@@ -28,8 +29,8 @@ from fastav_plugin.planning.budget import Budget, fit_budget
 from fastav_plugin.report import PruningReport
 from fastav_plugin.upstream import check
 from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads
-from fastav_plugin.upstream.torch_internals import without_compilation
 from fastav_plugin.upstream.generation import inside_generate
+from fastav_plugin.upstream.torch_internals import without_compilation
 
 logger = logging.getLogger(__name__)
 
@@ -173,11 +174,7 @@ def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None
 
 
 def _exchange(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None:
-    """The cache to take the place of one that generate() made; None to leave it.
-
-    Raises:
-        UnsupportedError: generate made a kind of cache that cannot be pruned, or was compiled.
-    """
+    """The cache to take the place of one that generate() made; None to leave it."""
     exchanges = _exchanges.get()
     if not found:
         if exchanges is not None and not inside_generate():

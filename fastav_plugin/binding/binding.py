@@ -42,9 +42,9 @@ from fastav_plugin.upstream.arguments import (
     readable_cache_names,
     with_cache,
 )
-from fastav_plugin.upstream.torch_internals import inlined_only, skip_wrappers
 from fastav_plugin.upstream.generation import find_generate_call
 from fastav_plugin.upstream.positions import METHOD, long_rope_limit
+from fastav_plugin.upstream.torch_internals import inlined_only, skip_wrappers
 
 #: Two threads may give a model its first FastAVCache together.
 _MAKING = threading.RLock()
@@ -88,11 +88,7 @@ class Binding:
 
     @classmethod
     def make(cls, head: nn.Module) -> "Binding":
-        """The binding of a head, made and installed if there is none.
-
-        Raises:
-            UnsupportedError: the model cannot be pruned, or was compiled.
-        """
+        """The binding of a head, made and installed if there is none."""
         with _MAKING:
             return cls.of(head) or cls._make(head)
 
@@ -117,11 +113,7 @@ class Binding:
         return binding
 
     def install(self) -> None:
-        """Put the hooks on.
-
-        Raises:
-            UnsupportedError: the model keeps its rotary positions elsewhere.
-        """
+        """Put the hooks on, unless the model keeps its rotary positions in an unknown place."""
         head, text_model = self.model.head, self.model.text_model
         positions = positions_method(head)
         hooks: list[tuple[nn.Module, Any]] = [
@@ -157,20 +149,12 @@ class Binding:
         self.own_attributes = {}
 
     def check(self, config: FastAVConfig, hooks: LayerHookList) -> None:
-        """Refuse a config this model cannot follow, before any forward.
-
-        Raises:
-            ConfigError, HookError, UnsupportedError: with the setting at fault.
-        """
+        """Refuse a config this model cannot follow, before any forward."""
         check_config(self.model.override, self.model.config, config, hooks, self.model.layers)
         refuse_scores(self.model, hooks)
 
     def adopt(self, request: Request) -> None:
-        """Tie a fresh cache to this model.
-
-        Raises:
-            StateError: the cache is in use with another model.
-        """
+        """Tie a fresh cache to this model; one in use with another is refused."""
         if request.model is self.model:
             return
         if request.model is not None:

@@ -27,13 +27,7 @@ def check_config(
     hooks: LayerHookList,
     layers: Sequence[nn.Module] = (),
 ) -> None:
-    """Refuse what a model's configuration alone shows to be impossible.
-
-    With its decoder layers, also a calibration of other weights.
-
-    Raises:
-        ConfigError, HookError: with the setting at fault.
-    """
+    """Refuse what a model's configuration, and given its layers their weights, rule out."""
     text_config = override.text_config(model_config)
     if config.calibration is not None:
         _refuse_other_calibration(read_calibration(config.calibration), text_config, layers)
@@ -79,11 +73,7 @@ def _refuse_other_calibration(
 
 
 def refuse_scores(model: BoundModel, hooks: LayerHookList) -> None:
-    """Raise if a hook asks for scores or rollout, of attention this model does not hand over.
-
-    Raises:
-        UnsupportedError: with methods that need none.
-    """
+    """Refuse hooks that ask for scores or rollout, of attention this model does not hand over."""
     layers = len(model.layers)
     asked = any((hook.needs_scores or hook.needs_rollout) and hook.layers(layers) for hook in hooks)
     if asked and not model.override.scores_allowed(model.head):
@@ -102,15 +92,7 @@ def _has_mrope(text_config: Any) -> bool:
 
 
 def refuse_call(head: nn.Module, named: dict[str, Any]) -> None:
-    """Raise for a call of a model that a FastAVCache cannot serve.
-
-    Args:
-        head: the model.
-        named: all arguments of its call by name.
-
-    Raises:
-        UnsupportedError: with the argument at fault.
-    """
+    """Refuse a call of a model, its arguments by name, that a FastAVCache cannot serve."""
     if head.training:
         raise UnsupportedError("Pruning is for inference. Call model.eval() first.")
     if named.get("labels") is not None:
@@ -130,15 +112,10 @@ def refuse_call(head: nn.Module, named: dict[str, Any]) -> None:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def refuse_left_out(head: nn.Module, limit: int, attached: bool) -> None:
-    """Raise where a model of the Phi-3 line drops its cache to change its rotary factors.
+    """Refuse a call without a cache where a model of the Phi-3 line dropped its own.
 
-    Args:
-        head: a model that was called without a cache.
-        limit: the length at which it does so.
-        attached: whether its generate() prunes with any cache of its own.
-
-    Raises:
-        UnsupportedError: with that length.
+    It does so at a length, `limit`, to change its rotary factors. An `attached` one's generate()
+    prunes with any cache of its own.
     """
     left_out = left_out_cache(head)
     if request_of(left_out) is not None or (attached and left_out is not None):
@@ -150,16 +127,7 @@ def refuse_left_out(head: nn.Module, limit: int, attached: bool) -> None:
 
 
 def refuse_cache_name(head: nn.Module, named: dict[str, Any], cache: Any) -> None:
-    """Raise if a FastAVCache is given under a keyword that the installed release does not read.
-
-    Args:
-        head: the model called.
-        named: keywords of the call.
-        cache: the FastAVCache.
-
-    Raises:
-        UnsupportedError: with the right keyword.
-    """
+    """Refuse a FastAVCache under a keyword that the installed release does not read."""
     given = next((name for name, value in named.items() if value is cache), None)
     if given is not None and given not in readable_cache_names():
         raise UnsupportedError(
@@ -169,11 +137,7 @@ def refuse_cache_name(head: nn.Module, named: dict[str, Any], cache: Any) -> Non
 
 
 def refuse_other_model(bound: nn.Module, head: nn.Module) -> None:
-    """Raise if a cache that is in use with one model is given to another.
-
-    Raises:
-        StateError: with both classes.
-    """
+    """Refuse a cache that is in use with another model."""
     if bound is not head:
         raise StateError(
             f"This FastAVCache is in use with another {type(bound).__name__}; "
@@ -182,11 +146,7 @@ def refuse_other_model(bound: nn.Module, head: nn.Module) -> None:
 
 
 def refuse_other_batch(held: int, given: int) -> None:
-    """Raise if the batch sizes of a cache and of a forward differ.
-
-    Raises:
-        StateError: with both.
-    """
+    """Refuse a forward of another batch size than the cache's."""
     if held != given:
         raise StateError(
             f"This FastAVCache's batch size is {held}, the input's batch size is {given}. Make "

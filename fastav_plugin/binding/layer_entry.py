@@ -12,13 +12,7 @@ from fastav_plugin.upstream.torch_internals import inlined_only
 
 
 class LayerEntry:
-    """Forward pre-hook of one decoder layer.
-
-    Args:
-        model: it belongs to; caches bound to another one pass by.
-        index: of the layer.
-        names: of the arguments of its forward, in order.
-    """
+    """Forward pre-hook of one decoder layer; `names` are of its arguments, in order."""
 
     def __init__(self, model: BoundModel, index: int, names: Sequence[str]) -> None:
         self.model = model

@@ -62,9 +62,8 @@ class WeightSample:
             for name, parameter in layer.named_parameters():
                 data = parameter.data
                 # Quantized and distributed tensors have classes of their own.
-                if not data.is_floating_point() or type(data) is not Tensor or data.is_meta:
-                    continue
-                if data.numel() == 0:
+                plain = type(data) is Tensor and data.is_floating_point() and not data.is_meta
+                if not plain or data.numel() == 0:
                     continue
                 places = torch.linspace(0, data.numel() - 1, _TAKEN, dtype=torch.float64).long()
                 names.append(f"{index}.{name}")

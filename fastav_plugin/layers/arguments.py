@@ -13,12 +13,9 @@ from fastav_plugin.errors import UnsupportedError
 
 
 def gather(tensor: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Entries along one dimension, by an index per batch row.
+    """Entries along one dimension, by an index [B, K] per batch row, on any device.
 
-    Args:
-        tensor: batch first, of size B or 1 (shared by all batch rows).
-        index: int64 [B, K]; follows the tensor's device.
-        dim: the dimension to index.
+    The tensor is batch first, of size B or 1 (shared by all batch rows).
     """
     index = index.to(tensor.device)
     if index.shape[0] == 1 and tensor.shape[0] == 1:

@@ -17,16 +17,9 @@ _REMEDY = "Use a method that needs no rollout, such as 'fastav' or 'divprune'."
 def refuse_other_attention(
     attention: str, modules: Iterable[nn.Module], windows: Iterable[int | None], length: int
 ) -> None:
-    """Raise where layers are known to attend otherwise before they are run.
+    """Refuse, before they are run, layers that a rollout goes through and that attend otherwise.
 
-    Args:
-        attention: name of the attention implementation.
-        modules: the attention of the layers that a rollout goes through.
-        windows: sliding window of each of them, in tokens.
-        length: tokens of the conversation.
-
-    Raises:
-        UnsupportedError: with the reason.
+    `windows` are their sliding windows, `length` the tokens of the conversation.
     """
     if attention == "flex_attention":
         raise UnsupportedError(
@@ -48,7 +41,7 @@ def refuse_other_attention(
 
 
 def refuse_other_mask(mask: Any, valid: Tensor | None, before: Tensor | None, past: int) -> None:
-    """Raise if a mask hides more, or less, than later tokens and padding.
+    """Refuse a mask that hides more, or less, than later tokens and padding.
 
     Args:
         mask: what attention got: None, 2-D (padding only), or bool or additive
@@ -56,9 +49,6 @@ def refuse_other_mask(mask: Any, valid: Tensor | None, before: Tensor | None, pa
         valid: bool [B, K], False for padding; None when all K tokens are real.
         before: the same of the tokens of earlier turns, bool [B, past].
         past: tokens of earlier turns.
-
-    Raises:
-        UnsupportedError: bidirectional attention between image tokens, biases on distance, ...
     """
     if mask is None or (isinstance(mask, Tensor) and mask.dim() == 2):
         return

@@ -79,12 +79,9 @@ def pick_block_columns(mask: BlockMask, columns: Tensor, allowed: Tensor | None)
 
 
 def visible_keys(mask: BlockMask, query: int, keys: int) -> Tensor:
-    """What one query sees: bool [B or 1, 1 or H, keys].
+    """What one query sees of the first `keys` keys: bool [B or 1, 1 or H, keys].
 
-    Args:
-        mask: of [B or 1, 1 or H, q, N].
-        query: index of the query.
-        keys: how many keys, from the first.
+    The mask is of [B or 1, 1 or H, q, N].
     """
     rule, device = _rule(mask), mask.kv_indices.device
 

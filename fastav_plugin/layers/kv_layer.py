@@ -234,11 +234,9 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
         function: Callable[[Tensor], Tensor],
         moved: Callable[[HeldTokens], HeldTokens] | None = None,
     ) -> None:
-        """Move batch rows: keys, values, positions and validity together.
+        """Move batch rows (dimension 0): keys, values, positions and validity together.
 
-        Args:
-            function: of a tensor whose dimension 0 is the batch.
-            moved: gives what layers share once moved; None for a layer alone.
+        `moved` gives what layers share once moved; None for a layer alone.
         """
         for buffer in self._buffers or ():
             buffer.map_batch(function)

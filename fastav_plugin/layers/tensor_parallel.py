@@ -51,13 +51,10 @@ class Ranks:
         return choice.bool()
 
     def first(self, make: Callable[[], Any]) -> Any:
-        """What the first rank makes, on every rank; the others do not make it themselves.
+        """What the first rank makes, or raises, on every rank; the others do not make it.
 
         What comes from outside may differ from one reading to the next, and a rank that fails
         alone leaves the others waiting for it for ever.
-
-        Raises:
-            Exception: whatever `make` raised, on every rank.
         """
         if self._group is None:
             return make()
@@ -74,11 +71,7 @@ class Ranks:
         return made
 
     def check(self, heads: int) -> None:
-        """Raise if attention has fewer heads than it should: other processes hold the rest.
-
-        Raises:
-            UnsupportedError: the model was split by something that leaves no trace on its weights.
-        """
+        """Refuse attention with fewer heads than it should have: other processes hold the rest."""
         if self._heads is not None and heads < self._heads:
             raise UnsupportedError(
                 f"Attention has {heads} heads in this process, not {self._heads}: the model was "
@@ -97,16 +90,7 @@ ALONE = Ranks()
 
 
 def find_ranks(head: nn.Module, attentions: Iterable[nn.Module], text_config: Any) -> Ranks:
-    """The ranks that share a model's attention heads.
-
-    Args:
-        head: the module that generate() calls.
-        attentions: the attention module of each layer.
-        text_config: the decoder's configuration.
-
-    Raises:
-        UnsupportedError: heads are split unevenly.
-    """
+    """The ranks that share the heads of a model's attention modules; uneven splits are refused."""
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return ALONE
     group = _sharding_group(attentions)
@@ -127,11 +111,7 @@ def find_ranks(head: nn.Module, attentions: Iterable[nn.Module], text_config: An
 
 
 def refuse_stages(head: nn.Module) -> None:
-    """Raise if each rank runs some of the layers only.
-
-    Raises:
-        UnsupportedError: names what to use instead.
-    """
+    """Refuse a model of which each rank runs some of the layers only."""
     stages = _size(head, "pp")
     if stages > 1:
         raise UnsupportedError(

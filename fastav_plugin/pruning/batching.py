@@ -17,17 +17,9 @@ from fastav_plugin.pruning.request import Request, RowFacts
 
 
 def stack(requests: Sequence[Request], batch: Request) -> None:
-    """Move the batch rows of several requests into one; theirs are empty afterwards.
+    """Move the batch rows of several requests into a fresh one with their config.
 
-    They are emptied layer by layer, so that no more than one layer is held twice.
-
-    Args:
-        requests: each with any number of batch rows.
-        batch: a fresh request with their config.
-
-    Raises:
-        StateError: one was not prefilled, or is of another model.
-        ConfigError: they prune differently.
+    Theirs are emptied layer by layer, so that no more than one layer is held twice.
     """
     _check(requests)
     lengths = [request.seen_tokens for request in requests]
@@ -52,16 +44,7 @@ def stack(requests: Sequence[Request], batch: Request) -> None:
 
 
 def keep_rows(request: Request, rows: Tensor) -> None:
-    """Keep some batch rows, and no column that none of them needs: its memory is given back.
-
-    Args:
-        request: of a cache that was prefilled.
-        rows: int64 [n], at least one.
-
-    Raises:
-        StateError: the cache was not prefilled.
-        ConfigError: no batch row is named.
-    """
+    """Keep some batch rows, int64 [n], and no column that none of them needs."""
     token_map = request.facts.token_map
     if not request.prefilled or token_map is None:
         raise StateError("Only the rows of a FastAVCache that was prefilled can be kept.")
@@ -113,10 +96,8 @@ def _stacked(group: Sequence[FastAVLayer], shifts: Sequence[int]) -> HeldTokens:
 def _kept(positions: Tensor, rows: Tensor, padding: int) -> tuple[int, HeldTokens]:
     """How many leading columns no batch row needs, and what is held without them.
 
-    Args:
-        positions: int64 [B, n], of all tokens that a layer holds.
-        rows: int64 [m], batch rows to keep.
-        padding: columns by which the conversation gets shorter.
+    `positions`, int64 [B, n], are of all that a layer holds; `rows`, int64 [m], are kept;
+    `padding` is by how many columns the conversation gets shorter.
     """
     positions = positions[rows.to(positions.device)]
     unused = _leading(positions >= 0)

@@ -47,11 +47,7 @@ class BoundModel(Parts):
 
     @classmethod
     def of(cls, head: nn.Module, override: ModelOverride) -> "BoundModel":
-        """Find the modules of a model.
-
-        Raises:
-            UnsupportedError: they are not what the engine knows how to prune.
-        """
+        """Find the modules of a model, which must be what the engine knows how to prune."""
         refuse_stages(head)
         parts = override.parts(head)
         check_head(head)

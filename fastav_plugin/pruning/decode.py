@@ -14,11 +14,9 @@ from fastav_plugin.upstream.arguments import MASK
 
 
 class Decode:
-    """Decoded tokens, drafts, text-only turns. Nothing is cut.
+    """Decoded tokens, drafts, text-only turns: so many tokens, of which nothing is cut.
 
-    Args:
-        tokens: tokens of this forward.
-        flash: whether the base attention takes 2-D masks.
+    `flash` says whether the base attention takes 2-D masks.
     """
 
     def __init__(self, tokens: int, flash: bool) -> None:

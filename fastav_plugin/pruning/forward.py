@@ -33,7 +33,7 @@ from fastav_plugin.upstream.arguments import (
 def open_prefill(
     request: Request, call: dict[str, Any], named: dict[str, Any], source: Tensor
 ) -> Prefill | None:
-    """Begin the prefill of a prompt, or of a later turn.
+    """Begin the prefill of a prompt, or of a later turn; it is checked first.
 
     Args:
         request: of the cache.
@@ -43,9 +43,6 @@ def open_prefill(
 
     Returns:
         None for tokens after the first prompt of which no hook is asked: drafts, text-only turns.
-
-    Raises:
-        UnsupportedError, TokenMapError, StateError: see prompt_checks.py.
     """
     context = GenerateContext.read(call, source, request.seen_tokens, request.replaced_cache)
     request.replaced_cache = None

@@ -36,7 +36,6 @@ class Prefill:
         listener: told when the pruner works; None for nobody.
 
     Attributes:
-        prompt: what is pruned.
         survivors: of the prompt, so far.
         observer: what attention shows queries and keys to.
         reason: why no hook is asked, or None.
@@ -75,11 +74,7 @@ class Prefill:
     def pick_entrance(self, inputs_embeds: Tensor) -> Tensor | None:
         """Choose, before layer 0, the survivors of the cuts at ENTRANCE and on entering layer 0.
 
-        Args:
-            inputs_embeds: [B, T, C].
-
-        Returns:
-            Bool [B, T], True where a prompt token goes on; None if all go on.
+        From embeddings [B, T, C]. Bool [B, T], True where a prompt token goes on; None if all do.
         """
         with self._during("gathering"):
             self._entrance_picked = True
@@ -110,16 +105,9 @@ class Prefill:
     def enter(
         self, layer: int, hidden_states: Tensor, arguments: dict[str, Any], kv_layer: FastAVLayer
     ) -> Tensor:
-        """Make the cut on entering a layer, if any, and fit its arguments in place.
+        """Make the cut on entering a layer, if any, and fit its arguments (keywords) in place.
 
-        Args:
-            layer: index of the layer.
-            hidden_states: [B, T, C], survivors.
-            arguments: the layer's keywords.
-            kv_layer: where the layer appends its keys and values.
-
-        Returns:
-            [B, K, C], the kept.
+        Hidden states [B, T, C] of the survivors come in, [B, K, C] of the kept are returned.
         """
         with self._during("gathering"):
             if layer == 0:

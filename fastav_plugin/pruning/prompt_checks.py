@@ -14,12 +14,7 @@ from fastav_plugin.tokens import TokenMap
 
 
 def check_context(context: GenerateContext, call: dict[str, Any]) -> None:
-    """Refuse calls that give a model something else than whole prompts, once.
-
-    Raises:
-        UnsupportedError: chunks of a prompt, the whole prompt at every step, or drafts in a
-            later turn.
-    """
+    """Refuse calls that give a model something else than whole prompts, once."""
     generate = context.generate
     if generate.prefill_chunk_size is not None:
         raise UnsupportedError(
@@ -39,11 +34,7 @@ def check_context(context: GenerateContext, call: dict[str, Any]) -> None:
 
 
 def check_given_map(given: TokenMap, context: GenerateContext) -> None:
-    """Refuse a caller's map of another batch.
-
-    Raises:
-        TokenMapError: with its batch size, and that of the call.
-    """
+    """Refuse a caller's map of another batch size than the call's."""
     copies = context.generate.expansion
     if context.batch not in (given.rows, given.rows * copies):
         prompts = context.batch // copies
@@ -54,11 +45,7 @@ def check_given_map(given: TokenMap, context: GenerateContext) -> None:
 
 
 def check_given_padding(given: TokenMap, mask: Tensor | None) -> None:
-    """Refuse a caller's map, [B, T], with other padding than the attention mask's.
-
-    Raises:
-        TokenMapError: with the batch row.
-    """
+    """Refuse a caller's map, [B, T], with other padding than the attention mask's."""
     real = torch.ones_like(given.valid) if mask is None else mask.to(given.valid.device) != 0
     if real.shape != given.valid.shape:
         return
@@ -73,13 +60,7 @@ def check_given_padding(given: TokenMap, mask: Tensor | None) -> None:
 def check_prompt(
     prompt: Prompt, context: GenerateContext, call: dict[str, Any], model: BoundModel
 ) -> None:
-    """Refuse a prompt whose cuts would change what the model or generate() makes of the rest.
-
-    Raises:
-        StateError: it is padded on the right.
-        UnsupportedError: hidden states or attentions are asked of assisted decoding, or attention
-            is other than the engine can cut or read.
-    """
+    """Refuse a prompt whose cuts would change what the model or generate() makes of the rest."""
     if prompt.reason is not None:
         return
     prompt.check_padding()
@@ -87,8 +68,13 @@ def check_prompt(
         _refuse_drafted_outputs(call)
     length = context.past + context.length
     windows = model.windows()
-    if model.decoder.flash:
-        _refuse_flash_windows(windows, length)
+    narrow = min((window for window in windows if window), default=length)
+    if model.decoder.flash and length > narrow:
+        raise UnsupportedError(
+            f"The prompt has {length} positions and this model a sliding window of {narrow}: "
+            "flash attention counts its window in tokens held, which a cut changes. Use "
+            "attn_implementation='sdpa'."
+        )
     deepest = max(rollout_places(prompt.hooks), default=0)
     if deepest:
         below = model.attentions[:deepest], windows[:deepest]
@@ -103,14 +89,4 @@ def _refuse_drafted_outputs(call: dict[str, Any]) -> None:
             f"{' and '.join(wanted)} under assisted decoding would mix prompt tokens with drafts: "
             "they are sliced by the prompt's length, which pruned layers do not have. Leave them "
             "unset, or decode without drafts (drafts made from hidden states need them)."
-        )
-
-
-def _refuse_flash_windows(windows: list[int | None], length: int) -> None:
-    narrow = min((window for window in windows if window), default=length)
-    if length > narrow:
-        raise UnsupportedError(
-            f"The prompt has {length} positions and this model a sliding window of {narrow}: "
-            "flash attention counts its window in tokens held, which a cut changes. Use "
-            "attn_implementation='sdpa'."
         )

@@ -90,12 +90,7 @@ class RowFacts:
 
     @classmethod
     def stack(cls, requests: Sequence["RowFacts"], lengths: Sequence[int]) -> "RowFacts":
-        """The batch rows of several requests, each padded on the left to the longest.
-
-        Args:
-            requests: what was known of each.
-            lengths: seen tokens of each.
-        """
+        """The batch rows of requests, each padded on the left to the longest of `lengths`."""
         maps = [facts.extended(length) for facts, length in zip(requests, lengths, strict=True)]
         rows = [token_map.rows for token_map in maps]
         joined: dict[str, Any] = {}
@@ -172,11 +167,7 @@ class Request:
         return self.facts.token_map is not None and self.started_at is None
 
     def open(self, call: dict[str, Any]) -> None:
-        """Begin a forward.
-
-        Raises:
-            StateError: the last one was interrupted after it had appended tokens.
-        """
+        """Begin a forward, unless the last one was interrupted after it had appended tokens."""
         if self.started_at is not None and self.seen_tokens != self.started_at:
             raise StateError(
                 "The last forward pass with this FastAVCache was interrupted, so its layers "
@@ -195,8 +186,7 @@ class Request:
     def hide(self, real: Tensor) -> None:
         """Take tokens of earlier turns for padding that are masked now: answers that ended early.
 
-        Args:
-            real: bool [B, seen tokens], False for padding.
+        `real` is bool [B, seen tokens], False for padding.
         """
         hidden: dict[HeldTokens | None, HeldTokens] = {}
         for layer in self.layers:

@@ -128,31 +128,17 @@ class Rollout:
         return len(self._open())
 
     def last_row(self, alpha: float = 0.5) -> Tensor:
-        """What the last prompt token is made of: R's last line, float32 [B, T]; sums to one.
-
-        Args:
-            alpha: weight of attention against the residual path, in [0, 1].
-
-        Raises:
-            ConfigError: alpha out of range.
-            StateError: read after the hook returned.
-        """
+        """What the last prompt token is made of: R's last line, float32 [B, T]; sums to one."""
         return self._read(alpha, _LAST)[0]
 
     def column_sums(self, alpha: float = 0.5) -> Tensor:
-        """What each token gives to all survivors: R's column sums, float32 [B, T].
-
-        Arguments and errors as of `last_row`.
-        """
+        """What each token gives to all survivors: R's column sums, float32 [B, T]."""
         return self._read(alpha, _ALL)[0]
 
     def by_depth(self, alpha: float = 0.5) -> tuple[Tensor, Tensor]:
         """`last_row` and `column_sums` for every depth, at little more cost than for one.
 
-        Arguments and errors as of `last_row`.
-
-        Returns:
-            Two float32 [l, B, T]: entry d - 1 is of the rollout through layers 0..d-1 alone.
+        Two float32 [l, B, T]: entry d - 1 is of the rollout through layers 0..d-1 alone.
         """
         both = self._read(alpha, _LAST, _ALL, every=True)
         return both[0::2], both[1::2]

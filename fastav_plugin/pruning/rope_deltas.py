@@ -19,8 +19,7 @@ from fastav_plugin.upstream.positions import METHOD, own_method, path_to_memory,
 def positions_method(head: nn.Module) -> MethodType | None:
     """METHOD for one head, which lets generate continue a request from its own memory.
 
-    Returns:
-        None if the head has no such memory, or a method of its own already.
+    None if the head has no such memory, or a method of its own already.
     """
     if own_method(head) is None or METHOD in head.__dict__ or path_to_memory(head) is None:
         return None
@@ -44,12 +43,8 @@ def _prepare_position_ids_for_generation(
 def measure_deltas(facts: RowFacts, positions: Tensor | None, length: int) -> Tensor | None:
     """What the rotary positions of a request are ahead of token counts: int64 [B, 1], or None.
 
-    Once, as models do: later turns count on from there.
-
-    Args:
-        facts: of the request.
-        positions: position ids of its last tokens, [n, B, T] where they are multi-dimensional.
-        length: seen tokens, these included.
+    Once, as models do: later turns count on from there. `positions` are those of its last tokens,
+    [n, B, T] where they are multi-dimensional; `length` is seen tokens, these included.
     """
     known = facts.rope_deltas
     if known is not None or positions is None or positions.dim() != 3 or facts.token_map is None:
@@ -59,12 +54,7 @@ def measure_deltas(facts: RowFacts, positions: Tensor | None, length: int) -> Te
 
 
 def continue_positions(request: Request, named: dict[str, Any]) -> None:
-    """Give a direct call with more text, and no position ids, those of its own request.
-
-    Args:
-        request: of the cache.
-        named: arguments of the head's call; `position_ids` [3, B, T] are added.
-    """
+    """Give a direct call with more text, and no position ids, its request's: [3, B, T]."""
     source = named.get("input_ids")
     source = named.get("inputs_embeds") if source is None else source
     present = {name for name, value in named.items() if value is not None}
@@ -77,14 +67,10 @@ def continue_positions(request: Request, named: dict[str, Any]) -> None:
 
 
 def rotary_positions(request: Request, counted: Tensor) -> Tensor:
-    """Position ids of a batch's next tokens, each batch row ahead of its count by its own delta.
+    """Position ids int64 [3, B, T] of next tokens, each batch row ahead of its count by its delta.
 
-    Args:
-        request: of the batch's cache.
-        counted: int64 [B, T], positions counted from each prompt's first real token.
-
-    Returns:
-        int64 [3, B, T]; `counted` itself where no request is ahead.
+    `counted`, int64 [B, T], counts from each prompt's first real token; it is returned itself
+    where no request is ahead.
     """
     deltas = request.facts.rope_deltas
     if deltas is None:

@@ -18,7 +18,6 @@ BESIDE = "attach cache config report tokens".split()
 COVERED = {
     "binding.binding": "test_attach",
     "binding.layer_entry": "behaviour/families/test_schedule",
-    "binding.model_checks": "behaviour/life_cycle/test_wrapped_models",
     "binding.model_identity": "calibration/test_config",
     "media.files": "media/test_video",
     "media.inputs": "cli/test_generate",
