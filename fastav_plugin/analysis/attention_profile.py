@@ -96,8 +96,9 @@ def profile_attention(
 
     last, sums = zip(*(rows(layer, layer, 1.0) for layer in wanted), strict=True)
     rolled_last, rolled_sums = zip(*(rows(0, layer, alpha) for layer in wanted), strict=True)
-    vectors = [list(column) for column in (last, sums, rolled_last, rolled_sums)]
-    return AttentionProfile(wanted, *vectors, alpha, tokens)
+    return AttentionProfile(
+        wanted, list(last), list(sums), list(rolled_last), list(rolled_sums), alpha, tokens
+    )
 
 
 @dataclass

@@ -83,7 +83,7 @@ def inspect_model(
     config = read_config(directory)
     with torch.device("meta"):
         model: nn.Module = model_class(config)(config).eval()
-    head = unwrap(model)
+    head: Any = unwrap(model)
     override = find_override(head)
     config = head.config
     tokens = prompt.token_map()
@@ -103,7 +103,9 @@ def inspect_model(
         )
 
     plans = [plan("dense", None)]
-    budget = {} if target_flops is None else {"target_flops": target_flops, "prompt": tokens}
+    budget: dict[str, Any] = {}
+    if target_flops is not None:
+        budget = {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
         # A mistake in the settings is raised; what only this model cannot do is reported.
         method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
