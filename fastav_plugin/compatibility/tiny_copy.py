@@ -36,8 +36,7 @@ def tiny_copy(text_model: nn.Module) -> nn.Module:
     Raises:
         FastAVError: none could be built.
     """
-    errors: list[str] = []
-    few = {**_ALWAYS, **_FEW_HEADS}
+    few = _ALWAYS | _FEW_HEADS
     for sizes in ({**few, "head_dim": 16}, few, _ALWAYS):
         try:
             config = _shrunk(text_model.config, sizes)
@@ -45,8 +44,8 @@ def tiny_copy(text_model: nn.Module) -> nn.Module:
             tiny(inputs_embeds=torch.zeros(1, 2, config.hidden_size), use_cache=False)
             return tiny
         except Exception as error:  # the next sizes may do
-            errors.append(f"{type(error).__name__}: {error}")
-    raise FastAVError(f"no small copy of its text model could be built ({errors[-1]})")
+            reason = f"{type(error).__name__}: {error}"
+    raise FastAVError(f"no small copy of its text model could be built ({reason})")
 
 
 def _shrunk(config: Any, sizes: dict[str, int]) -> Any:

@@ -25,8 +25,7 @@ _POSITIONAL = ["module", "query", "key", "value", "attention_mask"]
 
 def implementation(config: Any) -> str:
     """Name of the attention implementation that a config asks for."""
-    what = f"the attribute `{_PUBLIC}` of {type(config).__name__}"
-    return str(attribute(config, _PUBLIC, what))
+    return str(attribute(config, _PUBLIC))
 
 
 def rename(config: Any, name: str) -> None:

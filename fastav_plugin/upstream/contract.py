@@ -32,11 +32,12 @@ def require(contracts: Contracts, package: str = "transformers") -> None:
             raise missing(name, package)
 
 
-def attribute(holder: Any, name: str, what: str, package: str = "transformers") -> Any:
+def attribute(holder: Any, name: str, what: str = "", package: str = "transformers") -> Any:
     """An attribute, or one of an attribute ("a.b"); UnsupportedError with `what` if it is gone."""
     try:
         return attrgetter(name)(holder)
     except AttributeError:
+        what = what or f"the attribute `{name}` of {type(holder).__name__}"
         raise missing(what, package) from None
 
 

@@ -65,10 +65,10 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
             continue
         config = _variable(frame, "generation_config")
         drafting = frame.f_code is assisted
-        copies = max(_setting(config, name) or 1 for name in _COPIES)
+        copies = max(attribute(config, name) or 1 for name in _COPIES)
         around = next((outer for outer in _frames() if outer.f_code is outermost), None)
         return GenerateCall(
-            _setting(config, _CHUNKS),
+            attribute(config, _CHUNKS),
             int(_variable(frame, "candidate_length")) if drafting else 0,
             drafting,
             int(copies),
@@ -114,10 +114,6 @@ def _variable(frame: FrameType, name: str) -> Any:
     if name not in frame.f_locals:
         raise missing(_local(name, frame.f_code.co_name))
     return frame.f_locals[name]
-
-
-def _setting(config: Any, name: str) -> Any:
-    return attribute(config, name, f"the attribute `{name}` of {type(config).__name__}")
 
 
 def _frames() -> Iterator[FrameType]:
