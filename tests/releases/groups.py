@@ -42,7 +42,7 @@ GROUPS: Mapping[str, Group] = {
             *("tests/test_cache.py", "tests/test_config.py", "tests/test_errors.py"),
             *("tests/test_installation.py", "tests/test_report.py", "tests/test_tokens.py"),
             *("tests/pruning/test_prefill.py", "tests/pruning/test_prompt_checks.py"),
-            *("tests/pruning/test_reasons.py", "tests/pruning/test_row_facts.py"),
+            *("tests/pruning/test_prompt.py", "tests/pruning/test_request.py"),
             *("tests/model_overrides/test_registry.py", "tests/model_overrides/own_models"),
         ),
         quick=("tests/test_cache.py", "tests/pruning/test_prefill.py"),
