@@ -1,7 +1,5 @@
 """fastav bench: dense and pruned side by side on random weights or a checkpoint."""
 
-from __future__ import annotations
-
 import dataclasses
 from json import dumps
 from pathlib import Path

@@ -1,7 +1,5 @@
 """fastav calibrate: find the cheapest setting that stays near dense, on the user's own media."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

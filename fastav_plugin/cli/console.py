@@ -1,7 +1,5 @@
 """What the command line prints: data on stdout, everything else on stderr, errors in one line."""
 
-from __future__ import annotations
-
 import json
 import sys
 import traceback
@@ -20,9 +18,6 @@ from typer.core import TyperGroup
 
 from fastav_plugin.errors import ConfigError, FastAVError
 from fastav_plugin.report import size as size
-
-#: Exit status of a user error.
-USER_ERROR = 2
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
@@ -67,8 +62,9 @@ def make_room(*paths: Path | None) -> None:
 
 
 def _fail(message: str) -> NoReturn:
+    """End with the exit status of a user error."""
     print(f"fastav: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(USER_ERROR)
+    sys.exit(2)
 
 
 def print_json(data: Any) -> None:
@@ -138,16 +134,9 @@ def progress(title: str, total: int | None) -> Iterator[Tick]:
     Yields what to call with a short description after each of `total` steps, if they are known.
     """
     console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with bar:
+    text, silent = TextColumn("{task.description}"), not console.is_terminal
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
         task = bar.add_task(title, total=total)
 
         def tick(done: str) -> None:

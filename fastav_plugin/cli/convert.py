@@ -1,7 +1,5 @@
 """fastav convert: a checkpoint in its authors' layout into a plain transformers folder."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """fastav demo: three clips, or one of the user's, dense and pruned answers side by side."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +9,7 @@ from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import existing_file
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning
+from fastav_plugin.cli.options.pruning import Methods, Pruning
 from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.demo.clips import own_clip, sample_clips
@@ -47,7 +45,7 @@ def run(
     if question and video is None:
         raise ConfigError("`--question` is about a clip of your own. Give it: --video my.mp4")
     folder = find_model(model)
-    configs = pruning.configs_of_folder(folder, method, DEFAULT_METHODS)
+    configs = pruning.configs_of_folder(folder, method)
     if video is None:
         clips = sample_clips()
     else:

@@ -1,7 +1,5 @@
 """fastav eval: accuracy against tokens, dense and pruned, on the testbed or a dataset's file."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,8 +27,6 @@ from fastav_plugin.evaluation.records import Question
 from fastav_plugin.lab.testbed.evaluation_source import CLIPS, COMBINATIONS, QUESTIONS
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
-#: Exit status of a run that had to leave samples out.
-INCOMPLETE = 1
 #: Samples left out that are named one by one; `--json` names all.
 NAMED = 20
 
@@ -152,8 +148,8 @@ def run(
         )
         return
     found = read_config(folder)
-    names = method or (None if config else pruning.methods(None, DEFAULT_METHODS))
-    configs = make_settings(found, names, config, overrides)
+    names = method or ([] if config else pruning.methods(None, DEFAULT_METHODS))
+    configs = make_settings(found, names, config or [], overrides)
     if data is None:
         held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
         plan = plan_testbed(held_out, questions or QUESTIONS, limit, seed)
@@ -169,7 +165,7 @@ def run(
             plan.show(part)
     if result["left_out"]:
         note(f"{len(result['left_out'])} samples were left out.")
-        raise typer.Exit(INCOMPLETE)
+        raise typer.Exit(1)
 
 
 def _measure(

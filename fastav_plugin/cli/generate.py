@@ -1,7 +1,5 @@
 """fastav generate: one question to a local checkpoint under several methods."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """fastav inspect: what would be pruned in a model, or why it is refused."""
 
-from __future__ import annotations
-
 import dataclasses
 from itertools import groupby
 from pathlib import Path

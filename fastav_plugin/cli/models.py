@@ -1,7 +1,5 @@
 """fastav models: the families and methods this installation knows."""
 
-from __future__ import annotations
-
 import inspect
 from typing import Any
 

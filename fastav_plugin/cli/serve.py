@@ -1,7 +1,5 @@
 """fastav serve: transformers' own OpenAI-compatible server, with every model attached."""
 
-from __future__ import annotations
-
 import functools
 import logging
 from pathlib import Path
@@ -22,7 +20,6 @@ from fastav_plugin.upstream import server
 
 logger = logging.getLogger(__name__)
 
-PANEL = "Options of transformers serve"
 #: What the server's own command takes as its model.
 _MODEL = "force_model"
 
@@ -52,7 +49,7 @@ def _server() -> Any:
     command: Any = typer.main.get_command(app)
     command.params = [param for param in command.params if not getattr(param, "hidden", False)]
     for param in command.params:
-        param.rich_help_panel = PANEL
+        param.rich_help_panel = "Options of transformers serve"
     return command
 
 

@@ -1,7 +1,5 @@
 """fastav visualize: pictures of attention, of what is dropped, and of what it costs."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +24,7 @@ from fastav_plugin.cli.console import Tick, note, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import existing_file
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Ratios
+from fastav_plugin.cli.options.pruning import Methods, Ratios
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.demo.picture import stages_of, subtitle
@@ -43,6 +41,28 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", dir_okay=False, help="Picture to write: .png or .svg.")
 ]
 Title = Annotated[str | None, typer.Option(help="First line of the picture.")]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A model and one question about one clip."""
+
+    model: Any
+    processor: Any
+    media: Media
+    inputs: dict[str, Any]
+
+    def compare(self, configs: list[FastAVConfig], tick: Tick) -> list[Outcome]:
+        """The answer of dense and of each config."""
+        return compare(
+            self.model,
+            self.inputs,
+            configs,
+            decode=lambda ids: str(self.processor.decode(ids, skip_special_tokens=True)),
+            max_new_tokens=8,
+            repeats=1,
+            tick=tick,
+        )
 
 
 @dataclass(frozen=True)
@@ -68,28 +88,6 @@ class Asked:
         else:
             inputs = prepare_prompt(processor, media, self.question)
         return Scene(model, processor, media, inputs)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A model and one question about one clip."""
-
-    model: Any
-    processor: Any
-    media: Media
-    inputs: dict[str, Any]
-
-    def compare(self, configs: list[FastAVConfig], tick: Tick) -> list[Outcome]:
-        """The answer of dense and of each config."""
-        return compare(
-            self.model,
-            self.inputs,
-            configs,
-            decode=lambda ids: str(self.processor.decode(ids, skip_special_tokens=True)),
-            max_new_tokens=8,
-            repeats=1,
-            tick=tick,
-        )
 
 
 @app.command("attention")
@@ -139,7 +137,7 @@ def layers(
     Example: fastav visualize layers --method fastav --method fastav+divprune -o layers.svg
     """
     check_drawing(output)
-    configs = ratios.configs_of_folder(find_model(asked.model), method, DEFAULT_METHODS)
+    configs = ratios.configs_of_folder(find_model(asked.model), method)
     with progress("visualize", 1 + 2 * (1 + len(configs))) as tick:
         scene = asked.load()
         tick("model loaded")
@@ -165,7 +163,7 @@ def pruning(
     Example: fastav visualize pruning --video my.mp4 --question "Is the hum heard?" -o clip.png
     """
     check_drawing(output)
-    configs = ratios.configs_of_folder(find_model(asked.model), [method], ())
+    configs = ratios.configs_of_folder(find_model(asked.model), [method])
     if not configs:
         raise ConfigError("Dense drops nothing that could be drawn. Give another `--method`.")
     with progress("visualize", 5) as tick:

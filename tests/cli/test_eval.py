@@ -114,7 +114,7 @@ def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
 
     FastAVConfig(method="divprune", audio_keep_ratio=0.25).save_pretrained(tmp_path)
     config = read_config(checkpoint)
-    found = make_settings(config, named=[f"a={tmp_path}", f"b={QUARTER}"])
+    found = make_settings(config, [], [f"a={tmp_path}", f"b={QUARTER}"], {})
     assert found["a"].audio_keep_ratio == 0.25
     assert found["b"].visual_keep_ratio == 0.25
-    assert list(make_settings(config)) == list(DEFAULT_METHODS)
+    assert list(make_settings(config, DEFAULT_METHODS, [], {})) == list(DEFAULT_METHODS)

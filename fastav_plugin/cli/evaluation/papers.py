@@ -1,7 +1,5 @@
 """fastav eval --suite papers: the tables of the papers on the embedded model."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping

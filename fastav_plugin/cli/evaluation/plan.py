@@ -1,7 +1,5 @@
 """What `fastav eval` asks: the testbed's questions, or those of a dataset's file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The options of a checkpoint folder and of the machine it runs on, and its loading."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """Commands that take groups of options: dataclasses whose fields are options of typer."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 from collections.abc import Callable

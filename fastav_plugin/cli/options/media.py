@@ -1,7 +1,5 @@
 """The options that say how media files, and those of a dataset, are read."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,7 +1,5 @@
 """The options that say what is pruned, and the FastAVConfigs they make."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,11 +97,10 @@ class Ratios:
         """As `overrides`, over the fields in the folder's fastav_config.json."""
         return _laid_over(saved_overrides(folder), self.overrides())
 
-    def configs_of_folder(
-        self, folder: Path, methods: Sequence[str] | None, default: Sequence[str]
-    ) -> list[FastAVConfig]:
+    def configs_of_folder(self, folder: Path, methods: Sequence[str] | None) -> list[FastAVConfig]:
         """As `configs`, over the fields in the folder's fastav_config.json."""
-        return self.configs(read_config(folder), methods, default, **saved_overrides(folder))
+        saved = saved_overrides(folder)
+        return self.configs(read_config(folder), methods, DEFAULT_METHODS, **saved)
 
 
 @dataclass(frozen=True)
@@ -148,22 +145,11 @@ def _value(text: str) -> Any:
 
 
 def make_settings(
-    model: Any,
-    methods: Sequence[str] | None = None,
-    named: Sequence[str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
+    model: Any, methods: Sequence[str], named: Sequence[str], overrides: Mapping[str, Any]
 ) -> dict[str, FastAVConfig]:
-    """The settings to compare, by name; without any, the three methods.
-
-    Args:
-        model: the model or its configuration.
-        methods: methods under the common overrides, named after themselves.
-        named: NAME=JSON, or NAME=FILE with JSON; a ConfigError for a name twice, or "dense".
-        overrides: fields of FastAVConfig for all of them.
-    """
-    chosen = methods or (() if named else DEFAULT_METHODS)
-    wanted = [(name, {"method": name}) for name in chosen if name != DENSE]
-    for text in named or ():
+    """The settings to compare, by name: methods, and NAME=JSON or NAME=FILE, over `overrides`."""
+    wanted = [(name, {"method": name}) for name in methods if name != DENSE]
+    for text in named:
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise ConfigError(f"`--config` takes NAME=JSON, got {text!r}.")
@@ -175,7 +161,7 @@ def make_settings(
                 f"Two settings are named {name!r}. Give every `--config` a name of its own."
             )
     return {
-        name: FastAVConfig.for_model(model, **_laid_over(overrides or {}, fields))
+        name: FastAVConfig.for_model(model, **_laid_over(overrides, fields))
         for name, fields in wanted
     }
 

@@ -1,7 +1,5 @@
 """The tables of a benchmark."""
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import Any
 

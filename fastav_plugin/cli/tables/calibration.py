@@ -1,7 +1,5 @@
 """What a calibration found, as tables."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastav_plugin.calibration.rollout_profile import SHARES

@@ -1,7 +1,5 @@
 """The tables of a comparison and of the demonstration: answers, and what they cost."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import groupby
 

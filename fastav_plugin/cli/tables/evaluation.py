@@ -1,7 +1,5 @@
 """The tables of an evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
