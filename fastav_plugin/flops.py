@@ -1,4 +1,4 @@
-"""Theoretical cost of a prefill, under its public import path."""
+"""Theoretical cost of a prefill, under its public import path; the code is in `report.py`."""
 
 from fastav_plugin.report import LayerCost, prefill_macs
 

@@ -1,1 +1,1 @@
-"""Hooks on one model, and when not: the binding, the search for a model, checks, identity."""
+"""Hooks on one model: the binding, the search for a model, and what is refused."""
