@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _Exchanges:
+class _Replacements:
     """What happened to the caches of one generate() of an attached model.
 
     Attributes:
@@ -49,9 +49,9 @@ class _Exchanges:
 
 
 #: Of the generate() that runs in this context.
-_exchanges: ContextVar[_Exchanges | None] = ContextVar("fastav_exchanges", default=None)
+_replacements: ContextVar[_Replacements | None] = ContextVar("fastav_replacements", default=None)
 
-#: Called with the account of a generate(); None where nothing was exchanged.
+#: Called with the account of a generate(); None where nothing was replaced.
 OnReport = Callable[[PruningReport | None], None]
 
 
@@ -60,7 +60,7 @@ def attach(
 ) -> nn.Module:
     """Prune in every generate(), pipeline and server call of a model from now on.
 
-    The empty DynamicCache that generate() makes is exchanged for a FastAVCache. A cache the
+    The empty DynamicCache that generate() makes is replaced by a FastAVCache. A cache the
     user passes, and direct calls of the model, stay as they are. Attaching again replaces the
     config.
 
@@ -68,7 +68,7 @@ def attach(
         model: a transformers model, or one wrapped by PEFT or dispatched by accelerate.
         config: what to prune; None for `FastAVConfig.for_model(model)`.
         on_report: called after each generate(), in its thread, with the report of the cache that
-            was exchanged; with None where there was none to exchange (method "none", or a cache
+            was replaced; with None where there was none to replace (method "none", or a cache
             of the caller's).
 
     Returns:
@@ -94,7 +94,7 @@ def attach(
         if fresh:
             binding.remove()
         raise
-    binding.cache_for = functools.partial(_exchange, config) if hooks else None
+    binding.cache_for = functools.partial(_replace, config) if hooks else None
     binding.on_report = on_report
     if "generate" not in binding.own_attributes and hasattr(head, "generate"):
         binding.own_attributes["generate"] = head.__dict__.get("generate")
@@ -145,8 +145,8 @@ def _watched(head: Any) -> MethodType:
         binding = Binding.of(self)
         if binding is not None and binding.cache_for is not None:
             refuse_settings(self, args, kwargs)
-        exchanges = _Exchanges()
-        listening = _exchanges.set(exchanges)
+        replacements = _Replacements()
+        listening = _replacements.set(replacements)
         ended = False
         try:
             if own is not None:
@@ -155,11 +155,11 @@ def _watched(head: Any) -> MethodType:
                 output = type(self).generate(self, *args, **kwargs)
             ended = True
             if binding is not None and binding.cache_for is not None:
-                refuse_unseen(self, exchanges.asked, args, kwargs)
+                refuse_unseen(self, replacements.asked, args, kwargs)
             return output
         finally:
-            _exchanges.reset(listening)
-            _tell(Binding.of(self), exchanges.made, ended)
+            _replacements.reset(listening)
+            _tell(Binding.of(self), replacements.made, ended)
 
     return MethodType(generate, head)
 
@@ -173,19 +173,19 @@ def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None
         binding.on_report(whole[-1].report() if whole else None)
 
 
-def _exchange(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None:
+def _replace(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None:
     """The cache to take the place of one that generate() made; None to leave it."""
-    exchanges = _exchanges.get()
+    replacements = _replacements.get()
     if not found:
-        if exchanges is not None and not inside_generate():
+        if replacements is not None and not inside_generate():
             raise UnsupportedError(
-                "A compiled generate() cannot be told from a direct call of the model, which stays "
-                "dense. Compile the model (model.compile() or model.forward), not its generate, or "
-                "pass a FastAVCache."
+                "A compiled generate() cannot be distinguished from a direct call of the model, "
+                "which stays dense. Compile the model (model.compile() or model.forward), not its "
+                "generate, or pass a FastAVCache."
             )
         return None
-    if exchanges is not None:
-        exchanges.asked = True
+    if replacements is not None:
+        replacements.asked = True
     if made_by_caller(past):
         logger.info(
             "fastav: this generate() got a %s of the caller's and runs unpruned.",
@@ -199,8 +199,8 @@ def _exchange(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | Non
             "lengths. Leave `cache_implementation` unset, or detach(model)."
         )
     cache = FastAVCache(config, _search=False)
-    if exchanges is not None:
-        exchanges.made.append(cache)
+    if replacements is not None:
+        replacements.made.append(cache)
     return cache
 
 

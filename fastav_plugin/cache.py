@@ -250,7 +250,7 @@ class FastAVCache(Cache):
         self.fastav_request.map_rows(lambda rows: rows[indices.to(rows.device)])
 
     def activate_past_recording(self) -> None:
-        """Nothing to do: no layer forgets tokens unless it is told to."""
+        """Nothing to do: no layer forgets tokens unless asked to."""
 
     def early_initialization(self, *args: Any, **kwargs: Any) -> None:
         """Refused: lengths are known only after the cuts."""

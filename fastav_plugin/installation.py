@@ -5,8 +5,6 @@ read from `direct_url.json` (PEP 610), which pip and uv write for everything tha
 index.
 """
 
-from __future__ import annotations
-
 import json
 import shlex
 from importlib.metadata import Distribution, distributions

@@ -1,7 +1,5 @@
 """What one request dropped, layer by layer, what that saved, or why nothing happened."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from fastav_plugin.config import check_ratio
 from fastav_plugin.hooks.base import LayerHook, LayerView
+from fastav_plugin.hooks.plannable import layer_at_depth
 from fastav_plugin.hooks.ratio_pruning import ScorePruning
 from fastav_plugin.hooks.registry import register_hook
 
@@ -47,7 +48,7 @@ class LateRemoval(LayerHook):
 
     @override
     def layers(self, num_layers: int) -> frozenset[int]:
-        return frozenset({min(max(1, round(self.depth * num_layers)), num_layers - 1)})
+        return frozenset({layer_at_depth(self.depth, num_layers)})
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:

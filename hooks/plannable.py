@@ -57,6 +57,11 @@ def counts_vary(hooks: Iterable[LayerHook]) -> bool:
     return any(isinstance(hook, PlannableHook) and hook.counts_vary for hook in hooks)
 
 
+def layer_at_depth(depth: float, num_layers: int) -> int:
+    """The layer at a share of the depth: never the first, which has no attention below."""
+    return min(max(1, round(depth * num_layers)), num_layers - 1)
+
+
 class OneLayerHook(PlannableHook):
     """A hook that is called once, on entering one layer.
 

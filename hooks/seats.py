@@ -12,7 +12,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.functional.diversity import max_min_diversity
 from fastav_plugin.functional.top_k import counts_of, keep_top, spread_evenly
 from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerView
-from fastav_plugin.hooks.plannable import PlannableHook
+from fastav_plugin.hooks.plannable import PlannableHook, layer_at_depth
 from fastav_plugin.hooks.registry import register_hook
 from fastav_plugin.tokens import Modality
 
@@ -37,7 +37,7 @@ def schedule(ratio: float, num_layers: int) -> dict[int, float]:
     """
     shares: dict[int, float] = {}
     for layer, share in PUBLISHED.items():
-        scaled = min(max(1, round(layer / _DEPTH * num_layers)), num_layers - 1)
+        scaled = layer_at_depth(layer / _DEPTH, num_layers)
         shares[ENTRANCE if layer == ENTRANCE else scaled] = share
     layers = sorted(shares)
     ends = [*layers[1:], num_layers]

@@ -3,7 +3,7 @@
 #
 #   deploy/benchmarks/run.sh                    on the GPU, at 7B shape, into deploy/benchmarks/results
 #   deploy/benchmarks/run.sh --device cpu       the same without batches above 1
-#   deploy/benchmarks/run.sh --shape tiny --device cpu --output results   a minute's rehearsal
+#   deploy/benchmarks/run.sh --shape tiny --device cpu --output results   a trial of one minute
 #
 # Each file says on what hardware, with which versions and of which commit it was made. The pictures
 # need fastav-plugin[viz]. A run that fails, for lack of memory say, does not keep the others from it.

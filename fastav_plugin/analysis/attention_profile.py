@@ -1,7 +1,5 @@
 """What a prompt's tokens attend to, layer by layer: attention and its rollout as row vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """One prompt under several methods, side by side, with dense as the reference."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What would be pruned in a model, from its config.json alone: no weights, no forward pass."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

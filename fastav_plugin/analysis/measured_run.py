@@ -1,7 +1,5 @@
 """One greedy generate(), dense or pruned: what it answered, how long it took, what it holds."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass

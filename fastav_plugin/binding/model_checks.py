@@ -83,7 +83,7 @@ def refuse_settings(head: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 def refuse_unseen(
     head: nn.Module, seen: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    """Refuse a generate() that ended without having shown (`seen`) a cache to exchange.
+    """Refuse a generate() that ended without having shown (`seen`) a cache to replace.
 
     With a cache or a loop of the caller's among its arguments there is none to show.
     """
@@ -91,7 +91,7 @@ def refuse_unseen(
     if seen or own or kwargs.get("custom_generate") is not None:
         return
     raise UnsupportedError(
-        f"The generate() of {type(head).__name__} ended without a cache that could be exchanged, "
+        f"The generate() of {type(head).__name__} ended without a cache that could be replaced, "
         f"so nothing was pruned. transformers {installed()} is installed, tested are {tested()}. "
         "Pass a FastAVCache, or detach(model)."
     )

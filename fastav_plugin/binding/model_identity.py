@@ -115,9 +115,11 @@ def decoder_digest(sizes: Mapping[str, Any], weights: WeightSample) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
-#: By the first decoder layer of a model, the digests it was found to match, each with the
-#: versions that its parameters had then.
-_known: weakref.WeakKeyDictionary[nn.Module, dict[str, int]] = weakref.WeakKeyDictionary()
+#: What was seen of a model's weights: its parameters, and how often each was changed in place.
+Seen = list[tuple[weakref.ref[nn.Parameter], int]]
+
+#: By the first decoder layer of a model, the digests it was found to match, each with its weights.
+_known: weakref.WeakKeyDictionary[nn.Module, dict[str, Seen]] = weakref.WeakKeyDictionary()
 
 
 def is_known(layers: Sequence[nn.Module], digest: str) -> bool:
@@ -125,16 +127,22 @@ def is_known(layers: Sequence[nn.Module], digest: str) -> bool:
 
     torch does not count changes made through `.data`.
     """
-    found = _known.get(layers[0], {}).get(digest)
-    return found is not None and found == _versions(layers)
+    seen, now = _known.get(layers[0], {}).get(digest), _parameters(layers)
+    return (
+        seen is not None
+        and len(seen) == len(now)
+        and all(
+            known() is parameter and count == version(parameter)
+            for (known, count), parameter in zip(seen, now, strict=True)
+        )
+    )
 
 
 def remember(layers: Sequence[nn.Module], digest: str) -> None:
     """Note that these layers match a digest."""
-    _known.setdefault(layers[0], {})[digest] = _versions(layers)
+    seen = [(weakref.ref(parameter), version(parameter)) for parameter in _parameters(layers)]
+    _known.setdefault(layers[0], {})[digest] = seen
 
 
-def _versions(layers: Sequence[nn.Module]) -> int:
-    """A number that changes with the parameters, and with each change made in place."""
-    parameters = (parameter for layer in layers for parameter in layer.parameters())
-    return hash(tuple((id(p), version(p)) for p in parameters))
+def _parameters(layers: Sequence[nn.Module]) -> list[nn.Parameter]:
+    return [parameter for layer in layers for parameter in layer.parameters()]

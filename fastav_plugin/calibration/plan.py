@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastav_plugin.calibration.rollout_profile import READ
-from fastav_plugin.config import FastAVConfig
+from fastav_plugin.config import FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.hooks.fastav import GlobalPruning
@@ -51,10 +51,12 @@ class CalibrationPlan:
     overrides: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        ratios = {"alpha": [self.alpha], "thresholds": self.thresholds, "stable": [self.stable]}
-        for name, values in ratios.items():
-            if not values or not all(0 < value <= 1 for value in values):
-                raise ConfigError(f"`{name}` must lie in (0, 1], got {list(values)}.")
+        check_ratio("alpha", self.alpha, "(0, 1]")
+        check_ratio("stable", self.stable, "(0, 1]")
+        for threshold in self.thresholds:
+            check_ratio("thresholds", threshold, "(0, 1]")
+        if not self.thresholds:
+            raise ConfigError("`thresholds` must hold at least one.")
         if self.read not in READ:
             raise ConfigError(f"`read` must be one of {', '.join(READ)}, got {self.read!r}.")
         for name, value in (("samples", self.samples), ("tokens", self.tokens)):

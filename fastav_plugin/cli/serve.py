@@ -126,7 +126,7 @@ def _check_folder(model: str | None) -> None:
 
 
 def _refuse_shared_memory(options: dict[str, Any]) -> None:
-    """Raise for options under which transformers' server keeps no cache that can be exchanged."""
+    """Raise for options under which transformers' server keeps no cache that can be replaced."""
     for name, why in (
         ("continuous_batching", "keeps the keys and values of all requests in shared pages"),
         ("compile", "keeps the keys and values of each request in a cache of fixed length"),

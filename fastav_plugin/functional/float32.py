@@ -1,4 +1,4 @@
-"""Inner products in float32, by the fastest library at hand that gives all of its digits."""
+"""Inner products in float32, by the fastest available library that gives all of its digits."""
 
 import functools
 import threading

@@ -48,6 +48,7 @@ def rollout_row(
         ConfigError: alpha out of range, or lists and shapes that do not fit.
     Reference: FastAV, section 2.1; Abnar and Zuidema, Quantifying Attention Flow (2020).
     """
+    # By hand: the config's check_ratio lies above this room.
     if not 0 <= alpha <= 1:
         raise ConfigError(f"`alpha` must lie in [0, 1], got {alpha!r}.")
     if len(queries) != len(keys):

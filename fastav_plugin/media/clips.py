@@ -1,7 +1,5 @@
 """A clip of a file: pictures at a frame rate, and the sound that goes with them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Media files opened with PyAV, and their faults as one error that names the file."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

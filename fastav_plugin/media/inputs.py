@@ -1,7 +1,5 @@
 """Files into the inputs of generate(), through a checkpoint's own processor."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The sound of media files as one channel, decoded as a stream."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any

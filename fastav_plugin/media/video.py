@@ -3,8 +3,6 @@
 No more is held than what is asked for: frames are found by seeking to the key frame before them.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

@@ -37,7 +37,7 @@ class Observer:
         survivors: of the prompt.
         drafted: trailing tokens that a draft added to the prompt.
         ranks: the processes that share the attention heads.
-        listener: told when attention is read; None for nobody.
+        listener: called when attention is read, or None.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ class Prefill:
         prompt: what is pruned.
         decoder: the layers it goes through.
         on_renumbered: called with `shift` once an entrance cut has renumbered positions.
-        listener: told when the pruner works; None for nobody.
+        listener: called when the pruner works, or None.
 
     Attributes:
         survivors: of the prompt, so far.

@@ -141,7 +141,7 @@ class Request:
         replaced_cache: the cache of generate()'s own whose place this one took.
         started_at: seen tokens when a forward was begun that has not ended.
         current_layer: of the decoder layer that runs.
-        listener: told when the pruner works, or None.
+        listener: called when the pruner works, or None.
     """
 
     config: FastAVConfig

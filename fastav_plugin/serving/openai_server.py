@@ -5,8 +5,6 @@ The server's handlers get every model from `ModelManager.load_model_and_processo
 touches the server.
 """
 
-from __future__ import annotations
-
 import functools
 import threading
 import weakref

@@ -34,7 +34,7 @@ def offloads(cache: Any) -> bool:
 
 
 def is_plain(cache: Any) -> bool:
-    """Whether it is the cache that generate() makes unless told otherwise."""
+    """Whether it is the cache that generate() makes unless asked for another."""
     return type(cache) is DynamicCache and not offloads(cache)
 
 

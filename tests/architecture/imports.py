@@ -163,7 +163,23 @@ def violations(root: Path) -> list[str]:
                 continue
             if _LEVEL_OF[there] <= _LEVEL_OF[here] or CLOSED.get(there, here) != here:
                 wrong.append(f"{name}:{line} imports {target or PACKAGE}, which is not below it")
+    for name, path in modules(root).items():
+        wrong += [
+            f"{name}:{line} imports {top} by a name of the checkout" for top, line in strays(path)
+        ]
     return wrong + [f"circle: {' -> '.join(circle)}" for circle in circles(edges)]
+
+
+def strays(path: Path) -> Iterator[tuple[str, int]]:
+    """Imports of a room, or of the tests, by a name that only a checkout has."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        else:
+            continue
+        yield from ((n, node.lineno) for n in names if n.split(".")[0] in (*LINKED, "tests"))
 
 
 def circles(edges: dict[str, list[tuple[str, int]]]) -> list[list[str]]:

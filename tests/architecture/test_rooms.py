@@ -11,7 +11,7 @@ from tests.architecture.imports import LEVELS, LINKED, PACKAGE, modules, room, r
 ROOT = Path(__file__).parents[2]
 
 #: Modules side by side in one folder.
-MOST = 16
+MOST = 13
 #: Folders of equals, in which each method and each family is one file.
 OF_EQUALS = LINKED
 

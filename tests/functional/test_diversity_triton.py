@@ -74,7 +74,7 @@ def test_where_triton_cannot_make_it_the_steps_run_one_by_one(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_picks_as_the_cpu_does() -> None:
-    """A rehearsal of the whole selection: rows whose order no rounding decides."""
+    """The whole selection, on candidates whose order no rounding decides."""
     features = torch.randn(3000, 512, generator=torch.Generator().manual_seed(0))
     expected = max_min_diversity(features, 300)
     assert _kernel(torch.device("cuda", torch.cuda.current_device())) is not None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.releases.errors import CannotRun
+from tests.releases.groups import GROUPS
 from tests.releases.window import ROOT, window
 
 
@@ -13,6 +14,12 @@ def test_the_window_is_what_the_package_states() -> None:
     from fastav_plugin.upstream.releases import NEWEST, OLDEST
 
     assert window() == (OLDEST, NEWEST)
+
+
+def test_the_tests_of_every_group_exist() -> None:
+    named = [path for group in GROUPS.values() for path in (*group.paths, *group.quick)]
+    assert len(named) > 40
+    assert [path for path in named if not (ROOT / path.partition("::")[0]).exists()] == []
 
 
 def test_constraints_pin_the_newest() -> None:

@@ -24,7 +24,7 @@ hub: Any = transformers
 
 
 def save_opt(folder: Path) -> None:
-    """A model that TGI serves by itself on a CPU: the control of the driver."""
+    """A model that TGI serves on a CPU without this package: the driver's control."""
     torch.manual_seed(1)
     sizes = {"hidden_size": 32, "word_embed_proj_dim": 32, "ffn_dim": 64, "num_hidden_layers": 3}
     ids = {"vocab_size": len(vocabulary()), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}

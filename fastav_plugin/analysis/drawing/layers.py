@@ -1,7 +1,5 @@
 """A picture of how many tokens of each modality every layer sees, one panel per method."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

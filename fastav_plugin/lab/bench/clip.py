@@ -1,7 +1,5 @@
 """Prefill of a whole model with random weights on a real clip: encoders, decoder, peak memory."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What `fastav bench` reads its numbers from: clocks, the process's memory, the machine."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import platform
@@ -18,7 +16,7 @@ import transformers
 from fastav_plugin import __version__
 from fastav_plugin.analysis.measured_run import now
 
-#: Parts of the pruner, as a `PruningListener` is told of them.
+#: Parts of the pruner, as a `PruningListener` is called with them.
 PARTS = ("selection", "scoring", "gathering")
 
 

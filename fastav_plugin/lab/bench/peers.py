@@ -3,8 +3,6 @@
 Only the cost differs: the same tokens are kept, so the rest of the prefill is the same.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

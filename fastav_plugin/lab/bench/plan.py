@@ -1,7 +1,5 @@
 """What `fastav bench` is asked to measure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,13 +16,13 @@ class BenchPlan:
     """What to measure.
 
     Attributes:
-        shape: a name of `bench_shapes.SHAPES`, or the folder of a checkpoint.
+        shape: a name of `shapes.SHAPES`, or the folder of a checkpoint.
         methods: methods to measure against dense; None for those of the shape.
         overrides: fields of FastAVConfig; they win over the shape's.
         prompt: size of the prompt; None for the shape's.
         lengths: prompt lengths to scale the prompt's media to; empty for the prompt as it is.
         batches: batch sizes.
-        dtype: a name of `bench_shapes.DTYPES`.
+        dtype: a name of `shapes.DTYPES`.
         attention: attention implementation of every case; None for transformers' choice.
         device: where everything runs.
         repeats: measured rounds.

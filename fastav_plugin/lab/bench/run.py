@@ -1,7 +1,5 @@
 """Prefill, decode and memory of one model, dense and pruned in turns within one process."""
 
-from __future__ import annotations
-
 import functools
 import random
 import statistics

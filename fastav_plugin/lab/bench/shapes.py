@@ -1,7 +1,5 @@
 """Models that `fastav bench` measures: known shapes with random weights, or a checkpoint folder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

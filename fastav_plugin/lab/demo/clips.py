@@ -1,7 +1,5 @@
 """Clips of the demonstration: those that ship with the package, and the user's own."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

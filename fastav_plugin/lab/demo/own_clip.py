@@ -1,7 +1,5 @@
 """The user's own clip and questions about it in the vocabulary of the testbed's model."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

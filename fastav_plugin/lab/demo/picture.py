@@ -1,7 +1,5 @@
 """The demonstration's pictures: what one method keeps of a clip, stage by stage."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The testbed's model answers questions about clips, dense and pruned."""
 
-from __future__ import annotations
-
 import json
 import re
 import statistics

@@ -1,7 +1,5 @@
 """The settings that every table starts from: a model's own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +66,7 @@ class Base:
     def first(self, share: float) -> dict[str, str]:
         """A positional rule that keeps the first so many tokens of each modality."""
         return {
-            name: str(GlobalRule("tokens", max(1, round(share * count))))
+            name: str(GlobalRule("tokens", count).times(share))
             for name, count in self._counts().items()
         }
 

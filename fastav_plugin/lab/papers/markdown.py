@@ -1,7 +1,5 @@
 """The tables as Markdown, from which the page is generated."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One run of the papers' suite: settings solved, questions answered, tables made."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import statistics

@@ -1,7 +1,5 @@
 """A named setting of a table, and the one value of it that is solved for equal average tokens."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Summaries of the answers, table by table."""
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The tables: which settings are compared, and at which cost."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from fastav_plugin.hooks.base import ENTRANCE

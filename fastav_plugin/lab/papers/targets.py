@@ -1,7 +1,5 @@
 """The accuracy targets: which settings they are measured on, and how those are chosen."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

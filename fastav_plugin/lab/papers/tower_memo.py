@@ -1,7 +1,5 @@
 """The encoders of a model, run once for a prompt that is answered under many settings."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Clips made for a calibration: questions of the kind that the embedded model was trained on."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The testbed's held-out questions as a source of an evaluation, each clip through a real file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Clips of the synthetic world as real mp4 files: H.264 pictures and AAC sound."""
 
-from __future__ import annotations
-
 import tempfile
 from fractions import Fraction
 from pathlib import Path

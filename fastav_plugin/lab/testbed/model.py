@@ -1,7 +1,5 @@
 """The testbed model: a small Qwen2.5-Omni thinker and its processor, built from code."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a question hangs on: which sense, and when in the clip."""
 
-from __future__ import annotations
-
 from fastav_plugin.lab.testbed.tasks import TaskQuestion
 from fastav_plugin.lab.testbed.world import SHAPES, SOUNDS, Clip, Event, Thing
 

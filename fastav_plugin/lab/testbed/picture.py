@@ -1,7 +1,5 @@
 """Frames of a clip, and where in them each shape is."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,5 @@
 """The three clips that ship with the model, and what may be asked about them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

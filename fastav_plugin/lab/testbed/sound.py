@@ -1,7 +1,5 @@
 """Samples of a clip, and when in them each sound is."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

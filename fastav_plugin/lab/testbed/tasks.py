@@ -4,8 +4,6 @@ The tasks follow the audio-visual benchmarks: "visible" and "heard" (AVHBench's 
 questions), "match" (its matching question), "colour", "sound" and "order" (perception).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from itertools import groupby
 

@@ -1,7 +1,5 @@
 """The small vocabulary of the testbed model, its tokenizer and its chat template."""
 
-from __future__ import annotations
-
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 

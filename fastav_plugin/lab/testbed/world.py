@@ -8,8 +8,6 @@ Seeds below `FIRST_TRAINING_SEED` are never trained on. Some shape-colour-sound 
 held out as well: see `is_held_out`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the media of one request may take together: limits of each alone bound no request."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """Untrusted media into pictures, frames and samples, measured before they are decoded."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import math

@@ -5,8 +5,6 @@ TGI hands pictures over for a few families and no sound or video for any. In the
 below the media folder, a `data:` URI, or an http(s) address of an allowed host.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The bytes of a medium: from a file, a `data:` URI or an allowed host."""
 
-from __future__ import annotations
-
 import base64
 import binascii
 import os

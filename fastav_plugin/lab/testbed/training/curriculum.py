@@ -1,7 +1,5 @@
 """The stages of training: perception first, then short sparse clips, then long full ones."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

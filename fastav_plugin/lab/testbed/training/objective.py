@@ -1,7 +1,5 @@
 """The training loss: answers, and dense targets for the encoders tied to the words' embeddings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -4,8 +4,6 @@ The media tokens are the cost of a prompt, so they are computed once per clip; e
 follows as a block that sees the media and itself, at the positions it would have alone.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
