@@ -40,7 +40,7 @@ def run(
             exists=True,
             help='JSONL of {"video", "audio", "image", "question"}, or a folder of clips with '
             "questions.jsonl, or with questions.txt: each line asked about each clip. Default, for "
-            "the testbed's model alone: clips made for it.",
+            "the bundled model alone: clips made for it.",
         ),
     ] = None,
     media: MediaFolders = None,

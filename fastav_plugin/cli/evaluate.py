@@ -98,7 +98,7 @@ def run(
     fastav_config.json, then from the options, then from --config. Intervals are 95 % bootstrap
     intervals over clips; one of no width means no error was seen, not that there is none. The
     prefill time includes the encoders. One thread gives the same numbers on every run. Without
-    --dtype the testbed's model runs in float32, any other in the dtype of its checkpoint.
+    --dtype the bundled model runs in float32, any other in the dtype of its checkpoint.
 
     Invalid records and missing media of --data are named with their line and left out; the exit
     status is then 1.

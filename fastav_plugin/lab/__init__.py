@@ -1,4 +1,4 @@
-"""What measures this package: benches, the papers' tables, an embedded model, a demo.
+"""What measures this package: benches, the papers' tables, a bundled model, a demo.
 
 Only the command line imports it.
 """

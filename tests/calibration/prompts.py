@@ -1,4 +1,4 @@
-"""Short prompts of real media for the testbed's model, and a calibration small enough to test."""
+"""Short prompts of real media for the bundled model, and a calibration small enough to test."""
 
 from __future__ import annotations
 

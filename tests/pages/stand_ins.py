@@ -38,7 +38,7 @@ def make(folder: Path) -> None:
 
 
 def save_omni(folder: Path) -> None:
-    """The embedded model in the layout of a published Qwen2.5-Omni: a thinker inside the whole."""
+    """The bundled model in the layout of a published Qwen2.5-Omni: a thinker inside the whole."""
     shutil.copytree(MODEL_PATH, folder, ignore=shutil.ignore_patterns("README.md", "fastav*"))
     thinker = json.loads((folder / "config.json").read_text())
     whole = {

@@ -53,7 +53,7 @@ def test_the_readme() -> None:
 
 
 def test_the_readme_quotes_the_papers_page() -> None:
-    """What is recommended is what the tables on the embedded model say."""
+    """What is recommended is what the tables on the bundled model say."""
     lines = PAGES["fastav_plugin/lab/papers/README.md"].text.splitlines()
     for label, right, flops in (
         ("dense", "99.9 %", "100.0 %"),

@@ -1,4 +1,4 @@
-"""fastav eval --suite papers: the tables of the papers on the embedded model."""
+"""fastav eval --suite papers: the tables of the papers on the bundled model."""
 
 import json
 import time

@@ -19,7 +19,7 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 ModelFolder = Annotated[
     Path | None,
     typer.Option(
-        exists=True, file_okay=False, help="Folder of a checkpoint. Default: the testbed's model."
+        exists=True, file_okay=False, help="Folder of a checkpoint. Default: the bundled model."
     ),
 ]
 
@@ -70,10 +70,10 @@ def limit_threads(count: int | None) -> None:
 
 
 def find_model(folder: Path | None) -> Path:
-    """The given folder, or that of the testbed's model where the installation has it."""
+    """The given folder, or that of the bundled model where the installation has it."""
     if folder is None and not (MODEL_PATH / "model.safetensors").exists():
         raise ConfigError(
-            "The testbed's model is not part of this installation. Install the wheel or a "
+            "The bundled model is not part of this installation. Install the wheel or a "
             "checkout, or train one with "
             "`python -m fastav_plugin.lab.testbed.training.train --output runs` "
             "and give `--model runs/model`."

@@ -1,4 +1,4 @@
-"""The user's own clip and questions about it in the vocabulary of the testbed's model."""
+"""The user's own clip and questions about it in the vocabulary of the bundled model."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The testbed's model answers questions about clips, dense and pruned."""
+"""The bundled model answers questions about clips, dense and pruned."""
 
 import json
 import re

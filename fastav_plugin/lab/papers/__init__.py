@@ -1,1 +1,1 @@
-"""The papers' tables on the embedded model: what is compared, at which cost, and the results."""
+"""The papers' tables on the bundled model: what is compared, at which cost, and the results."""

@@ -1,4 +1,4 @@
-"""Clips made for a calibration: questions of the kind that the embedded model was trained on."""
+"""Clips made for a calibration: questions of the kind that the bundled model was trained on."""
 
 import tempfile
 from pathlib import Path

@@ -20,7 +20,7 @@ def tgi_double() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def served(tgi_double: None, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """The testbed's model with every kind of cut, in a shard of the double."""
+    """The bundled model with every kind of cut, in a shard of the double."""
     config = FastAVConfig(
         method="fastav+divprune",
         global_rule="below 40",

@@ -1,1 +1,1 @@
-"""Training of the embedded model. It is run from a checkout and left out of the wheel."""
+"""Training of the bundled model. It is run from a checkout and left out of the wheel."""

@@ -1,4 +1,4 @@
-"""Train the embedded model.
+"""Train the bundled model.
 
 Run it with `python -m fastav_plugin.lab.testbed.training.train --output runs/testbed`.
 
