@@ -12,7 +12,11 @@ from fastav_plugin.attach import detach, unwrap
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.functional.rollout import rollout_row
 from fastav_plugin.layers.attention import OBSERVER, RenamedAttention
-from fastav_plugin.layers.causality import refuse_other_attention, refuse_other_mask
+from fastav_plugin.layers.causality import (
+    refuse_other_attention,
+    refuse_other_mask,
+    refuse_softcap,
+)
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.base import Parts
 from fastav_plugin.tokens import TokenMap
@@ -117,10 +121,7 @@ class _Recorder:
         """Called inside attention, layer after layer."""
         if len(self.queries) == self.count or query.shape[2] == 1:
             return
-        if softcap is not None:
-            raise UnsupportedError(
-                f"Attention rollout supports no logit softcap (this model's is {softcap})."
-            )
+        refuse_softcap(softcap)
         refuse_other_mask(mask, None, None, 0)
         self.queries.append(query)
         self.keys.append(keys)

@@ -15,31 +15,31 @@ logger = logging.getLogger(__name__)
 #: Largest candidate count whose distances are held as one matrix (576 MiB in float32).
 MATRIX_LIMIT = 12288
 
-#: Rows of one product; two tiles and what comes of them stay in a CPU's cache.
+#: Candidates of one product; two tiles and what comes of them stay in a CPU's cache.
 TILE = 1024
 
-#: Distances up to this are the rounding of float32 and count as none, so that copies of a row tie.
+#: Distances up to this are the rounding of float32 and count as none, so that copies tie.
 ROUNDING = 2e-6
 
-#: Rows among which the next picks are sought where there is no matrix: at most and at least.
-CANDIDATES = 1024
-FEWEST_CANDIDATES = 64
+#: Candidates among which the next picks are sought where there is no matrix: at most and at least.
+SHORTLIST = 1024
+SHORTEST = 64
 
 
 def max_min_diversity(features: Tensor, count: int) -> Tensor:
-    """Pick `count` rows so that the smallest distance between picks stays as large as it can.
+    """Pick `count` candidates so that the smallest distance between picks stays as large as it can.
 
-    Distance is `1 - cosine`, computed in float32 whatever the dtype. The first pick is the row
-    whose nearest other row is farthest; each next pick is the row farthest from the set picked
-    so far. Ties go to the lowest index, copies of a row at distance 0 among them; no row is picked
-    twice, a zero row is at distance 1 from every other. O(count * M) after the products of all
+    Distance is `1 - cosine`, computed in float32 whatever the dtype. The first pick is the one
+    whose nearest other is farthest; each next pick is the one farthest from the set picked so
+    far. Ties go to the lowest index, copies at distance 0 among them; none is picked twice, a
+    vector of zeros is at distance 1 from every other. O(count * M) after the products of all
     pairs, each made once.
 
-    Memory: the rows once more in float32, and 4 M^2 bytes for all distances; above `MATRIX_LIMIT`
-    rows 4 `CANDIDATES`^2 bytes, at up to twice the time.
+    Memory: the features once more in float32, and 4 M^2 bytes for all distances; above
+    `MATRIX_LIMIT` candidates 4 `SHORTLIST`^2 bytes, at up to twice the time.
 
     Args:
-        features: [M, d].
+        features: [M, d], one vector per candidate.
         count: picks, in [0, M].
 
     Returns:
@@ -60,7 +60,7 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
 
 @in_float32
 def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count: int) -> Tensor:
-    """`max_min_diversity` within each group of rows, all groups in step.
+    """`max_min_diversity` within each group of candidates, all groups in step.
 
     On a CPU products are made tile by tile, since one tile's fill it; elsewhere all at once. Each
     of the `count` steps that follow is taken by all groups at once and waits for no device; an
@@ -68,7 +68,7 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
 
     Args:
         features: [R, d].
-        groups: int64 [N, M], rows of `features`; a group of fewer than M points anywhere else.
+        groups: int64 [N, M], indices into `features`; a group of fewer than M points anywhere else.
         valid: bool [N, M], False where a group is over; None where none is before M.
         count: picks per group, in [0, M]. Those beyond a group's size mean nothing.
 
@@ -78,7 +78,7 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
     number, total = groups.shape
     if count == 0:
         return groups.new_zeros((number, 0))
-    # Infinitely far from no pick at all; a row that cannot be picked is at -inf for good.
+    # Infinitely far from no pick at all; what cannot be picked is at -inf for good.
     nearest = torch.full(groups.shape, float("inf"), device=features.device)
     if valid is not None:
         nearest.masked_fill_(~valid, float("-inf"))
@@ -101,7 +101,7 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
 def _walk(
     distances: Tensor, nearest: Tensor, steps: int, first: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Pick the row farthest from the picks, `steps` times.
+    """Pick the candidate farthest from the picks, `steps` times.
 
     Args:
         distances: float32 [N, M, M].
@@ -154,34 +154,34 @@ def _kernel(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]] | None
 def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
     """int64 [1, count], the picks of one group, without the matrix of all distances.
 
-    A distance to the picks only ever shrinks. So the picks among the farthest rows, the
-    candidates, are those among all rows for as long as they lie as far as the best of the others
-    did when the round began; then the distances to them are made for all rows at once. Where few
-    picks of a round could be kept, as among many copies of a row, the next has fewer candidates.
+    A distance to the picks only ever shrinks. So the picks among the farthest candidates, the
+    shortlist, are those among all for as long as they lie as far as the best of the others did
+    when the round began; then the distances to them are made for all at once. Where few picks of
+    a round could be kept, as among many copies, the next has a shorter list.
     """
     picks: list[Tensor] = []
-    tiles = [pack(_unit_rows(features[part])) for part in torch.split(group, TILE)]
+    tiles = [pack(_unit_vectors(features[part])) for part in torch.split(group, TILE)]
     nearest = torch.full(group.shape, float("inf"), device=features.device)
-    found, size = 0, CANDIDATES
+    found, size = 0, SHORTLIST
     while found < min(count, len(group)):
         if found == 0:
             chosen = _nearest_others(tiles, len(group)).argmax(dim=0, keepdim=True)
         else:
             order = nearest.argsort(descending=True, stable=True)
-            candidates, others = order[:size].sort().values, order[size:]
+            shortlist, others = order[:size].sort().values, order[size:]
             bound = nearest[others[:1]] if len(others) else nearest.new_tensor([-float("inf")])
-            local = _distances(features, group[candidates][None])
-            steps = min(len(candidates), count - found)
-            walked, heights = _walk(local, nearest[candidates][None], steps)
-            reached = candidates[walked[0]]
+            local = _distances(features, group[shortlist][None])
+            steps = min(len(shortlist), count - found)
+            walked, heights = _walk(local, nearest[shortlist][None], steps)
+            reached = shortlist[walked[0]]
             # At the bound, those that came from above it may have a lower index among the others.
             sure = (heights[0] > bound) | ((heights[0] == bound) & (nearest[reached] == bound))
             sure[0] = True
             kept = int(sure.long().cumprod(dim=0).sum())
             chosen = reached[:kept]
-            size = min(CANDIDATES, max(FEWEST_CANDIDATES, 2 * kept))
-        rows = pack(_unit_rows(features[group[chosen]]))
-        reach = [_to_distances(inner_products(rows, tile)).amin(dim=0) for tile in tiles]
+            size = min(SHORTLIST, max(SHORTEST, 2 * kept))
+        found_units = pack(_unit_vectors(features[group[chosen]]))
+        reach = [_to_distances(inner_products(found_units, tile)).amin(dim=0) for tile in tiles]
         torch.fmin(nearest, torch.cat(reach), out=nearest)
         nearest.index_fill_(0, chosen, float("-inf"))
         picks.append(chosen)
@@ -190,20 +190,20 @@ def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
     return torch.cat(picks)[None]
 
 
-def _unit_rows(rows: Tensor) -> Tensor:
-    """Rows of length one in float32, in the memory of `rows` if it can; zero rows stay zero."""
-    upcast = rows.float()
+def _unit_vectors(features: Tensor) -> Tensor:
+    """Vectors of length one in float32, in the memory of `features` if it can; zeros stay zeros."""
+    upcast = features.float()
     norms: Tensor = torch.linalg.vector_norm(upcast, dim=-1, keepdim=True)
     return upcast.div_(norms.masked_fill_(norms == 0, 1))
 
 
 def _to_distances(cosines: Tensor) -> Tensor:
-    """`1 - cosine` in the memory of the cosines, none for rows that differ by rounding alone."""
+    """`1 - cosine` in the memory of the cosines, none where vectors differ by rounding alone."""
     return torch.threshold_(cosines.neg_().add_(1), ROUNDING, 0.0)
 
 
 def _pairs(tiles: list[tuple[Tensor, ...]]) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Distances of all pairs of tiles, each pair once, infinite from a row to itself."""
+    """Distances of all pairs of tiles, each pair once, infinite from a candidate to itself."""
     for i, rows in enumerate(tiles):
         for j, columns in enumerate(tiles[: i + 1]):
             distances = _to_distances(inner_products(rows, columns))
@@ -214,13 +214,13 @@ def _pairs(tiles: list[tuple[Tensor, ...]]) -> Iterator[tuple[slice, slice, Tens
 
 
 def _distances(features: Tensor, groups: Tensor) -> Tensor:
-    """float32 [N, M, M], `1 - cosine` between the rows of each group, infinite to themselves."""
+    """float32 [N, M, M], `1 - cosine` within each group, infinite from a candidate to itself."""
     if features.device.type != "cpu":
         return _distances_at_once(features, groups)
     number, total = groups.shape
     made = torch.empty((number, total, total), device=features.device)
     for group, matrix in zip(groups, made, strict=True):
-        tiles = [pack(_unit_rows(features[part])) for part in torch.split(group, TILE)]
+        tiles = [pack(_unit_vectors(features[part])) for part in torch.split(group, TILE)]
         for rows, columns, distances in _pairs(tiles):
             matrix[rows, columns] = distances
             if rows != columns:
@@ -232,16 +232,16 @@ def _distances(features: Tensor, groups: Tensor) -> Tensor:
 def _distances_at_once(features: Tensor, groups: Tensor) -> Tensor:
     """`_distances` in one product of all groups, for devices that are slow to start many.
 
-    It makes each pair twice, from the rows of the groups once more in float32.
+    It makes each pair twice, from the features once more in float32.
     """
-    units = _unit_rows(features[groups])
+    units = _unit_vectors(features[groups])
     made = _to_distances(torch.bmm(units, units.transpose(1, 2)))
     made.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     return made
 
 
 def _nearest_others(tiles: list[tuple[Tensor, ...]], total: int) -> Tensor:
-    """float32 [M], distance from each row to the nearest other."""
+    """float32 [M], distance from each candidate to the nearest other."""
     nearest = torch.full((total,), float("inf"), dtype=torch.float32, device=tiles[0][0].device)
     for rows, columns, distances in _pairs(tiles):
         # A NaN distance counts as nearest, as a minimum over the matrix would have it.

@@ -40,6 +40,15 @@ def refuse_other_attention(
             )
 
 
+def refuse_softcap(softcap: float | None) -> None:
+    """Refuse a softcap on the logits, which rollout does not apply."""
+    if softcap is not None:
+        raise UnsupportedError(
+            f"Attention rollout supports no softcap on the logits (this model's is {softcap}). "
+            f"{_REMEDY}"
+        )
+
+
 def refuse_other_mask(mask: Any, valid: Tensor | None, before: Tensor | None, past: int) -> None:
     """Refuse a mask that hides more, or less, than later tokens and padding.
 

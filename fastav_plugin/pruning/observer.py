@@ -7,10 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.functional.scores import query_scores
 from fastav_plugin.hooks.registry import LayerHookList
-from fastav_plugin.layers.causality import refuse_other_mask
+from fastav_plugin.layers.causality import refuse_other_mask, refuse_softcap
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.layers.masks import visible_to
 from fastav_plugin.layers.tensor_parallel import Ranks
@@ -127,11 +126,7 @@ class Observer:
         self, query: Tensor, keys: Tensor, mask: Any, scaling: float, softcap: float | None
     ) -> None:
         """Keep one layer's attention; a list that grows would be compiled for every layer."""
-        if softcap is not None:
-            raise UnsupportedError(
-                f"Attention rollout supports no softcap on the logits (this model's is {softcap}). "
-                "Use a method that needs no rollout, such as 'fastav' or 'divprune'."
-            )
+        refuse_softcap(softcap)
         index, valid = self._survivors.index, self._survivors.held.valid
         end = query.shape[2] - self._drafted
         past, before = self._past

@@ -49,7 +49,7 @@ def test_golden_picks_by_small_tiles(
     monkeypatch.setattr(diversity, "TILE", 100)
     if not matrix:
         monkeypatch.setattr(diversity, "MATRIX_LIMIT", 0)
-        monkeypatch.setattr(diversity, "CANDIDATES", 64)
+        monkeypatch.setattr(diversity, "SHORTLIST", 64)
     features = GOLDEN[case.split("/")[0] + "/features"].float()
     check_rule(features, max_min_diversity(features, len(GOLDEN[case])), GOLDEN[case])
 
@@ -62,7 +62,7 @@ def test_long_redundant_features_follow_the_rule(
     """Products near one, summed over many columns, are where float32 rounds most."""
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: fast)
     monkeypatch.setattr(diversity, "TILE", 150)
-    monkeypatch.setattr(diversity, "CANDIDATES", 50)
+    monkeypatch.setattr(diversity, "SHORTLIST", 50)
     if not matrix:
         monkeypatch.setattr(diversity, "MATRIX_LIMIT", 0)
     features = clusters(400, 4096)
@@ -75,8 +75,8 @@ def test_copies_of_a_row_tie(monkeypatch: pytest.MonkeyPatch, matrix: bool) -> N
     monkeypatch.setattr(diversity, "TILE", 70)
     if not matrix:
         monkeypatch.setattr(diversity, "MATRIX_LIMIT", 0)
-        monkeypatch.setattr(diversity, "CANDIDATES", 48)
-        monkeypatch.setattr(diversity, "FEWEST_CANDIDATES", 16)
+        monkeypatch.setattr(diversity, "SHORTLIST", 48)
+        monkeypatch.setattr(diversity, "SHORTEST", 16)
     unlike = torch.randn(13, 500, generator=torch.Generator().manual_seed(0))
     scale = 1 + torch.rand(260, 1, generator=torch.Generator().manual_seed(1))
     picks = max_min_diversity(unlike.repeat(20, 1) * scale, 100).tolist()
@@ -156,7 +156,7 @@ def test_steps_are_shared_by_all_groups_and_wait_for_no_device() -> None:
 
 def test_rounds_wait_once_each_and_not_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diversity, "MATRIX_LIMIT", 0)
-    monkeypatch.setattr(diversity, "CANDIDATES", 100)
+    monkeypatch.setattr(diversity, "SHORTLIST", 100)
     features = torch.randn(500, 64, generator=torch.Generator().manual_seed(0))
     with Counted() as seen:
         max_min_diversity(features, 100)
