@@ -10,7 +10,7 @@ from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.options.groups import grouped
-from fastav_plugin.cli.options.media import MediaFile, Reading, existing_file
+from fastav_plugin.cli.options.media import Reading, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Pruning, TargetFlops
 from fastav_plugin.cli.tables.demo import print_outcomes
 from fastav_plugin.evaluation.sample import move_inputs
@@ -27,8 +27,10 @@ def run(
         Path, typer.Option(exists=True, file_okay=False, help="Folder of a checkpoint.")
     ],
     question: Annotated[str, typer.Option(help="What to ask about the media.")],
-    video: MediaFile = None,
-    audio: MediaFile = None,
+    video: Annotated[Path | None, existing_file("A clip, with or without sound.")] = None,
+    audio: Annotated[
+        Path | None, existing_file("A sound; goes before the sound of --video.")
+    ] = None,
     image: Annotated[list[Path] | None, existing_file("A picture. May be repeated.")] = None,
     method: Methods = None,
     pruning: Pruning,

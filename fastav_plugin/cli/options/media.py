@@ -13,12 +13,11 @@ from fastav_plugin.media.inputs import SOUND
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 
 
-def existing_file(help: str | None = None) -> Any:
+def existing_file(help: str) -> Any:
     """An option for a file that is read."""
     return typer.Option(exists=True, dir_okay=False, help=help)
 
 
-MediaFile = Annotated[Path | None, existing_file()]
 MediaFolders = Annotated[
     list[Path] | None,
     typer.Option(
