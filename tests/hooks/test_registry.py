@@ -23,7 +23,7 @@ from fastav_plugin.hooks.base import HOOKS
 class EveryOther(LayerHook):
     """Keep every other media row from some layer on."""
 
-    name: ClassVar[str] = "every_other"
+    name: ClassVar[str] = "test_every_other"
 
     def __init__(self, first: int = 1, *, step: int = 2) -> None:
         self.first = first
@@ -53,19 +53,19 @@ def registry() -> Iterator[None]:
 @pytest.mark.usefixtures("registry")
 def test_register_makes_a_hook_and_a_method() -> None:
     assert register_hook(EveryOther) is EveryOther
-    assert find_hook("every_other") is EveryOther
+    assert find_hook("test_every_other") is EveryOther
     assert register_hook(EveryOther) is EveryOther  # again is fine
-    found = hooks_of(FastAVConfig(method="every_other+divprune"))
+    found = hooks_of(FastAVConfig(method="test_every_other+divprune"))
     kinds: list[Any] = [EveryOther, DivPrune]
     assert [type(hook) for hook in found] == kinds
-    assert EveryOther(3, step=5).to_dict() == {"name": "every_other", "first": 3, "step": 5}
+    assert EveryOther(3, step=5).to_dict() == {"name": "test_every_other", "first": 3, "step": 5}
     again = LayerHookList.from_list([EveryOther(3, step=5).to_dict()])[0]
     assert isinstance(again, EveryOther)
     assert (again.first, again.step) == (3, 5)
 
 
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("wrong", [object, EveryOther(), "every_other", LayerView])
+@pytest.mark.parametrize("wrong", [object, EveryOther(), "test_every_other", LayerView])
 def test_register_refuses_what_is_no_hook_class(wrong: Any) -> None:
     with pytest.raises(HookError, match="LayerHook class"):
         register_hook(wrong)
