@@ -265,6 +265,8 @@ class FastAVCache(Cache):
         request = self.fastav_request
         twin = FastAVCache(request.config, _search=False)
         memo[id(self)] = twin
+        # A copied model is bound anew; a copied cache stays with the model it was filled by.
+        memo[id(request.model)] = request.model
         twin.fastav_request = copy.deepcopy(request, memo)
         twin.layers = twin.fastav_request.layers  # type: ignore[assignment]
         if request.model is None:

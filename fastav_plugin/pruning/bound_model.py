@@ -60,10 +60,6 @@ class BoundModel(Parts):
         ranks = find_ranks(head, parts.attentions, override.text_config(head.config))
         return cls(**vars(parts), override=override, ranks=ranks)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "BoundModel":
-        """Itself: copies of a request run on the same model."""
-        return self
-
     @property
     def config(self) -> Any:
         """Configuration of the head."""
