@@ -18,22 +18,35 @@ _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
 _CHUNK = 2**16
 
-#: Its last 32 bits are an IPv4 address that a translator connects to; the other is for sites.
+#: Its last 32 bits are an IPv4 address that a translator connects to.
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
-_TRANSLATED_INSIDE = ipaddress.IPv6Network("64:ff9b:1::/48")
+#: Networks that no public host has, whatever the tables of this Python say of them.
+_NO_HOSTS = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # protocol assignments
+        "192.88.99.0/24",  # 6to4 relays
+        "64:ff9b:1::/48",  # translators of one site
+        "2001::/23",  # protocol assignments: Teredo, ORCHID, benchmarks
+        "2002::/16",  # 6to4: carries an IPv4 address
+        "3fff::/20",  # documentation
+        "5f00::/16",  # segment routing
+        "fec0::/10",  # one site
+    )
+)
 
 
 def is_public(text: str) -> bool:
     """Whether an address belongs to the open internet, and so does the one it carries, if any."""
     address = ipaddress.ip_address(text.partition("%")[0])
     if isinstance(address, ipaddress.IPv6Address):
-        carried = address.ipv4_mapped or address.sixtofour
+        carried = address.ipv4_mapped
         if address in _TRANSLATED:
             carried = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if carried is not None:
             return is_public(str(carried))
-        if address.is_site_local or address in _TRANSLATED_INSIDE:
-            return False
+    if any(address in network for network in _NO_HOSTS):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
 
 
