@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from fastav_plugin.binding.model_identity import WeightSample, decoder_sizes, is_known, remember
 from fastav_plugin.calibration_file import Calibration, read_calibration, read_tensors
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.pruning.bound_model import BoundModel
+from fastav_plugin.pruning.model_identity import WeightSample, decoder_sizes, is_known, remember
 from fastav_plugin.pruning.request import request_of
 from fastav_plugin.upstream.arguments import cache_name, readable_cache_names
 from fastav_plugin.upstream.generation import left_out_cache

@@ -8,7 +8,6 @@ from fastav_plugin import __version__
 from fastav_plugin.analysis.comparison import Tick
 from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
-from fastav_plugin.binding.model_identity import WeightSample, decoder_digest, decoder_sizes
 from fastav_plugin.calibration.candidates import cut_layers, make_candidates, positional_rules
 from fastav_plugin.calibration.checked_search import Answers, CheckedSearch
 from fastav_plugin.calibration.data import PromptSource, draw
@@ -25,6 +24,7 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample import move_inputs
 from fastav_plugin.model_overrides import find_override
+from fastav_plugin.pruning.model_identity import WeightSample, decoder_digest, decoder_sizes
 
 
 def steps(plan: CalibrationPlan, source: PromptSource) -> int:

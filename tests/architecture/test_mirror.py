@@ -18,7 +18,7 @@ BESIDE = "attach cache config report tokens".split()
 COVERED = {
     "binding.binding": "test_attach",
     "binding.layer_entry": "behaviour/families/test_schedule",
-    "binding.model_identity": "calibration/test_config",
+    "pruning.model_identity": "calibration/test_config",
     "media.files": "media/test_video",
     "media.inputs": "cli/test_generate",
     "pruning.bound_model": "upstream/test_contracts",
