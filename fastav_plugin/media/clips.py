@@ -1,33 +1,22 @@
 """A clip of a file: pictures at a frame rate, and the sound that goes with them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Self
+from functools import cached_property
 
 import numpy as np
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.files import opened
-from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length, read_sound, sound_seconds
-from fastav_plugin.media.video import (
-    FRAMES_PER_SECOND,
-    Frames,
-    count_frames,
-    frame_seconds,
-    sample,
-    spread,
-    stream_frames,
-)
+from fastav_plugin.media.files import AnySource, Source
+from fastav_plugin.media.pictures import Animation, is_picture
+from fastav_plugin.media.presentation import Frames
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length, read_sound
+from fastav_plugin.media.timeline import count_samples, spread
+from fastav_plugin.media.tracks import EVEN_RATE, Tracks, read_tracks
+from fastav_plugin.media.video import FRAMES_PER_SECOND, show
 
-
-@dataclass(frozen=True)
-class ClipFacts:
-    """What a media file holds, found without decoding pictures."""
-
-    frames: int  # 0 without pictures
-    fps: float  # mean frames per second; 0 where unknown
-    seconds: float | None  # of the sound; None without
+logger = logging.getLogger("fastav_plugin.media")
 
 
 @dataclass(frozen=True)
@@ -44,40 +33,109 @@ class Video:
     fps: float
     waveform: Waveform | None = None
 
-    @classmethod
-    def of(cls, frames: Sequence[Frames], fps: float, whole: int, sound: Waveform | None) -> Self:
-        """Frames, uint8 [H, W, 3] each, spread evenly over a clip, with its sound as long as it.
 
-        `whole` and `fps` are the clip's frames and their rate before that choice; `sound` is of
-        any length, float32 [n] at 16 kHz.
-        """
-        if sound is not None:
-            sound = fit_length(sound, round(whole / fps * SAMPLE_RATE))
-            sound = sound if sound.any() else None
-        return cls(np.stack(frames), fps * len(frames) / whole, sound)
+class ClipFile:
+    """A file with pictures, sound or both, on one timeline; nothing is decoded before it is asked.
 
-
-def probe_clip(path: str | Path) -> ClipFacts:
-    """Count the frames of a file and measure its sound.
+    Args:
+        source: of a clip, a sound, or an animated picture, which is a clip of one pass of its loop.
 
     Raises:
-        ConfigError: also if it holds neither pictures nor sound.
+        ConfigError: it cannot be read, or holds neither pictures nor sound.
     """
-    with opened(path) as container:
-        videos = container.streams.video
-        if not videos and not container.streams.audio:
-            raise ConfigError(f"'{path}' holds neither pictures nor sound.")
-        fps = float(videos[0].average_rate or 0) if videos else 0.0
-    return ClipFacts(count_frames(path), fps, sound_seconds(path))
+
+    def __init__(self, source: AnySource) -> None:
+        self.source = Source.of(source)
+        self._animation = Animation(self.source) if is_picture(self.source) else None
+
+    @cached_property
+    def _tracks(self) -> Tracks:
+        return read_tracks(self.source)
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether it has pictures."""
+        return self._animation is not None or self._tracks.pictures is not None
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether it has a sound track that holds anything."""
+        return self._animation is None and self._tracks.sound is not None
+
+    @property
+    def seconds(self) -> float:
+        """Length of the longer of pictures and sound."""
+        return self._tracks.seconds if self._animation is None else self._animation.end
+
+    @property
+    def picture_seconds(self) -> float:
+        """When the last picture ends; 0 without pictures, and for a still one."""
+        if self._animation is not None:
+            return self._animation.end
+        return 0.0 if self._tracks.pictures is None else self._tracks.pictures.end
+
+    @property
+    def sound_seconds(self) -> float:
+        """When the sound ends; 0 without."""
+        sound = None if self._animation is not None else self._tracks.sound
+        return 0.0 if sound is None else sound.end
+
+    @property
+    def rate(self) -> float:
+        """Frames per second of an even view of the pictures: their own where it is steady."""
+        if self._animation is not None:
+            return EVEN_RATE
+        return 0.0 if self._tracks.pictures is None else self._tracks.pictures.rate
+
+    @property
+    def count(self) -> int:
+        """Frames of that view; 0 without pictures."""
+        return max(1, round(self.picture_seconds * self.rate)) if self.has_pictures else 0
+
+    def show(self, times: Sequence[float]) -> Iterator[Frames]:
+        """The pictures shown at some times, ascending, in seconds: uint8 [H, W, 3] each.
+
+        Raises:
+            ConfigError: it has no pictures, or none of them can be decoded.
+        """
+        if self._animation is not None:
+            return self._animation.show(times)
+        if self._tracks.pictures is None:
+            raise ConfigError(
+                f"{self.source.name} holds no pictures. Give a file with a video stream."
+            )
+        return show(self.source, self._tracks, times)
+
+    def frames(self, numbers: Sequence[int]) -> Iterator[Frames]:
+        """Frames of the even view by their numbers, ascending: uint8 [H, W, 3] each."""
+        return self.show([(number + 0.5) / self.rate for number in numbers])
+
+    def sound(
+        self, stretches: Sequence[tuple[float, float]] | None = None, *, mix: bool = True
+    ) -> list[Waveform]:
+        """Stretches of the sound, as `read_sound` returns them."""
+        if self._animation is not None:
+            raise ConfigError(f"{self.source.name} is a picture and holds no sound.")
+        return read_sound(self.source, stretches, mix=mix, tracks=self._tracks)
+
+    def heard(self, seconds: float) -> Waveform | None:
+        """The sound of the first seconds, as long as they are; None without, or where silent."""
+        if not self.has_sound:
+            return None
+        waveform = fit_length(self.sound([(0.0, seconds)])[0], round(seconds * SAMPLE_RATE))
+        if not waveform.any():
+            logger.warning("%s: its sound is silent.", self.source.name)
+            return None
+        return waveform
 
 
 def read_clip(
-    path: str | Path, frames_per_second: float = FRAMES_PER_SECOND
+    source: AnySource, frames_per_second: float = FRAMES_PER_SECOND
 ) -> tuple[Frames, Waveform]:
-    """Read pictures at a frame rate, and the sound, of any file that PyAV can open.
+    """Read pictures at a frame rate, and the sound, of any file that PyAV or Pillow can open.
 
     Args:
-        path: the file.
+        source: the file.
         frames_per_second: how many frames to take of each second.
 
     Returns:
@@ -89,29 +147,36 @@ def read_clip(
         ConfigError: the file cannot be read or has no pictures.
         UnsupportedError: PyAV is not installed.
     """
-    video = read_video(path, frames_per_second)
+    video = read_video(source, frames_per_second)
     length = round(len(video.frames) / frames_per_second * SAMPLE_RATE)
     return video.frames, fit_length(video.waveform, length)
 
 
-def read_video(path: str | Path, fps: float, max_frames: int | None = None) -> Video:
-    """Read pictures at a frame rate, and the sound; only the frames returned are held in memory.
+def read_video(
+    source: AnySource,
+    fps: float = float(FRAMES_PER_SECOND),
+    max_frames: int | None = None,
+    *,
+    seconds: float | None = None,
+) -> Video:
+    """Read what a player shows at a frame rate, and the sound; no more is held than is returned.
 
-    There are at most `max_frames`, spread evenly over the clip.
+    The clip lasts as long as the longer of its pictures and its sound: the last picture stands,
+    or silence follows. Both are returned equally long, as processors expect them.
+
+    Args:
+        source: the file.
+        fps: frames of each second.
+        max_frames: at most so many, spread evenly over the clip.
+        seconds: of the clip, its first ones; None for all of it.
 
     Raises:
         ConfigError: also if the file has no pictures.
     """
-    times = frame_seconds(path)
-    taken = [number for _, number in sample(zip(times, range(len(times)), strict=True), fps)]
-    whole = len(spread(len(taken)))
-    chosen = spread(len(taken), max_frames)
-    frames = list(stream_frames(path, [taken[index] for index in chosen]))
-    if not frames:
-        raise ConfigError(f"No frame of '{path}' could be decoded. Try to re-encode the file.")
-    # A damaged file may give fewer than its index says.
-    frames += frames[-1:] * (len(frames) % 2)
-    with opened(path) as container:
-        has_sound = bool(container.streams.audio)
-    sound = read_sound(path, [(0.0, whole / fps)])[0] if has_sound else None
-    return Video.of(frames, fps, whole, sound)
+    clip = ClipFile(source)
+    length = clip.seconds if seconds is None else min(clip.seconds, seconds)
+    taken = count_samples(length, fps)
+    chosen = spread(taken, max_frames)
+    frames = np.stack(list(clip.show([index / fps for index in chosen])))
+    whole = (taken + taken % 2) / fps
+    return Video(frames, len(frames) / whole, clip.heard(whole))

@@ -1,12 +1,90 @@
-"""Media files opened with PyAV, and their faults as one error that names the file."""
+"""Media files as they are opened, and their faults as one error that names the file."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
+from fastav_plugin.media.completeness import missing_part
+
+#: The option of every command that sets `Source.allow_damaged`.
+REMEDY = "Get a whole copy of it, or use what can be decoded with `--allow-damaged`."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What may be done with an untrusted file; each is checked before the work it bounds.
+
+    Attributes:
+        options: of `av.open`, such as `format_whitelist`.
+        picture_formats: names of Pillow's formats.
+        pixels: of one picture, as it is presented and as a decoder makes room for it.
+        seconds: of the timeline.
+        check_sound: called with each decoded audio frame of PyAV before it is resampled.
+    """
+
+    options: Mapping[str, str]
+    picture_formats: tuple[str, ...]
+    pixels: int
+    seconds: float
+    check_sound: Callable[[Any], None] = lambda frame: None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One media file, and how it is read.
+
+    Attributes:
+        content: path of the file, or its bytes.
+        allow_damaged: whether what can be decoded of a damaged file is used; else it is an error.
+        limits: of an untrusted file.
+    """
+
+    content: Path | bytes
+    allow_damaged: bool = False
+    limits: Limits | None = None
+
+    @classmethod
+    def of(cls, source: "str | Path | Source") -> "Source":
+        """A path as a Source; one that is given stays as it is."""
+        return source if isinstance(source, Source) else cls(Path(source))
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return "the medium" if isinstance(self.content, bytes) else f"'{self.content}'"
+
+    def open(self) -> Any:
+        """The file, binary, at its beginning; the caller closes it."""
+        return (
+            io.BytesIO(self.content)
+            if isinstance(self.content, bytes)
+            else open(self.content, "rb")
+        )
+
+    def fault(self, reason: str) -> ConfigError:
+        """The error for a file that cannot be read; `reason` is a clause such as "it is empty"."""
+        return ConfigError(f"Cannot read the media file {self.name}: {reason}.")
+
+    def damage(self, reason: str) -> ConfigError:
+        """The error for a file of which a part can be read."""
+        return ConfigError(f"Cannot read the media file {self.name}: {reason}. {REMEDY}")
+
+    def check_whole(self) -> None:
+        """Raise ConfigError if the file ends before its own header says, unless that is allowed."""
+        if self.allow_damaged:
+            return
+        with self.open() as file:
+            reason = missing_part(file)
+        if reason is not None:
+            raise self.damage(reason)
+
+
+AnySource = str | Path | Source
 
 
 def pyav() -> Any:
@@ -21,13 +99,51 @@ def pyav() -> Any:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[Any]:
-    """An open container; whatever PyAV raises while the block runs becomes a ConfigError."""
+def faults_named(source: Source) -> Iterator[None]:
+    """Whatever PyAV or the disk raises while the block runs becomes a ConfigError."""
     av = pyav()
     try:
-        with av.open(str(path)) as container:
-            yield container
+        yield
     except ConfigError:
         raise
     except (av.FFmpegError, OSError, ValueError, IndexError) as error:
-        raise ConfigError(f"Cannot read the media file '{path}': {error}") from error
+        raise source.fault(_reason(source, error)) from error
+
+
+@contextmanager
+def opened(source: AnySource) -> Iterator[Any]:
+    """An open container of PyAV; its faults become a ConfigError that names the file."""
+    source = Source.of(source)
+    av = pyav()
+    with faults_named(source):
+        options = {} if source.limits is None else dict(source.limits.options)
+        whole = source.content
+        file = io.BytesIO(whole) if isinstance(whole, bytes) else str(whole)
+        with av.open(file, options=options, metadata_errors="ignore") as container:
+            yield container
+
+
+def _reason(source: Source, error: Exception) -> str:
+    """Why a file cannot be read, in words."""
+    try:
+        with source.open() as file:
+            missing = missing_part(file)
+            file.seek(0)
+            start = file.read(512)
+    except OSError as failed:
+        return _lower(failed.strerror or str(failed))
+    if missing is not None:
+        return missing
+    if start and all(byte in b"\t\n\r\f\x1b" or byte >= 32 for byte in start):
+        try:
+            start.decode()
+        except UnicodeDecodeError:
+            pass
+        else:
+            return "it holds text, no media"
+    message = getattr(error, "strerror", None) or str(error)
+    return f"its format is not known, or it is damaged ({_lower(message)})"
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:].rstrip(".")

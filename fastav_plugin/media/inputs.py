@@ -7,8 +7,11 @@ from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.media.clips import read_video
+from fastav_plugin.media.files import Source
+from fastav_plugin.media.pictures import read_image
+from fastav_plugin.media.presentation import Frames
 from fastav_plugin.media.sound import Waveform, read_sound
-from fastav_plugin.media.video import FRAMES_PER_SECOND, Frames, read_image
+from fastav_plugin.media.video import FRAMES_PER_SECOND
 
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
@@ -33,20 +36,22 @@ def read_media(
     fps: float = float(FRAMES_PER_SECOND),
     max_frames: int | None = None,
     sound: str = "separate",
+    allow_damaged: bool = False,
 ) -> Media:
     """Read picture, video and sound files.
 
     Of the video `fps` frames are taken of each second, at most `max_frames`, spread evenly.
-    `audio` goes before the video's own sound, which is used as `sound` says, one of SOUND.
+    `audio` goes before the video's own sound, which is used as `sound` says, one of SOUND. With
+    `allow_damaged` what can be decoded of a damaged file is used.
     """
-    media = Media(images=[read_image(path) for path in images], fps=fps)
+    media = Media(images=[read_image(Source(path, allow_damaged)) for path in images], fps=fps)
     if video is not None:
-        clip = read_video(video, fps, max_frames)
+        clip = read_video(Source(video, allow_damaged), fps, max_frames)
         media.frames, media.fps = clip.frames, clip.fps
         if sound != "none" and audio is None and clip.waveform is not None:
             media.waveform, media.interleaved = clip.waveform, sound == "interleaved"
     if audio is not None:
-        (media.waveform,) = read_sound(audio)
+        (media.waveform,) = read_sound(Source(audio, allow_damaged))
         if not len(media.waveform):
             raise ConfigError(f"Cannot read the media file '{audio}': no sound could be decoded.")
     return media
@@ -111,6 +116,7 @@ def prepare_files(
     audio: Path | None,
     frames: int | None = None,
     sound: str = "separate",
+    allow_damaged: bool = False,
 ) -> dict[str, Any]:
     """Make the inputs of generate() with one of our processors, which read files themselves.
 
@@ -122,12 +128,16 @@ def prepare_files(
     """
     if len(images) > 1:
         raise ConfigError(f"{type(processor).__name__} takes one picture, got {len(images)}.")
+
+    def source(path: Path | None) -> Source | None:
+        return None if path is None else Source(path, allow_damaged)
+
     return dict(
         processor(
             text=question,
-            image=images[0] if images else None,
-            video=video,
-            audio=audio,
+            image=source(images[0]) if images else None,
+            video=source(video),
+            audio=source(audio),
             num_frames=frames,
             sound=sound != "none",
         )

@@ -1,87 +1,68 @@
-"""The sound of media files as one channel, decoded as a stream."""
+"""The sound of media files as one channel on the file's timeline, decoded as a stream."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+import logging
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.files import opened, pyav
+from fastav_plugin.media.files import AnySource, Source, opened, pyav
+from fastav_plugin.media.packets import PacketReader
+from fastav_plugin.media.tracks import Tracks, read_tracks
 
 Waveform = npt.NDArray[np.float32]
+
+logger = logging.getLogger("fastav_plugin.media")
 
 #: Samples per second of every sound that is read.
 SAMPLE_RATE = 16_000
 
-
-def sound_seconds(path: str | Path) -> float | None:
-    """Exact length of a file's sound, which is decoded for it; None without sound."""
-    with opened(path) as container:
-        if not container.streams.audio:
-            return None
-        rate = container.streams.audio[0].rate
-        return float(sum(frame.samples for frame in container.decode(audio=0)) / rate)
+#: Seconds by which time stamps may be off before it is a gap or an overlap: they are rounded.
+_JITTER = 0.01
+#: Seconds: a stretch that begins so much later is sought; codecs need some of them to settle.
+_FAR, _SETTLE = 60.0, 1.0
+#: A track of MP4 ends within its last packet.
+_ENDS_EXACTLY = ("mov,mp4,m4a,3gp,3g2,mj2",)
 
 
 def read_sound(
-    path: str | Path,
+    source: AnySource,
     stretches: Sequence[tuple[float, float]] | None = None,
     *,
     mix: bool = True,
+    tracks: Tracks | None = None,
 ) -> list[Waveform]:
-    """Decode stretches of a file's sound.
+    """Decode stretches of a file's sound, as a player would play it.
+
+    It is silent before a sound that starts late and where packets are missing or damaged; what
+    overlaps is cut. Sample rate and channels may change midway.
 
     Args:
-        path: the file.
+        source: the file.
         stretches: start and end of each in seconds; None for the whole sound as one stretch.
         mix: whether channels are mixed; else the first one is taken.
+        tracks: of the file, where they are known.
 
     Returns:
         float32 [n] in [-1, 1] at 16 kHz for each stretch, cut off at the end of the sound.
 
     Raises:
-        ConfigError: also if the file has no sound.
+        ConfigError: it cannot be read, has no sound, or most of what was tried is damaged.
     """
-    spans = [(0.0, np.inf)] if stretches is None else stretches
-    firsts = [int(start * SAMPLE_RATE) for start, _ in spans]
-    lasts = [
-        first + np.round((stop - start) * SAMPLE_RATE)
-        for first, (start, stop) in zip(firsts, spans, strict=True)
-    ]
-    pieces: list[list[Waveform]] = [[] for _ in spans]
-    position = 0
-    with opened(path) as container:
-        if not container.streams.audio:
-            raise ConfigError(f"'{path}' holds no sound. Give a file with an audio stream.")
-        for samples in decode_sound(container, mix=mix):
-            for first, last, kept in zip(firsts, lasts, pieces, strict=True):
-                start, stop = max(0, first - position), min(len(samples), last - position)
-                if start < stop:
-                    # A copy, or the slice would keep the whole frame in memory.
-                    kept.append(samples[start : int(stop)].copy())
-            position += len(samples)
-            if all(position >= last for last in lasts):
-                break
-    return [np.concatenate([np.zeros(0, np.float32), *kept]) for kept in pieces]
-
-
-def decode_sound(
-    container: Any, *, mix: bool = True, check: Callable[[Any], None] | None = None
-) -> Iterator[Waveform]:
-    """Decode the sound of an open container: float32 [n] in [-1, 1] at 16 kHz each.
-
-    Channels are mixed, or the first one is taken. `check` is called with each decoded frame of
-    PyAV before it is resampled.
-    """
-    layout = "mono" if mix else None
-    resampler = pyav().AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE)
-    for frame in container.decode(audio=0):
-        if check is not None:
-            check(frame)
-        yield from (piece.to_ndarray()[0] for piece in resampler.resample(frame))
-    yield from (piece.to_ndarray()[0] for piece in resampler.resample(None))
+    source = Source.of(source)
+    tracks = read_tracks(source) if tracks is None else tracks
+    if tracks.sound is None:
+        raise ConfigError(f"{source.name} holds no sound. Give a file with an audio stream.")
+    spans = [(0.0, tracks.sound.end)] if stretches is None else list(stretches)
+    found: list[Waveform] = [np.zeros(0, np.float32) for _ in spans]
+    for group in _groups(spans, tracks.sound.seekable):
+        own = [spans[index] for index in group]
+        for index, waveform in zip(group, _decode(source, tracks, own, mix), strict=True):
+            found[index] = waveform
+    return found
 
 
 def fit_length(waveform: Waveform | None, length: int) -> Waveform:
@@ -90,3 +71,172 @@ def fit_length(waveform: Waveform | None, length: int) -> Waveform:
     if waveform is not None:
         whole[: len(waveform)] = waveform[:length]
     return whole
+
+
+def _groups(spans: Sequence[tuple[float, float]], seekable: bool) -> list[list[int]]:
+    """Indices of stretches that are decoded in one go: what lies far apart is sought."""
+    groups: list[list[int]] = []
+    reached = 0.0
+    for index in sorted(range(len(spans)), key=lambda index: spans[index][0]):
+        start, stop = spans[index]
+        if not groups or (seekable and start > reached + _FAR):
+            groups.append([])
+        groups[-1].append(index)
+        reached = max(reached, stop)
+    return groups
+
+
+def _decode(
+    source: Source, tracks: Tracks, spans: Sequence[tuple[float, float]], mix: bool
+) -> list[Waveform]:
+    """Stretches out of one pass over the sound."""
+    firsts = [int(start * SAMPLE_RATE) for start, _ in spans]
+    sizes = [round((stop - start) * SAMPLE_RATE) for start, stop in spans]
+    whole = [np.zeros(size, np.float32) for size in sizes]
+    end = 0
+    with opened(source) as container:
+        player = _Player(source, container, tracks, mix)
+        for place, samples in player.play(min(start for start, _ in spans)):
+            for first, waveform in zip(firsts, whole, strict=True):
+                start, stop = max(place, first), min(place + len(samples), first + len(waveform))
+                if start < stop:
+                    waveform[start - first : stop - first] = samples[start - place : stop - place]
+            end = max(end, place + len(samples))
+            if all(end >= first + size for first, size in zip(firsts, sizes, strict=True)):
+                break
+    return [
+        waveform[: max(0, min(size, end - first))]
+        for first, size, waveform in zip(firsts, sizes, whole, strict=True)
+    ]
+
+
+class _Player:
+    """Decodes the sound of an open container and places it in time."""
+
+    def __init__(self, source: Source, container: Any, tracks: Tracks, mix: bool) -> None:
+        assert tracks.sound is not None
+        self._source = source
+        self._container = container
+        self._track = tracks.sound
+        self._origin = tracks.origin
+        self._layout = "mono" if mix else None
+        self._stream = container.streams[tracks.sound.stream]
+        others = () if tracks.pictures is None else (container.streams[tracks.pictures.stream],)
+        # Jumps of one stream move the other: both are read where that was so.
+        streams = [self._stream, *(others if not tracks.sound.seekable else ())]
+        self._packets = PacketReader(container, streams)
+        self._sent = self._failed = 0
+        exact = container.format.name in _ENDS_EXACTLY
+        self._last = round(self._track.end * SAMPLE_RATE) if exact else None
+
+    def play(self, start: float) -> Iterator[tuple[int, Waveform]]:
+        """Place, in samples from time 0, and samples; from `start` seconds on or earlier."""
+        if start > _FAR and self._track.seekable:
+            stamp = (start - _SETTLE + self._origin) / self._stream.time_base
+            self._container.seek(math.floor(stamp), stream=self._stream, backward=True)
+        run: _Run | None = None
+        for frame in self._frames():
+            if self._source.limits is not None:
+                self._source.limits.check_sound(frame)
+            time = self._time(frame, run)
+            if run is not None and not run.fits(frame, time):
+                yield from self._placed(run.flush())
+                run = None
+            if run is None:
+                run = _Run(frame, time, self._layout)
+            yield from self._placed(run.add(frame, time))
+        if run is not None:
+            yield from self._placed(run.flush())
+        if self._sent and 2 * self._failed > self._sent and not self._source.allow_damaged:
+            raise self._source.damage(
+                f"{self._failed} of {self._sent} packets of its sound cannot be decoded"
+            )
+
+    def _frames(self) -> Iterator[Any]:
+        for packet in self._packets:
+            if packet.stream_index == self._stream.index:
+                yield from self._send(packet)
+        yield from self._send(None)
+
+    def _send(self, packet: Any) -> list[Any]:
+        self._sent += packet is not None
+        try:
+            return list(self._stream.codec_context.decode(packet))
+        except pyav().FFmpegError:
+            self._failed += 1
+            return []
+
+    def _time(self, frame: Any, run: "_Run | None") -> float:
+        if frame.pts is None:
+            return self._track.start if run is None else run.end
+        time = float(frame.pts * frame.time_base) - self._origin
+        limits = self._source.limits
+        if limits is not None and time > limits.seconds:
+            raise self._source.fault(f"it lasts longer than {limits.seconds:g} s")
+        return time
+
+    def _placed(self, pieces: Iterator[tuple[int, Waveform]]) -> Iterator[tuple[int, Waveform]]:
+        for place, samples in pieces:
+            if self._last is not None:
+                samples = samples[: max(0, self._last - place)]
+            if place < 0:
+                place, samples = 0, samples[-place:]
+            if len(samples):
+                yield place, samples
+
+
+class _Run:
+    """Sound of one format without a gap, through one resampler."""
+
+    def __init__(self, frame: Any, time: float, layout: str | None) -> None:
+        self._form = _form(frame)
+        self._start = time
+        self._samples = 0
+        self._place = round(time * SAMPLE_RATE)
+        self._resampler = pyav().AudioResampler(format="fltp", layout=layout, rate=SAMPLE_RATE)
+
+    @property
+    def end(self) -> float:
+        """When the samples so far end, in seconds."""
+        return float(self._start + self._samples / self._form[0])
+
+    def fits(self, frame: Any, time: float) -> bool:
+        """Whether a frame goes on in the same format, without a gap."""
+        return _form(frame) == self._form and time <= self.end + _JITTER
+
+    def add(self, frame: Any, time: float) -> Iterator[tuple[int, Waveform]]:
+        """Resample one more frame; what was heard already is cut off."""
+        heard = round((self.end - time) * frame.sample_rate)
+        if heard > _JITTER * frame.sample_rate:
+            if heard >= frame.samples:
+                return
+            frame = _without_first(frame, heard)
+        self._samples += frame.samples
+        frame.pts = None  # the resampler would fill gaps on its own
+        yield from self._take(self._resampler.resample(frame))
+
+    def flush(self) -> Iterator[tuple[int, Waveform]]:
+        """What the resampler still holds."""
+        yield from self._take(self._resampler.resample(None))
+
+    def _take(self, frames: Sequence[Any]) -> Iterator[tuple[int, Waveform]]:
+        for frame in frames:
+            samples = frame.to_ndarray()[0]
+            yield self._place, samples
+            self._place += len(samples)
+
+
+def _form(frame: Any) -> tuple[int, str, str]:
+    return frame.sample_rate, frame.layout.name, frame.format.name
+
+
+def _without_first(frame: Any, count: int) -> Any:
+    """An audio frame of PyAV without its first samples."""
+    samples = frame.to_ndarray()
+    step = 1 if frame.format.is_planar else frame.layout.nb_channels
+    rest = pyav().AudioFrame.from_ndarray(
+        np.ascontiguousarray(samples[:, count * step :]), frame.format.name, frame.layout.name
+    )
+    rest.sample_rate = frame.sample_rate
+    rest.time_base = frame.time_base
+    return rest

@@ -1,187 +1,223 @@
-"""Single frames out of a media file of any length, decoded as a stream.
+"""The pictures of a clip at given times; no more is decoded and held than is asked for.
 
-No more is held than what is asked for: frames are found by seeking to the key frame before them.
+Pictures are found by seeking to the key frame before them. In containers that cannot be trusted to
+find a time the file is decoded from its beginning.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.files import opened
-
-Frames = npt.NDArray[np.uint8]
+from fastav_plugin.media.files import AnySource, Source, opened, pyav
+from fastav_plugin.media.packets import PacketReader
+from fastav_plugin.media.presentation import Frames, Presenter
+from fastav_plugin.media.timeline import ROUNDING, shown_at
+from fastav_plugin.media.tracks import PictureTrack, Tracks
 
 #: Frames taken of each second where nobody says otherwise.
 FRAMES_PER_SECOND = 2
 
-#: Containers whose index has the exact time of every frame; in others a seek may miss.
-_INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-#: Frames over which a stream is decoded rather than searched, and compared with its index first.
-_FAR = 64
+#: Frames up to which a stream is decoded on rather than searched.
+_NEAR = 8
+#: Seconds of packets after which a key frame counts as lost.
+_PATIENCE = 5.0
 
 
 class _Lost(Exception):
-    """Frames do not come out in the order of the index."""
+    """Decoding cannot begin where the index says."""
 
 
-def read_image(path: str | Path) -> Frames:
-    """Read a picture file: uint8 [H, W, 3], RGB."""
-    with opened(path) as container:
-        for frame in container.decode(video=0):
-            return pixels(frame)
-    raise ConfigError(f"Cannot read the media file '{path}': it holds no picture.")
+@dataclass
+class _Count:
+    """Packets that were decoded, and those that could not be."""
+
+    sent: int = 0
+    failed: int = 0
 
 
-def count_frames(path: str | Path) -> int:
-    """Video frames of a file, decoded only where it has no index of them; 0 without pictures."""
-    with opened(path) as container:
-        pictures = bool(container.streams.video)
-    return len(frame_seconds(path)) if pictures else 0
-
-
-def frame_seconds(path: str | Path) -> list[float]:
-    """Presentation time of every frame in seconds, in order.
-
-    Frames are decoded for it only where the container has no index of them.
-
-    Raises:
-        ConfigError: also if the file has no pictures.
-    """
-    times = _index(path)
-    with opened(path) as container:
-        if times is not None:
-            return [float(time * container.streams.video[0].time_base) for time in times]
-        return [float(frame.time or 0.0) for frame in container.decode(video=0)]
-
-
-def sample(timed: Iterable[tuple[float, Any]], fps: float) -> Iterator[tuple[float, Any]]:
-    """Take `fps` frames of each second: the first at or after each point of a regular grid.
-
-    Frames, or what stands for them, come with ascending times in seconds; those taken go on with
-    the time since the first one.
-    """
-    start: float | None = None
-    taken = 0
-    for time, item in timed:
-        start = time if start is None else start
-        if time - start >= taken / fps - 1e-3:
-            taken += 1
-            yield time - start, item
-
-
-def decode_sampled(container: Any, fps: float) -> Iterator[tuple[float, Any]]:
-    """Decode the pictures of an open container and take `fps` of each second.
-
-    Yields seconds since the first frame, and the frame as PyAV's; `pixels` makes an array of it.
-    """
-    return sample(((float(f.time or 0.0), f) for f in container.decode(video=0)), fps)
-
-
-def spread(count: int, most: int | None = None) -> list[int]:
-    """Indices of at most `most` of `count` frames, spread evenly; always an even number.
-
-    An odd last frame stands twice: processors merge frames in pairs.
-    """
-    whole = count + count % 2
-    if most is None or whole <= most:
-        return [min(index, count - 1) for index in range(whole)]
-    points = np.linspace(0, whole - 1, max(2, most - most % 2)).round()
-    return [min(int(point), count - 1) for point in points]
-
-
-def pixels(frame: Any, longest_edge: int | None = None) -> Frames:
-    """A decoded frame of PyAV as uint8 [H, W, 3], RGB, scaled down where an edge is longer."""
-    size: dict[str, int] = {}
-    if longest_edge is not None:
-        scale = min(1.0, longest_edge / max(frame.width, frame.height))
-        size = {name: max(2, round(getattr(frame, name) * scale)) for name in ("width", "height")}
-    return np.asarray(frame.to_ndarray(format="rgb24", **size), np.uint8)
-
-
-def stream_frames(path: str | Path, indices: Sequence[int]) -> Iterator[Frames]:
-    """Decode some frames of a file, one at a time: uint8 [H, W, 3], RGB.
+def show(source: AnySource, tracks: Tracks, times: Sequence[float]) -> Iterator[Frames]:
+    """The pictures that a player shows at some times, one at a time: uint8 [H, W, 3], RGB.
 
     Args:
-        path: the file.
-        indices: numbers of the frames, ascending, counted from 0; a number may come twice.
-
-    Yields:
-        One picture for each index; fewer where the file ends before its index says.
-    """
-    times = Counter(indices)
-    for number, frame in _frames_at(path, sorted(times)):
-        picture = pixels(frame)
-        yield from [picture] * times[number]
-
-
-def _index(path: str | Path) -> list[int] | None:
-    """Presentation time of every frame in order, in the stream's time base; None if unknown."""
-    with opened(path) as container:
-        if not container.streams.video:
-            raise ConfigError(f"'{path}' holds no pictures. Give a file with a video stream.")
-        if container.format.name not in _INDEXED:
-            return None
-        packets = (p for p in container.demux(video=0) if p.size and not p.is_discard)
-        times = [p.pts for p in packets]
-    return None if None in times or len(set(times)) < len(times) else sorted(times)
-
-
-def _frames_at(path: str | Path, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
-    """Each wanted frame with its number; ascending."""
-    times = _index(path)
-    found = 0
-    if times is not None:
-        try:
-            for pair in _sought(path, times, [n for n in wanted if n < len(times)]):
-                yield pair
-                found += 1
-            return
-        except _Lost:
-            pass
-    rest = set(wanted[found:])
-    with opened(path) as container:
-        for pair in enumerate(container.decode(video=0)):
-            if pair[0] in rest:
-                yield pair
-
-
-def _sought(
-    path: str | Path, times: Sequence[int], wanted: Sequence[int]
-) -> Iterator[tuple[int, Any]]:
-    """The wanted frames by seeking to the key frame before them.
+        source: the file.
+        tracks: its tracks, with pictures.
+        times: seconds, ascending; each gets a picture, the same one where none comes between.
 
     Raises:
-        _Lost: what comes out is not what the index says.
+        ConfigError: none of them can be decoded, or most of what was tried cannot.
     """
-    numbers = {time: number for number, time in enumerate(times)}
-    with opened(path) as container:
-        stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
-        decoder = container.decode(video=0)
-        reached = -1
-        for number in wanted:
-            sought = number - reached > _FAR
-            if sought and reached < 0:
-                # A look at the beginning tells whether the index can be trusted.
-                for place, frame in zip(range(_FAR // 4), decoder, strict=False):
-                    if numbers.get(frame.pts) != place:
+    source = Source.of(source)
+    track = tracks.pictures
+    assert track is not None
+    wanted = shown_at(track.starts, times)
+    presenter = None
+    found = -1
+    decoded = _frames_at(source, tracks, track, sorted(set(wanted)))
+    picture = np.zeros((0, 0, 3), np.uint8)
+    for number in wanted:
+        if number != found:
+            found, frame, stretch = next(decoded)
+            presenter = presenter or Presenter(source, stretch)
+            picture = presenter(frame)
+        yield picture
+
+
+def _frames_at(
+    source: Source, tracks: Tracks, track: PictureTrack, wanted: Sequence[int]
+) -> Iterator[tuple[int, Any, Any]]:
+    """Each wanted frame with its number and the shape of its pixels."""
+    count = _Count()
+    done = 0
+    last: Any = None
+    if track.seekable:
+        try:
+            for key, numbers in _stretches(track, wanted):
+                for number, frame, shape in _decode(source, tracks, track, key, numbers, count):
+                    last = frame if frame is not None else last
+                    if last is None:
                         raise _Lost
-            if sought:
-                container.seek(times[number], stream=stream, backward=True)
-                decoder = container.decode(video=0)
-            for frame in decoder:
-                place = numbers.get(frame.pts, -1)
-                expected = reached + 1 if not sought else place
-                if place != expected or not 0 <= place <= number:
-                    raise _Lost
-                reached, sought = place, False
-                if reached == number:
-                    yield number, frame
-                    break
-            else:
+                    done += 1
+                    yield number, last, shape
+        except _Lost:
+            pass
+    if done < len(wanted):
+        rest = wanted[done:]
+        for number, frame, shape in _decode(source, tracks, track, None, rest, count):
+            last = frame if frame is not None else last
+            if last is None:
+                break
+            done += 1
+            yield number, last, shape
+    if done < len(wanted):
+        raise source.fault("none of its pictures can be decoded")
+    if 2 * count.failed > count.sent and not source.allow_damaged:
+        raise source.damage(f"{count.failed} of {count.sent} packets cannot be decoded")
+
+
+def _stretches(track: PictureTrack, wanted: Sequence[int]) -> list[tuple[int | None, list[int]]]:
+    """Wanted frames in groups, each with the key frame that decoding begins with."""
+    keys = np.flatnonzero(~np.isnan(track.keys))
+    groups: list[tuple[int | None, list[int]]] = []
+    for number in wanted:
+        place = int(np.searchsorted(keys, number, side="right")) - 1
+        key = int(keys[place]) if place > 0 else None  # before the first: from the beginning
+        if groups and (key is None or key - groups[-1][1][-1] <= _NEAR):
+            groups[-1][1].append(number)
+        else:
+            groups.append((key, [number]))
+    return groups
+
+
+def _decode(
+    source: Source,
+    tracks: Tracks,
+    track: PictureTrack,
+    key: int | None,
+    wanted: Sequence[int],
+    count: _Count,
+) -> Iterator[tuple[int, Any, Any]]:
+    """Decode from a key frame, or the beginning, and pick; None where nothing was decoded so far.
+
+    A frame that is missing is replaced by the one before it, which is shown on.
+
+    Raises:
+        _Lost: the key frame is not where the index says.
+    """
+    queue = list(wanted)
+    held: Any = None
+    with opened(source) as container:
+        stream = container.streams[track.stream]
+        shape = stream.sample_aspect_ratio
+        decoder = _Decoder(source, container, tracks, track, count)
+        for time, frame in decoder.frames(key, lambda: float(track.starts[queue[0]])):
+            while queue and time > track.starts[queue[0]] + ROUNDING:
+                yield queue.pop(0), held, shape
+            held = frame
+            if queue and time >= track.starts[queue[0]] - ROUNDING:
+                yield queue.pop(0), held, shape
+            if not queue:
                 return
+        while queue:
+            yield queue.pop(0), held, shape
+
+
+class _Decoder:
+    """Decodes the pictures of an open container in the order in which they are shown."""
+
+    def __init__(
+        self, source: Source, container: Any, tracks: Tracks, track: PictureTrack, count: _Count
+    ) -> None:
+        self._container = container
+        self._track = track
+        self._origin = tracks.origin
+        self._count = count
+        self._stream = container.streams[track.stream]
+        others = () if tracks.sound is None else (container.streams[tracks.sound.stream],)
+        # Jumps of one stream move the other: both are read where that was so.
+        streams = [self._stream, *(others if not track.seekable else ())]
+        self._packets = PacketReader(container, streams)
+        context = self._stream.codec_context
+        context.thread_type = "AUTO"
+        context.thread_count = min(4, os.cpu_count() or 1)  # each thread holds frames
+        if source.limits is not None:
+            context.options = {**context.options, "max_pixels": str(source.limits.pixels)}
+
+    def frames(self, key: int | None, target: Any) -> Iterator[tuple[float, Any]]:
+        """Seconds and frame, from a key frame or the beginning on.
+
+        Args:
+            key: number of the key frame.
+            target: gives the time of the picture that is wanted next; others may be left out.
+        """
+        packets = self._from_key(key) if key is not None else iter(self._packets)
+        number = 0
+        for packet in packets:
+            if packet.stream_index != self._stream.index:
+                continue
+            self._skip_before(packet, target)
+            for frame in self._send(packet):
+                yield self._time(frame, number), frame
+                number += 1
+        for frame in self._send(None):
+            yield self._time(frame, number), frame
+            number += 1
+
+    def _from_key(self, key: int) -> Iterator[Any]:
+        base = self._stream.time_base
+        stamp = float(self._track.keys[key])
+        self._container.seek(math.floor(stamp / base), stream=self._stream, backward=True)
+        waiting = True
+        for packet in self._packets:
+            time = float((packet.pts if packet.dts is None else packet.dts) * base)
+            if waiting and packet.is_keyframe and abs(time - stamp) < base / 2:
+                waiting = False
+            if waiting and time > stamp + _PATIENCE:
+                raise _Lost
+            if not waiting:
+                yield packet
+        if waiting:
+            raise _Lost
+
+    def _skip_before(self, packet: Any, target: Any) -> None:
+        """Leave out frames before the wanted one that no other frame refers to."""
+        if self._track.by_stamp and packet.pts is not None:
+            before = float(packet.pts * packet.time_base) - self._origin < target() - ROUNDING
+            self._stream.codec_context.skip_frame = "NONREF" if before else "DEFAULT"
+
+    def _send(self, packet: Any) -> list[Any]:
+        self._count.sent += packet is not None
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except pyav().FFmpegError:
+            self._count.failed += 1
+            return []
+        return [frame for frame in frames if not frame.is_corrupt]
+
+    def _time(self, frame: Any, number: int) -> float:
+        if self._track.by_stamp and frame.pts is not None:
+            return float(frame.pts * frame.time_base) - self._origin
+        return float(self._track.starts[min(number, len(self._track.starts) - 1)])

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound, sound_seconds
-from fastav_plugin.media.video import Frames, count_frames, stream_frames
+from fastav_plugin.media.clips import ClipFile
+from fastav_plugin.media.files import Source
+from fastav_plugin.media.pictures import read_image
+from fastav_plugin.media.presentation import Frames
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.model_overrides.own_models.waveforms import check_waveform
 
 #: Of a clip's sound, so many stretches of so many seconds are taken.
@@ -26,11 +29,18 @@ def frame_indices(total: int, count: int) -> list[int]:
     return [round((part * i + part * (i + 1)) / 2 + 1e-6) for i in range(count)]
 
 
+def load_picture(source: Any) -> Any:
+    """A picture: uint8 [H, W, 3] of a file; what is in memory stays as it is."""
+    return read_image(source) if isinstance(source, (str, Path, Source)) else source
+
+
 def pick_frames(source: Any, count: int) -> Iterable[Frames]:
     """Spread frames of a file, or of frames in memory.
 
+    Of a file whose pictures follow irregularly, what is shown at even times is counted.
+
     Args:
-        source: a path, or uint8 [T, H, W, 3] or [T, 3, H, W] (array or tensor).
+        source: a path or Source, or uint8 [T, H, W, 3] or [T, 3, H, W] (array or tensor).
         count: frames to take.
 
     Returns:
@@ -39,11 +49,11 @@ def pick_frames(source: Any, count: int) -> Iterable[Frames]:
     Raises:
         ConfigError: a file that cannot be read or has no frames, or no frames of pictures.
     """
-    if isinstance(source, (str, Path)):
-        total = count_frames(source)
-        if total == 0:
-            raise ConfigError(f"'{source}' holds no pictures. Pass a sound as `audio`.")
-        return stream_frames(source, frame_indices(total, count))
+    if isinstance(source, (str, Path, Source)):
+        clip = ClipFile(source)
+        if not clip.has_pictures:
+            raise ConfigError(f"{clip.source.name} holds no pictures. Pass a sound as `audio`.")
+        return clip.frames(frame_indices(clip.count, count))
     frames = np.asarray(source)
     if frames.ndim != 4 or 3 not in (frames.shape[1], frames.shape[3]) or not len(frames):
         raise ConfigError(
@@ -64,11 +74,11 @@ def load_clip_audio(source: Any) -> Waveform | None:
     Returns:
         float32 [n], at most 16 seconds; None where the file has no sound.
     """
-    if isinstance(source, (str, Path)):
-        seconds = sound_seconds(source)
-        if not seconds:
+    if isinstance(source, (str, Path, Source)):
+        clip = ClipFile(source)
+        if not clip.has_sound:
             return None
-        return _as_16_bit(np.concatenate(read_sound(source, _stretches(seconds))))
+        return _as_16_bit(np.concatenate(clip.sound(_stretches(clip.sound_seconds))))
     sound = check_waveform(source)
     spans = _stretches(len(sound) / SAMPLE_RATE)
     samples = [slice(int(a * SAMPLE_RATE), int(a * SAMPLE_RATE) + 32_000) for a, _ in spans]
@@ -87,8 +97,8 @@ def load_audio(source: Any, seconds: float) -> Waveform:
     Raises:
         ConfigError: no sound in it.
     """
-    if isinstance(source, (str, Path)):
-        (sound,) = read_sound(source, [(0.0, seconds)], mix=False)
+    if isinstance(source, (str, Path, Source)):
+        (sound,) = ClipFile(source).sound([(0.0, seconds)], mix=False)
     else:
         sound = check_waveform(source)[: round(seconds * SAMPLE_RATE)]
     if not len(sound):
@@ -107,4 +117,6 @@ def _as_16_bit(sound: Waveform) -> Waveform:
 
 
 def _kind(source: Any) -> str:
-    return f"'{source}'" if isinstance(source, (str, Path)) else type(source).__name__
+    if isinstance(source, (str, Path, Source)):
+        return Source.of(source).name
+    return type(source).__name__

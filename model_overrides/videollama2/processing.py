@@ -20,6 +20,7 @@ from transformers.processing_utils import ProcessorMixin
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.media.files import Source
 from fastav_plugin.model_overrides.own_models.checkpoint import local_folder
 from fastav_plugin.model_overrides.videollama2.configuration import (
     FEWEST_FRAMES,
@@ -29,7 +30,12 @@ from fastav_plugin.model_overrides.videollama2.configuration import (
 )
 from fastav_plugin.model_overrides.videollama2.connector import connector_tokens
 from fastav_plugin.model_overrides.videollama2.filter_banks import BeatsFeatureExtractor
-from fastav_plugin.model_overrides.videollama2.media import load_audio, load_clip_audio, pick_frames
+from fastav_plugin.model_overrides.videollama2.media import (
+    load_audio,
+    load_clip_audio,
+    load_picture,
+    pick_frames,
+)
 from fastav_plugin.model_overrides.videollama2.official import is_official_folder
 from fastav_plugin.model_overrides.videollama2.prompt import (
     CHAT_TEMPLATE,
@@ -234,7 +240,7 @@ class VideoLlama2Processor(ProcessorMixin):
         elif video is not None:
             row.kind, row.media = "video", {"video": self.video_tokens(frames)}
             row.inputs["pixel_values_videos"] = self._pixels(pick_frames(video, frames), frames)
-            own = video if sound and isinstance(video, (str, Path)) else None
+            own = video if sound and isinstance(video, (str, Path, Source)) else None
             source = own if audio is None else audio
             waveform = None if source is None else load_clip_audio(source)
             if waveform is not None:
@@ -250,16 +256,18 @@ class VideoLlama2Processor(ProcessorMixin):
 
     def _pixels(self, pictures: Any, count: int) -> Tensor:
         """Pictures as the tower takes them, black ones for those that are missing: [T, 3, S, S]."""
-        found: list[Tensor] = []
-        for picture in pictures:
-            if isinstance(picture, (str, Path)):
-                (picture,) = pick_frames(picture, 1)
-            found.append(self.image_processor(images=picture, return_tensors="pt").pixel_values[0])
+        found = [self._prepared(load_picture(picture)) for picture in pictures]
         if len(found) < count:
-            black = np.zeros((16, 16, 3), np.uint8)
-            filler = self.image_processor(images=black, return_tensors="pt").pixel_values[0]
-            found += [filler] * (count - len(found))
+            found += [self._prepared(np.zeros((16, 16, 3), np.uint8))] * (count - len(found))
         return torch.stack(found)
+
+    def _prepared(self, picture: Any) -> Tensor:
+        """One picture as the tower takes it, [3, S, S]."""
+        # A picture of one or three pixels' height would be taken for channels first.
+        shape = getattr(picture, "shape", ())
+        layout = {"input_data_format": "channels_last"} if tuple(shape[2:]) == (3,) else {}
+        prepared = self.image_processor(images=picture, return_tensors="pt", **layout)
+        return prepared.pixel_values[0]  # type: ignore[no-any-return]
 
     def _layout(self, question: str, row: _Row) -> list[int]:
         """Ids of one prompt, the tag spread out to one placeholder per media token."""

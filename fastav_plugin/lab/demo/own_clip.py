@@ -1,10 +1,6 @@
 """The user's own clip and questions about it in the vocabulary of the bundled model."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.testbed.words import build_tokenizer, vocabulary
@@ -14,9 +10,11 @@ from fastav_plugin.lab.testbed.world import (
     SHAPES,
     SOUNDS,
 )
-from fastav_plugin.media.files import opened
-from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length, read_sound
-from fastav_plugin.media.video import FRAMES_PER_SECOND, Frames, decode_sampled, pixels
+from fastav_plugin.media.clips import ClipFile, read_video
+from fastav_plugin.media.files import AnySource
+from fastav_plugin.media.presentation import Frames
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length
+from fastav_plugin.media.video import FRAMES_PER_SECOND
 
 FORMS = (
     "Is the SHAPE visible?",
@@ -38,8 +36,6 @@ KNOWLEDGE = (
     "there, it answers with one of its words all the same. What the pruning costs and whether it "
     "changes an answer holds for any clip; whether an answer is true, only for clips like its own.",
 )
-#: Longer edges are scaled down to this first; the model sees about 112 pixels.
-_LONGEST_EDGE = 448
 
 
 def default_questions() -> list[str]:
@@ -67,7 +63,9 @@ def check_questions(questions: Sequence[str]) -> None:
             raise ConfigError(f"The model was never asked questions like {question!r}. {KNOWN}")
 
 
-def read_start(path: Path, seconds: float = CLIP_SECONDS) -> tuple[Frames, Waveform, list[str]]:
+def read_start(
+    path: AnySource, seconds: float = CLIP_SECONDS
+) -> tuple[Frames, Waveform, list[str]]:
     """Read the first seconds of any file with pictures.
 
     Args:
@@ -82,31 +80,18 @@ def read_start(path: Path, seconds: float = CLIP_SECONDS) -> tuple[Frames, Wavef
         ConfigError: the file cannot be read or has no pictures.
         UnsupportedError: PyAV is not installed.
     """
+    clip = ClipFile(path)
+    name = clip.source.name
+    if not clip.has_pictures:
+        raise clip.source.fault("it holds no pictures")
+    video = read_video(path, float(FRAMES_PER_SECOND), seconds=seconds)
+    length = len(video.frames) / FRAMES_PER_SECOND
     remarks = []
-    with opened(path) as container:
-        if not container.streams.video:
-            raise ConfigError(f"Cannot read the media file '{path}': it holds no pictures.")
-        heard = bool(container.streams.audio)
-        frames, more = _read_frames(container, seconds)
-    if not frames:
-        raise ConfigError(f"Cannot read the media file '{path}': no frame could be decoded.")
-    frames += frames[-1:] * (len(frames) % 2)
-    length = len(frames) / FRAMES_PER_SECOND
-    sound = read_sound(path, [(0.0, length)])[0] if heard else None
-    if more:
-        remarks.append(f"Only the first {seconds:.0f} s of {path.name} are used.")
+    if clip.seconds > length + 1e-3:
+        remarks.append(f"Only the first {seconds:.0f} s of {name} are used.")
     elif length < seconds:
-        remarks.append(f"{path.name} lasts {length:.0f} s; the model knows clips of {seconds:.0f}.")
-    if sound is None:
-        remarks.append(f"{path.name} has no sound: the audio input is silent.")
-    return np.stack(frames), fit_length(sound, round(length * SAMPLE_RATE)), remarks
-
-
-def _read_frames(container: Any, seconds: float) -> tuple[list[Frames], bool]:
-    """Frames two per second, and whether there are more after the last second."""
-    frames: list[Frames] = []
-    for time, frame in decode_sampled(container, FRAMES_PER_SECOND):
-        if time >= seconds - 1e-3:
-            return frames, True
-        frames.append(pixels(frame, _LONGEST_EDGE))
-    return frames, False
+        remarks.append(f"{name} lasts {length:.0f} s; the model knows clips of {seconds:.0f}.")
+    if video.waveform is None:
+        remarks.append(f"{name} has no sound: the audio input is silent.")
+    waveform = fit_length(video.waveform, round(length * SAMPLE_RATE))
+    return video.frames, waveform, remarks

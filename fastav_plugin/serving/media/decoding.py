@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
-
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.media.clips import Video
-from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, decode_sound
-from fastav_plugin.media.video import FRAMES_PER_SECOND, decode_sampled, pixels, spread
+from fastav_plugin.media.clips import Video, read_video
+from fastav_plugin.media.files import Limits, Source
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound
+from fastav_plugin.media.video import FRAMES_PER_SECOND
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 
 #: Samples per second of a sound that is read; of few, resampling makes very many.
@@ -105,18 +104,8 @@ def _passes(data: bytes) -> int:
 def _video(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Video:
     with _opened(data) as container:
         room = _measure(container, policy)
-    with _opened(data) as container:
-        # Frames may grow after the header; the decoder stops there, before it takes memory.
-        container.streams.video[0].codec_context.options = {"max_pixels": str(room)}
-        taken = [pixels(frame) for _, frame in decode_sampled(container, FRAMES_PER_SECOND)]
-        has_sound = bool(container.streams.audio)
-    if not taken:
-        raise MediaError("none of its frames can be decoded.")
-    if len({frame.shape for frame in taken}) > 1:
-        raise MediaError("its frames change their size.")
-    whole = len(spread(len(taken)))
-    frames = [taken[index] for index in spread(len(taken), max_frames)]
-    return Video.of(frames, FRAMES_PER_SECOND, whole, _sound(data, policy) if has_sound else None)
+    with _refused():
+        return read_video(_source(data, policy, room), FRAMES_PER_SECOND, max_frames)
 
 
 def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
@@ -124,10 +113,27 @@ def _sound(data: bytes, policy: MediaPolicy) -> Waveform:
         if not container.streams.audio:
             raise MediaError("it holds no sound.")
         _check_seconds((container.duration or 0) / 1e6, policy)
-        pieces = list(decode_sound(container, check=_SoundLimit(policy).check))
-    if not sum(map(len, pieces)):
+    with _refused():
+        (waveform,) = read_sound(_source(data, policy, policy.max_pixels))
+    if not len(waveform):
         raise MediaError("no sound can be decoded from it.")
-    return np.concatenate(pieces)
+    return waveform
+
+
+def _source(data: bytes, policy: MediaPolicy, pixels: int) -> Source:
+    options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    check = _SoundLimit(policy).check
+    return Source(data, limits=Limits(options, PICTURES, pixels, policy.max_seconds, check))
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    try:
+        yield
+    except MediaError:
+        raise
+    except Exception as error:  # a decoder of untrusted bytes may raise anything
+        raise MediaError(f"it cannot be decoded ({error}).") from error
 
 
 class _SoundLimit:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.clips import probe_clip
+from fastav_plugin.media.clips import ClipFile
+from fastav_plugin.media.files import Source
+from fastav_plugin.media.presentation import Frames
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound
-from fastav_plugin.media.video import Frames, stream_frames
 from fastav_plugin.model_overrides.own_models.waveforms import check_waveform
 
 
@@ -34,8 +35,10 @@ class Clip:
 class OpenClip:
     """One clip whose frames and sound can be read.
 
+    Of a file whose pictures follow irregularly, what is shown at even times is counted.
+
     Args:
-        source: path of a file, or a Clip.
+        source: path or Source of a file, or a Clip.
 
     Attributes:
         count: frames of the clip.
@@ -49,7 +52,7 @@ class OpenClip:
 
     def __init__(self, source: Any) -> None:
         self.source = source
-        if not isinstance(source, str | Path | Clip):
+        if not isinstance(source, str | Path | Source | Clip):
             shape = f" of shape {list(source.shape)}" if hasattr(source, "shape") else ""
             raise ConfigError(
                 f"A clip must be a path or a Clip, got {type(source).__name__}{shape}. Frames in "
@@ -62,11 +65,11 @@ class OpenClip:
                 0.0 if source.waveform is None else len(source.waveform) / SAMPLE_RATE
             )
         else:
-            facts = probe_clip(source)
-            self.count, self.fps = facts.frames, facts.fps
-            self.sound_seconds = facts.seconds or 0.0
-            if facts.frames == 0 and self.sound_seconds:
-                raise ConfigError(f"'{source}' holds sound but no pictures. Pass it as `audio`.")
+            self._file = ClipFile(source)
+            self.count, self.fps = self._file.count, self._file.rate
+            self.sound_seconds = self._file.sound_seconds
+            if not self._file.has_pictures:
+                raise ConfigError(f"{self.name} holds sound but no pictures. Pass it as `audio`.")
         if self.count == 0 or not self.fps > 0:
             raise ConfigError(
                 f"{self.name} holds {self.count} frames at {self.fps:g} frames per second; at "
@@ -77,25 +80,13 @@ class OpenClip:
     @property
     def name(self) -> str:
         """For errors."""
-        return "The clip" if isinstance(self.source, Clip) else f"'{self.source}'"
+        return "The clip" if isinstance(self.source, Clip) else Source.of(self.source).name
 
     def pictures(self, indices: Sequence[int]) -> Iterator[Frames]:
-        """Some frames in order, uint8 [H, W, 3] each.
-
-        Raises:
-            ConfigError: the file ends before one of them.
-        """
+        """Some frames in order, uint8 [H, W, 3] each."""
         if isinstance(self.source, Clip):
-            yield from (self.source.frames[index] for index in indices)
-            return
-        found = 0
-        for found, picture in enumerate(stream_frames(self.source, indices), start=1):  # noqa: B007
-            yield picture
-        if found != len(indices):
-            raise ConfigError(
-                f"{self.name} gave {found} of {len(indices)} frames and seems damaged. Try to "
-                "re-encode it."
-            )
+            return (self.source.frames[index] for index in indices)
+        return self._file.frames(indices)
 
     def sound(self, mix: bool) -> Waveform | None:
         """float32 [n] at 16 kHz; None without sound.
@@ -110,7 +101,7 @@ class OpenClip:
             assert whole is not None
             whole = check_waveform(whole)
         else:
-            whole = read_sound(self.source, mix=mix)[0]
+            whole = self._file.sound(mix=mix)[0]
         return _at_least_a_second(whole)
 
 
@@ -124,10 +115,10 @@ def open_sound(source: Any, mix: bool) -> Waveform:
     Raises:
         ConfigError: no sound in the file, or an array that is not [n] with n > 0.
     """
-    if isinstance(source, str | Path):
+    if isinstance(source, str | Path | Source):
         found = read_sound(source, mix=mix)[0]
         if not len(found):
-            raise ConfigError(f"'{source}' holds no sound that could be decoded.")
+            raise ConfigError(f"{Source.of(source).name} holds no sound that could be decoded.")
         return _at_least_a_second(found)
     found = check_waveform(source)
     if not len(found):
@@ -154,7 +145,7 @@ def per_prompt(items: Any, prompts: int, name: str) -> list[list[Any]]:
     if items is None:
         return [[] for _ in range(prompts)]
     # An array or tensor is one medium.
-    if isinstance(items, str | Path | Clip) or hasattr(items, "shape"):
+    if isinstance(items, str | Path | Source | Clip) or hasattr(items, "shape"):
         items = [items]
     listed = list(items)
     if prompts == 1 and not any(isinstance(item, list | tuple) for item in listed):

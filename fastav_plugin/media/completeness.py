@@ -1,0 +1,85 @@
+"""Whether a file ends where its own headers say: a download that was cut off does not."""
+
+from collections.abc import Iterator
+from typing import Any
+
+#: Boxes of MP4 and QuickTime that may stand at the top level.
+_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"sidx", b"pnot")
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+#: Sizes from here on stand for "not known" in what was written as a stream.
+_UNKNOWN = 0x7FFF_0000
+
+
+def missing_part(file: Any) -> str | None:
+    """Why a file cannot be whole; None where it is, or its format does not say.
+
+    Args:
+        file: binary, seekable.
+
+    Returns:
+        A clause without a full stop, such as "it is empty".
+    """
+    size = file.seek(0, 2)
+    file.seek(0)
+    start = file.read(16)
+    if not size:
+        return "it is empty"
+    if start[4:8] in _BOXES:
+        return _missing_box(file, size)
+    if int.from_bytes(start[:4], "big") == _EBML:
+        end = _segment_end(file)
+        return _cut_off(end, size) if end is not None and end > size else None
+    if start[:4] == b"RIFF" and start[8:12] in (b"WAVE", b"AVI ", b"WEBP"):
+        stated = int.from_bytes(start[4:8], "little")
+        return _cut_off(8 + stated, size) if size < 8 + stated < _UNKNOWN else None
+    return None
+
+
+def _missing_box(file: Any, size: int) -> str | None:
+    kinds = set()
+    for kind, end in _boxes(file, size):
+        kinds.add(kind)
+        if end > size:
+            return _cut_off(end, size)
+    if kinds & {b"moov", b"moof", b"meta"}:
+        return None
+    return "it is cut off: its index (`moov`), which many programs write last, is missing"
+
+
+def _boxes(file: Any, size: int) -> Iterator[tuple[bytes, int]]:
+    """Kind and end of each box at the top level."""
+    place = 0
+    while place + 8 <= size:
+        file.seek(place)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        elif length == 0:
+            length = size - place
+        if length < 8:
+            return
+        place += length
+        yield head[4:8], place
+
+
+def _segment_end(file: Any) -> int | None:
+    """Where the Segment of a Matroska file ends; None where its size is not stated."""
+    place = 0
+    for wanted in (_EBML, _SEGMENT):
+        file.seek(place)
+        head = file.read(12)
+        if int.from_bytes(head[:4], "big") != wanted or len(head) < 12:
+            return None
+        width = 9 - head[4].bit_length()  # of the size: the first bit that is set says
+        if width > 8:
+            return None
+        stated = int.from_bytes(head[4 : 4 + width], "big") - (1 << 7 * width)
+        if stated == (1 << 7 * width) - 1:
+            return None
+        place += 4 + width + stated
+    return place
+
+
+def _cut_off(stated: int, size: int) -> str:
+    return f"it is cut off: it has {size} of {stated} bytes"
