@@ -8,7 +8,6 @@ from torch import Tensor
 
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import FRAME, POSITION, RolloutProfile
-from fastav_plugin.errors import ConfigError
 from fastav_plugin.global_rule import GlobalRule
 
 
@@ -39,16 +38,9 @@ def cut_layers(
     """Layers to try the global cut at, ascending, from `lowest` on.
 
     Those asked for; else those around the middle, and the one from which on the profile is stable.
-
-    Raises:
-        ConfigError: a layer asked for that is out of range.
     """
     last = num_layers - 1
     if plan.layers is not None:
-        if not plan.layers or not all(lowest <= layer <= last for layer in plan.layers):
-            raise ConfigError(
-                f"`layers` must lie in [{lowest}, {last}] for this model, got {list(plan.layers)}."
-            )
         return sorted(set(plan.layers))
     stable = profile.stable_from(plan.read, plan.stable)
     found = [round(num_layers * share / 8) for share in (3, 4, 5)]

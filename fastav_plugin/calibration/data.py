@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.formats.fields import Fault
 from fastav_plugin.evaluation.sample import ENDINGS, Sample, SampleInputs, read_samples
 
 #: Names of a file of questions in a folder of clips.
@@ -24,11 +25,17 @@ class PromptSource:
         inputs: makes the inputs of generate() for one question, batch size 1, on the CPU;
             ConfigError for a file that cannot be read.
         digest: identifies the questions and their files.
+        places: where in its data file each stands, as in `Fault`; () without a file.
     """
 
     media: Sequence[Hashable]
     inputs: Callable[[int], dict[str, Any]]
     digest: str
+    places: Sequence[str] = ()
+
+    def name(self, index: int) -> str:
+        """A question for a message."""
+        return self.places[index] if self.places else f"sample {index}"
 
 
 def file_source(
@@ -44,10 +51,42 @@ def file_source(
         [(*sample.files, sample.sound) for sample in samples],
         lambda index: prepare(samples[index]),
         digest_of([facts, dict(reading)]),
+        [sample.place for sample in samples],
     )
 
 
-def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[str]]:
+def leave_out_unreadable(
+    source: PromptSource, count: int, seed: int, tick: Callable[[str], None] = lambda name: None
+) -> tuple[PromptSource, list[Fault]]:
+    """The samples that `draw` takes, but for those whose inputs cannot be made.
+
+    Each is read once before anything is measured, so every part of the calibration has its share of
+    what can be read. `tick` is called after each.
+
+    Returns:
+        A source of which `draw` takes all; and the others, with the reason.
+    """
+    drawn = _drawn(source, count, seed)
+    usable: list[int] = []
+    faults: list[Fault] = []
+    for index in drawn:
+        try:
+            source.inputs(index)
+            usable.append(index)
+        except ConfigError as error:
+            faults.append(Fault(source.name(index), str(error)))
+        tick("read")
+    left = PromptSource(
+        [source.media[index] for index in usable],
+        lambda number: source.inputs(usable[number]),
+        # A partial file of other samples must not be continued.
+        digest_of([source.digest, usable]) if faults else source.digest,
+        [source.name(index) for index in usable],
+    )
+    return left, faults
+
+
+def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[Fault]]:
     """Questions in a JSON file, or in a folder of clips, and what is wrong with its other rows.
 
     Args:
@@ -66,11 +105,9 @@ def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], lis
                 "questions into one of them, or give a JSONL file."
             )
         path = found
-    if path.suffix == ".txt":
-        samples, faults = _each_of_all(path), []
-    else:
-        samples, wrong = read_samples(path, media)
-        faults = [str(fault) for fault in wrong]
+    samples, faults = (
+        (_each_of_all(path), []) if path.suffix == ".txt" else read_samples(path, media)
+    )
     if not samples:
         first = f" The first problem: {faults[0]}" if faults else ""
         raise ConfigError(f"'{path}' holds no question about media.{first}")
@@ -100,8 +137,7 @@ def draw(source: PromptSource, count: int, seed: int) -> Split:
     Samples about the same media stay together. Two media leave none for the check; a single one
     serves both the rules and the choice. At most `count` samples are drawn.
     """
-    number = len(source.media)
-    chosen = sorted(random.Random(seed).sample(range(number), min(count, number)))
+    chosen = _drawn(source, count, seed)
     groups: dict[Hashable, list[int]] = {}
     for index in chosen:
         groups.setdefault(source.media[index], []).append(index)
@@ -121,12 +157,23 @@ def draw(source: PromptSource, count: int, seed: int) -> Split:
     return Split(rules, fidelity, check)
 
 
+def _drawn(source: PromptSource, count: int, seed: int) -> list[int]:
+    number = len(source.media)
+    return sorted(random.Random(seed).sample(range(number), min(count, number)))
+
+
 def _each_of_all(path: Path) -> list[Sample]:
-    questions = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    questions = [(f"line {number}", line.strip()) for number, line in enumerate(lines, start=1)]
     kinds = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
     files = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in kinds]
     about: list[dict[str, Any]] = [{kinds[file.suffix.lower()]: file} for file in files]
-    return [Sample(question, **medium) for medium in about for question in questions if question]
+    return [
+        Sample(question, **medium, place=place)
+        for medium in about
+        for place, question in questions
+        if question
+    ]
 
 
 def digest_of(facts: Any) -> str:

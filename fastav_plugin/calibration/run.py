@@ -27,6 +27,23 @@ from fastav_plugin.model_overrides import find_override
 from fastav_plugin.pruning.model_identity import WeightSample, decoder_digest, decoder_sizes
 
 
+def cut_range(model: Any, plan: CalibrationPlan) -> tuple[int, int]:
+    """The lowest layer of a global cut, and the number of the model's layers.
+
+    Raises:
+        ConfigError: the plan asks for layers outside of them.
+    """
+    override = find_override(model)
+    lowest = max(1, override.deepstack_layers(model.config))
+    count = len(override.parts(model).layers)
+    asked = plan.layers
+    if asked is not None and not (asked and all(lowest <= layer < count for layer in asked)):
+        raise ConfigError(
+            f"`layers` must lie in [{lowest}, {count - 1}] for this model, got {list(asked)}."
+        )
+    return lowest, count
+
+
 def steps(plan: CalibrationPlan, source: PromptSource) -> int:
     """How often `calibrate` calls its `tick`."""
     parts = draw(source, plan.samples, plan.seed)
@@ -50,7 +67,7 @@ def calibrate(
 
     Raises:
         ConfigError: no setting's KL stays within `max_kl`, or `<output>.partial` is of another
-            calibration.
+            calibration; also as of `cut_range`.
         UnsupportedError: a model whose attention cannot be read.
     """
     detach(model)
@@ -70,12 +87,10 @@ class _Run:
         self._plan, self._output = plan, output
         self._partial = output.with_name(f"{output.name}.partial")
         self._parts = parts = draw(source, plan.samples, plan.seed)
+        self._lowest, self._num_layers = cut_range(model, plan)
         override = find_override(model)
-        layers = override.parts(model).layers
         sizes = decoder_sizes(override.text_config(model.config))
-        self._num_layers = len(layers)
-        self._lowest = max(1, override.deepstack_layers(model.config))
-        weights = WeightSample.of(layers)
+        weights = WeightSample.of(override.parts(model).layers)
         self._weights = {"model.weights": weights.values}
         identity = {"digest": decoder_digest(sizes, weights), "weights": weights.to_facts()}
         facts = {
@@ -131,7 +146,8 @@ class _Run:
                 run_once(self._model, inputs, config)
                 if observer.observed is None:
                     raise ConfigError(
-                        f"Sample {index} holds no media tokens. Calibrate on prompts with media."
+                        f"The prompt of {self._source.name(index)} holds no media tokens. "
+                        "Calibrate on prompts with media."
                     )
                 self._profile.add(observer.observed)
                 self._save()

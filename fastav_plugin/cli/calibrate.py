@@ -5,16 +5,17 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.calibration.data import file_source, read_data
+from fastav_plugin.calibration.data import file_source, leave_out_unreadable, read_data
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import READ
-from fastav_plugin.calibration.run import calibrate, steps
-from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json, progress
+from fastav_plugin.calibration.run import calibrate, cut_range, steps
+from fastav_plugin.cli.console import JsonFlag, make_room, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import MediaFolders, Reading
 from fastav_plugin.cli.options.pruning import Ratios
 from fastav_plugin.cli.tables.calibration import print_calibration
+from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.sample import SampleInputs
 from fastav_plugin.lab.testbed.calibration_source import generated_source
@@ -121,6 +122,9 @@ def run(
     than about 3 / n of all prompts may be missed. A run that was killed continues where it stopped
     when it is started again. Calibrate on other media than you test with.
 
+    Invalid records and damaged media of --data are named with their line and left out; the exit
+    status is then 1.
+
     Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
     --output qwen.safetensors
     """
@@ -144,6 +148,7 @@ def run(
     found, faults = ([], []) if data is None else read_data(data, media or ())
     folder = find_model(model)
     loaded, processor = machine.load(folder)
+    cut_range(loaded, plan)
     media_options = reading.to_dict()
     prepare = SampleInputs(processor, own=own_model(loaded.config) is not None, **media_options)
     source = (
@@ -152,15 +157,18 @@ def run(
         else file_source(found, prepare, media_options)
     )
     make_room(output)
+    left_out = LeftOut()
+    if data is not None:
+        left_out.add(faults, len(found))
+        with progress("media", steps(plan, source)) as tick:
+            source, unreadable = leave_out_unreadable(source, plan.samples, plan.seed, tick)
+        left_out.add(unreadable, len(source.media))
     with progress("calibrate", steps(plan, source)) as tick:
         calibration = calibrate(loaded, source, plan, output, tick)
     if json:
         facts = {name: value for name, value in calibration.facts.items() if name != "searched"}
         facts["model"] = {k: v for k, v in facts["model"].items() if k != "weights"}
-        print_json({"file": str(output), "faults": faults, **facts})
-        return
-    print_calibration(calibration)
-    for fault in faults:
-        note(f"Left out: {fault}")
-    if faults:
-        note(f"{len(faults)} records of the data could not be used.")
+        print_json({"file": str(output), "left_out": left_out.to_json(), **facts})
+    else:
+        print_calibration(calibration)
+    left_out.end()

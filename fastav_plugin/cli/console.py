@@ -1,6 +1,7 @@
 """What the command line prints: data on stdout, everything else on stderr, errors in one line."""
 
 import json
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,41 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, an
 Tick = Callable[[str], None]
 
 
+class _Remarks(logging.Handler):
+    """What the reader of media remarks while a progress bar is shown; each once in a command."""
+
+    #: How many are shown of one bar.
+    MOST = 5
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._known: set[str] = set()
+        self._new: list[str] = []
+
+    def forget(self) -> None:
+        """Start a command."""
+        self._known.clear()
+        self._new.clear()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a remark that is new."""
+        text = record.getMessage()
+        if text not in self._known:
+            self._known.add(text)
+            self._new.append(text)
+
+    def show(self) -> None:
+        """Write the new ones to stderr."""
+        for text in self._new[: self.MOST]:
+            note(text)
+        if len(self._new) > self.MOST:
+            note(f"... and {len(self._new) - self.MOST} more.")
+        self._new.clear()
+
+
+_REMARKS = _Remarks()
+
+
 class Group(TyperGroup):
     """A command group whose user errors are one line on stderr and exit status 2."""
 
@@ -31,6 +67,7 @@ class Group(TyperGroup):
         """Run a command; FastAVError and wrong usage become one line."""
         # The bars of transformers would mix with ours.
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        _REMARKS.forget()
         standalone = kwargs.pop("standalone_mode", True)
         kwargs["standalone_mode"] = False
         try:
@@ -131,18 +168,26 @@ def note(text: str) -> None:
 def progress(title: str, total: int | None) -> Iterator[Tick]:
     """Show a progress bar on stderr while the block runs; gone when it ends.
 
+    What the reader of media remarks in the block follows as notes, unless it ends with an error.
+
     Yields what to call with a short description after each of `total` steps, if they are known.
     """
     console = Console(stderr=True)
     text, silent = TextColumn("{task.description}"), not console.is_terminal
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=silent) as bar:
-        task = bar.add_task(title, total=total)
+    reader = logging.getLogger("fastav_plugin.media")
+    reader.addHandler(_REMARKS)
+    try:
+        with Progress(*columns, console=console, transient=True, disable=silent) as bar:
+            task = bar.add_task(title, total=total)
 
-        def tick(done: str) -> None:
-            bar.update(task, advance=1, description=f"{title}: {done}")
+            def tick(done: str) -> None:
+                bar.update(task, advance=1, description=f"{title}: {done}")
 
-        yield tick
+            yield tick
+    finally:
+        reader.removeHandler(_REMARKS)
+    _REMARKS.show()
 
 
 def percent(fraction: float) -> str:

@@ -1,7 +1,6 @@
 """fastav eval: accuracy against tokens, dense and pruned, on the testbed or a dataset's file."""
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,13 +9,14 @@ import typer
 
 from fastav_plugin import __version__
 from fastav_plugin.analysis.inspection import read_config
-from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
+from fastav_plugin.cli.console import JsonFlag, print_json, progress
 from fastav_plugin.cli.evaluation.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions, run_papers
 from fastav_plugin.cli.evaluation.plan import TESTBED, Plan, plan_dataset, plan_testbed
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import check_choice, grouped
 from fastav_plugin.cli.options.media import DatasetOptions, Reading, existing_file
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, make_settings
+from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.answers import answer_questions
@@ -26,9 +26,6 @@ from fastav_plugin.evaluation.formats.fields import Fault
 from fastav_plugin.evaluation.records import Question
 from fastav_plugin.lab.testbed.evaluation_source import CLIPS, COMBINATIONS, QUESTIONS
 from fastav_plugin.model_overrides.own_models.registry import own_model
-
-#: Samples left out that are named one by one; `--json` names all.
-NAMED = 20
 
 _MACHINE = Machine(dtype=None, threads=1)
 
@@ -155,17 +152,16 @@ def run(
         plan = plan_testbed(held_out, questions or QUESTIONS, limit, seed)
     else:
         plan = plan_dataset(data, dataset, reading, limit, own_model(found) is not None, seed)
-    _report_faults(plan.faults, strict, plan.total)
-    result = _measure(plan, folder, configs, machine, resume, strict)
+    left_out = LeftOut(strict)
+    left_out.add(plan.faults, plan.total)
+    result = _measure(plan, folder, configs, machine, resume, left_out)
     result["bootstrap"]["seed"] = seed
     if json:
         print_json(result)
     else:
         for part in result["sets"]:
             plan.show(part)
-    if result["left_out"]:
-        note(f"{len(result['left_out'])} samples were left out.")
-        raise typer.Exit(1)
+    left_out.end()
 
 
 def _measure(
@@ -174,7 +170,7 @@ def _measure(
     configs: dict[str, FastAVConfig],
     machine: Machine,
     resume: Path | None,
-    strict: bool,
+    left_out: LeftOut,
 ) -> dict[str, Any]:
     """Answer the questions of a plan; the result as plain JSON data."""
     facts = {
@@ -193,26 +189,14 @@ def _measure(
     with AnswerLog(resume, facts) as file, progress("eval", plan.total) as tick:
         model, processor = machine.load(folder)
         source = plan.source(processor)
-        skip = None if strict else leave_out
+        skip = None if left_out.strict else leave_out
         records = answer_questions(model, processor, source, configs, file, tick, skip)
-    _report_faults(unreadable, strict, len(records))
+    left_out.add(unreadable, len(records))
     return {
         **facts,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "over": "clips"},
-        "left_out": [dataclasses.asdict(fault) for fault in (*plan.faults, *unreadable)],
+        "left_out": left_out.to_json(),
         "sets": plan.measure(records),
     }
-
-
-def _report_faults(faults: Sequence[Fault], strict: bool, left: int) -> None:
-    """Name samples that are invalid; an error if that is all there is, or under --strict."""
-    if not left or (strict and faults):
-        first = f" The first: {faults[0]}" if faults else ""
-        what = f"{len(faults)} samples are invalid." if left else "No sample is valid."
-        raise ConfigError(f"{what}{first}")
-    for fault in faults[:NAMED]:
-        note(f"Left out, {fault}")
-    if len(faults) > NAMED:
-        note(f"... and {len(faults) - NAMED} more; --json names all.")

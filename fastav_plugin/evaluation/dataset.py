@@ -24,7 +24,6 @@ class Dataset:
         form: its format, with the prompt, matching rule and length in use.
         questions: those about one clip next to each other, otherwise in the file's order.
         samples: media and prompt of each question, by its key.
-        places: where in the file each question stands, by its key.
         faults: rows that cannot be used, and why.
         digest: SHA-256 of the file, and of that with the answers.
     """
@@ -32,9 +31,13 @@ class Dataset:
     form: Format
     questions: list[Question]
     samples: Mapping[str, Sample]
-    places: Mapping[str, str]
     faults: list[Fault]
     digest: str
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Where in the file each question stands, by its key."""
+        return {key: sample.place for key, sample in self.samples.items()}
 
     def facts(self) -> dict[str, Any]:
         """What answers depend on; answers to another file or prompt must not be mixed in."""
@@ -93,7 +96,8 @@ def read_dataset(
 
     def parse(row: Row) -> tuple[Question, Sample]:
         entry = form.parse(row, find)
-        sample = Sample(fill_template(form.template, entry), **entry.media, sound=entry.sound)
+        text = fill_template(form.template, entry)
+        sample = Sample(text, **entry.media, sound=entry.sound, place=row.place)
         question = Question(
             part=form.name,
             key=str(row.index),
@@ -115,7 +119,6 @@ def read_dataset(
         form,
         [question for question, _ in pairs],
         {question.key: sample for question, sample in pairs},
-        {str(row.index): row.place for row in table.rows},
         [*table.faults, *faults],
         _digest(path, answers),
     )

@@ -31,6 +31,7 @@ class Sample:
         image: a picture.
         audio: a sound, or a video of which only the sound is wanted; goes before the video's own.
         sound: whether the video's own sound is used.
+        place: where in its data file it stands, as in `Fault`.
     """
 
     question: str
@@ -38,6 +39,7 @@ class Sample:
     image: Path | None = None
     audio: Path | None = None
     sound: bool = True
+    place: str = field(default="", compare=False)
 
     @property
     def files(self) -> tuple[Path | None, Path | None, Path | None]:
@@ -61,7 +63,7 @@ def read_samples(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], 
 
     def parse(row: Row) -> Sample:
         files: dict[str, Any] = named_media(row, find)
-        return Sample(row.text("question").strip(), **files)
+        return Sample(row.text("question").strip(), **files, place=row.place)
 
     samples, faults = parse_rows(table.rows, parse)
     return samples, [*table.faults, *faults]
@@ -104,10 +106,24 @@ class SampleInputs:
     fps: float = 2.0
     frames: int | None = None
     sound: str = "separate"
-    _read: tuple[Any, Media] | None = field(default=None, init=False)
+    _read: tuple[Any, Media | str] | None = field(default=None, init=False)
 
     def __call__(self, sample: Sample) -> dict[str, Any]:
-        """Inputs of generate(), batch size 1, on the CPU; ConfigError for a file it cannot read."""
+        """Inputs of generate(), batch size 1, on the CPU.
+
+        Raises:
+            ConfigError: media that cannot be read, or that the processor refuses; names a file.
+        """
+        try:
+            return self._inputs(sample)
+        except ConfigError as error:
+            names = [path.name for path in sample.files if path is not None]
+            if any(name in str(error) for name in names):
+                raise
+            about = ", ".join(f"'{name}'" for name in names)
+            raise ConfigError(f"{about}: {error}") from error
+
+    def _inputs(self, sample: Sample) -> dict[str, Any]:
         files: dict[str, Any] = {
             "images": [] if sample.image is None else [sample.image],
             "video": sample.video,
@@ -116,10 +132,20 @@ class SampleInputs:
         }
         if self.own:
             return prepare_files(self.processor, sample.question, **files, frames=self.frames)
+        return prepare_prompt(self.processor, self._media(files), sample.question)
+
+    def _media(self, files: dict[str, Any]) -> Media:
+        """What the files hold; they are read, or fail to be, once for consecutive questions."""
         if self._read is None or self._read[0] != files:
-            media = read_media(**files, fps=self.fps, max_frames=self.frames)
-            self._read = files, media
-        return prepare_prompt(self.processor, self._read[1], sample.question)
+            found: Media | str
+            try:
+                found = read_media(**files, fps=self.fps, max_frames=self.frames)
+            except ConfigError as error:
+                found = str(error)
+            self._read = files, found
+        if isinstance(self._read[1], str):
+            raise ConfigError(self._read[1])
+        return self._read[1]
 
 
 def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def calibrated(
     path = tmp_path_factory.mktemp("calibrated") / "deep" / "found.safetensors"
     arguments = ("--model", checkpoint, "--data", clips, "--output", path, *SMALL, "--json")
     result = CliRunner().invoke(app, ["calibrate", *(str(argument) for argument in arguments)])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     return path, json.loads(result.stdout)
 
 
@@ -63,8 +63,8 @@ def test_what_is_printed_is_what_the_file_says(calibrated: tuple[Path, Any]) -> 
     assert printed["candidates"] == facts["candidates"]
     assert printed["samples"]["rule"] + printed["samples"]["fidelity"] == 2
     assert "weights" not in printed["model"]
-    (fault,) = printed["faults"]
-    assert "line 3" in fault
+    (fault,) = printed["left_out"]
+    assert fault["place"] == "line 3"
     assert not path.with_name(f"{path.name}.partial").exists()
 
 

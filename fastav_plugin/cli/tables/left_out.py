@@ -1,0 +1,61 @@
+"""Samples of a data file that are left out: each named, all counted, and the exit status."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import typer
+
+from fastav_plugin.cli.console import note
+from fastav_plugin.errors import ConfigError
+from fastav_plugin.evaluation.formats.fields import Fault
+
+#: Samples named one by one; `--json` names all.
+NAMED = 20
+
+
+@dataclass
+class LeftOut:
+    """What a command leaves out of a data file, and how it says so.
+
+    Attributes:
+        strict: whether a single one is an error.
+        faults: found so far, rows of the file and media alike.
+        used: how many samples are left.
+    """
+
+    strict: bool = False
+    faults: list[Fault] = field(default_factory=list)
+    used: int = 0
+
+    def add(self, found: Sequence[Fault], used: int) -> None:
+        """Name more samples that are left out of those used so far; `used` are left.
+
+        Raises:
+            ConfigError: no sample is left, or `strict`; with the first reason.
+        """
+        self.faults += found
+        self.used = used
+        if not used or (self.strict and found):
+            first = f" The first: {found[0]}" if found else ""
+            what = f"{len(found)} samples are invalid." if used else "No sample is valid."
+            raise ConfigError(f"{what}{first}")
+        for fault in found[:NAMED]:
+            note(f"Left out, {fault}")
+        if len(found) > NAMED:
+            note(f"... and {len(found) - NAMED} more; --json names all.")
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Place and reason of each, plain JSON data."""
+        return [asdict(fault) for fault in self.faults]
+
+    def end(self) -> None:
+        """Count them once all work is done, and end the command with status 1; nothing for none."""
+        if not self.faults:
+            return
+        places = "; ".join(fault.place for fault in self.faults[:NAMED])
+        more = "; ..." if len(self.faults) > NAMED else ""
+        count, whole = len(self.faults), len(self.faults) + self.used
+        verb = "was" if count == 1 else "were"
+        note(f"{count} of {whole} samples {verb} left out: {places}{more}.")
+        raise typer.Exit(1)
