@@ -1,6 +1,7 @@
 """fastav serve: transformers' own OpenAI-compatible server, with every model attached."""
 
 import functools
+import importlib.util
 import logging
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +16,15 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.report import PruningReport
+from fastav_plugin.serving.media.policy import MEDIA_DIR
 from fastav_plugin.serving.openai_server import attaching, check_server
+from fastav_plugin.serving.server_policy import server_policy
 from fastav_plugin.upstream import server
 
 logger = logging.getLogger(__name__)
 
+#: The logger of remarks about media, such as a default sound track that is silent.
+REMARKS = "fastav_plugin.media"
 #: What the server's own command takes as its model.
 _MODEL = "force_model"
 
@@ -69,11 +74,23 @@ def run(
         typer.Option("--method", "-m", help="A method, or several joined by '+'. Default: fastav."),
     ] = None,
     pruning: Pruning,
+    media_dir: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            envvar=MEDIA_DIR,
+            help="Folder below which requests may name files. Without it they name none.",
+        ),
+    ] = None,
     threads: Threads = None,
 ) -> None:
     """Start transformers' OpenAI-compatible server with pruning in each model it loads.
 
-    The server itself is unchanged; after each request one line says what was dropped.
+    Pictures, clips and sounds are read as `fastav generate` reads them: from data: URIs, public
+    http(s) hosts and files below --media-dir. FASTAV_MEDIA_HOSTS names the only hosts that are
+    allowed, FASTAV_MEDIA_MAX_BYTES and its like set limits (deploy/README.md). After each request
+    one line says what was dropped.
 
     Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000
     """
@@ -86,23 +103,21 @@ def run(
     options: dict[str, Any] = context.obj
     if hooks:
         _refuse_shared_memory(options)
+    policy = server_policy(media_dir)
     limit_threads(threads)
     _log_to_stderr()
 
     def make_config(loaded: Any) -> FastAVConfig:
         config = FastAVConfig.for_model(loaded, method=method, **overrides)
         logger.info("fastav: %s: attached, method %s", loaded.name_or_path, method)
-        if not server.reads_video():
-            logger.warning(
-                "fastav: this server takes no video: torchcodec is missing, or finds no shared "
-                "libraries of FFmpeg"
-            )
+        if importlib.util.find_spec("av") is None:
+            logger.warning("fastav: this server takes no video and no sound: PyAV is missing")
         return config
 
     def on_report(name: str, report: PruningReport | None) -> None:
         logger.info("fastav: %s: %s", name, describe(report))
 
-    with attaching(make_config, on_report):
+    with attaching(make_config, on_report, policy):
         try:
             _server().callback(**{_MODEL: model}, **options)
         except FastAVError:
@@ -139,11 +154,12 @@ def _refuse_shared_memory(options: dict[str, Any]) -> None:
 
 
 def _log_to_stderr() -> None:
-    """One line per request, in the form of the server's own."""
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
-        logger.addHandler(handler)
+    """One line per request and per remark about a medium, in the form of the server's own."""
+    for own in (logger, logging.getLogger(REMARKS)):
+        if not own.handlers:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
+            own.addHandler(handler)
     logger.setLevel(logging.INFO)
 
 

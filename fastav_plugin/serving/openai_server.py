@@ -1,15 +1,15 @@
 """Pruning in the models of transformers' own OpenAI-compatible server, which stays as it is.
 
-The server's handlers get every model from `ModelManager.load_model_and_processor`. While
-`attaching` runs, what that method returns is attached first: the one place where this package
-touches the server.
+The server's handlers get every model, and the processor of its prompts, from
+`ModelManager.load_model_and_processor`. While `attaching` runs, the model is attached first, its
+processor reads media with this package's reader, and what is refused is an answer with the reason.
 """
 
 import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fastav_plugin.attach import attach
@@ -17,6 +17,10 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.installation import install_hint
 from fastav_plugin.report import PruningReport
+from fastav_plugin.serving.media.policy import MediaPolicy
+from fastav_plugin.serving.messages import MessageMedia
+from fastav_plugin.serving.refusals import refused, refusing, waiting
+from fastav_plugin.serving.server_policy import server_policy
 from fastav_plugin.upstream import server
 
 MISSING = "Serving needs fastapi, uvicorn and openai."
@@ -33,46 +37,53 @@ def check_server() -> None:
 def attaching(
     make_config: Callable[[Any], FastAVConfig],
     on_report: Callable[[str, PruningReport | None], None],
+    policy: MediaPolicy | None = None,
 ) -> Iterator[None]:
-    """Attach every model that a server started in this block loads.
+    """Attach every model that a server started in this block loads, and read its media.
 
     Args:
         make_config: the config for a model that was just loaded.
         on_report: called after each generate() with the model's name and its report, as
             `attach` does.
+        policy: what requests may name; None for `server_policy()`.
 
     Raises:
         UnsupportedError: as `check_server`.
     """
     check_server()
-    stock = server.loader()
+    media = MessageMedia(server_policy() if policy is None else policy)
     attached: weakref.WeakSet[Any] = weakref.WeakSet()
     lock = threading.Lock()
 
-    @functools.wraps(stock)
-    def load(self: Any, *args: Any, **kwargs: Any) -> Any:
-        model, processor = stock(self, *args, **kwargs)
-        with lock:
-            if model not in attached:
-                name = str(getattr(model, "name_or_path", "") or type(model).__name__)
-                try:
-                    attach(model, make_config(model), on_report=functools.partial(on_report, name))
-                except FastAVError as error:
-                    raise _for_client(self, error) from error
-                attached.add(model)
-        return model, processor
+    def attaching_loader(stock: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(stock)
+        def load(self: Any, *args: Any, **kwargs: Any) -> Any:
+            model, processor = stock(self, *args, **kwargs)
+            with lock:
+                if model not in attached:
+                    name = str(getattr(model, "name_or_path", "") or type(model).__name__)
+                    report = functools.partial(on_report, name)
+                    try:
+                        attach(model, make_config(model), on_report=report)
+                    except FastAVError as error:
+                        raise _for_client(self, error) from error
+                    attached.add(model)
+                media.wrap(processor, model.config)
+            return model, processor
 
-    server.set_loader(load)
-    try:
+        return load
+
+    with ExitStack() as replaced:
+        replaced.callback(media.unwrap)
+        for make, holders, name in (
+            (attaching_loader, (server.model_manager(),), server.LOADER),
+            (refusing, server.handlers(), server.HANDLER),
+            (waiting, (server.generate_manager(),), server.STREAMER),
+        ):
+            replaced.enter_context(server.replaced(make, holders, name))
         yield
-    finally:
-        server.set_loader(stock)
 
 
 def _for_client(manager: Any, error: FastAVError) -> Exception:
     """The error itself at start, where it ends the server; an answer to a later request."""
-    if server.has_one_model(manager):
-        return error
-    from fastapi import HTTPException
-
-    return HTTPException(status_code=400, detail=str(error))
+    return error if server.has_one_model(manager) else refused(error)

@@ -1,7 +1,9 @@
 """transformers' own OpenAI-compatible server, looked at when it is started."""
 
+import dis
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from transformers.utils import import_utils
@@ -12,6 +14,15 @@ from fastav_plugin.upstream.releases import check_release, missing
 #: Method of the server's ModelManager that hands out models, and its first parameters.
 LOADER = "load_model_and_processor"
 _PARAMETERS = ["self", "model_id_and_revision"]
+#: Coroutine of each handler that answers a request with what its body says.
+HANDLER = "handle_request"
+#: Method of the server's GenerateManager that starts a generate() and returns its queue.
+STREAMER = "generate_streaming"
+_STREAMED = ["self", "model", "processor", "inputs"]
+#: The server's default for the frames of a video, passed where the request names none.
+FRAMES = 32
+#: What the server's chat handlers pass to the processor's `apply_chat_template`.
+_TEMPLATE_ARGUMENTS = ("tokenize", "num_frames", "load_audio_from_video")
 
 
 def is_installed() -> bool:
@@ -40,15 +51,54 @@ def check_server() -> None:
     require(CONTRACTS)
 
 
-def loader() -> Callable[..., Any]:
-    """What the server loads models with: (manager, name, ...) -> (model, processor)."""
-    found: Callable[..., Any] = getattr(_manager(), LOADER)
-    return found
+@contextmanager
+def replaced(
+    make: Callable[[Callable[..., Any]], Callable[..., Any]], holders: tuple[Any, ...], name: str
+) -> Iterator[None]:
+    """Have the server call another function while the block runs.
+
+    Args:
+        make: the function that takes the place of the one it is given.
+        holders: the classes whose method it is.
+        name: of the method.
+    """
+    stock = [getattr(holder, name) for holder in holders]
+    for holder, function in zip(holders, stock, strict=True):
+        setattr(holder, name, make(function))
+    try:
+        yield
+    finally:
+        for holder, function in zip(holders, stock, strict=True):
+            setattr(holder, name, function)
 
 
-def set_loader(function: Callable[..., Any]) -> None:
-    """Have the server load models with another function."""
-    setattr(_manager(), LOADER, function)
+def model_manager() -> Any:
+    """The class whose method LOADER is: (manager, name, ...) -> (model, processor)."""
+    from transformers.cli.serving.model_manager import ModelManager
+
+    return ModelManager
+
+
+def generate_manager() -> Any:
+    """The class whose method STREAMER is: (manager, model, ...) -> (queue, streamer)."""
+    from transformers.cli.serving.utils import GenerateManager
+
+    return GenerateManager
+
+
+def chat_handlers() -> tuple[Any, ...]:
+    """The classes that answer requests with messages; their method is HANDLER."""
+    from transformers.cli.serving.chat_completion import ChatCompletionHandler
+    from transformers.cli.serving.response import ResponseHandler
+
+    return ChatCompletionHandler, ResponseHandler
+
+
+def handlers() -> tuple[Any, ...]:
+    """The classes whose requests end in a generate() of a model; their method is HANDLER."""
+    from transformers.cli.serving.completion import CompletionHandler
+
+    return *chat_handlers(), CompletionHandler
 
 
 def has_one_model(manager: Any) -> bool:
@@ -66,27 +116,54 @@ def command() -> Any:
     return Serve
 
 
-def _manager() -> Any:
-    from transformers.cli.serving.model_manager import ModelManager
-
-    return ModelManager
-
-
 def _handler() -> Any:
     from transformers.cli.serving.utils import BaseHandler
 
     return BaseHandler
 
 
+def _passes_sounds_on() -> bool:
+    """Whether a sound that was decoded reaches the processor as it is."""
+    import numpy as np
+    from transformers.audio_utils import load_audio
+
+    sound = np.zeros(1, np.float32)
+    return load_audio(sound) is sound
+
+
+def _begins(function: Any, names: list[str]) -> bool:
+    return list(inspect.signature(function).parameters)[: len(names)] == names
+
+
 CONTRACTS: Contracts = {
     f"the method ModelManager.{LOADER}({', '.join(_PARAMETERS[1:])}, ...) of its server": lambda: (
-        list(inspect.signature(loader()).parameters)[: len(_PARAMETERS)] == _PARAMETERS
+        _begins(getattr(model_manager(), LOADER), _PARAMETERS)
     ),
     f"the call of {LOADER}() in the server's BaseHandler._resolve_model": lambda: mentions(
         code_of(_handler()._resolve_model), LOADER
     ),
     "the attribute `force_model` of the server's ModelManager": lambda: mentions(
-        code_of(_manager().__init__), "force_model"
+        code_of(model_manager().__init__), "force_model"
     ),
     "transformers.cli.serve.Serve": lambda: command() is not None,
+    f"the coroutine {HANDLER} of the server's handlers": lambda: all(
+        inspect.iscoroutinefunction(getattr(handler, HANDLER)) for handler in handlers()
+    ),
+    "the call of apply_chat_template(tokenize=, num_frames=, load_audio_from_video=) in the "
+    "server's chat handlers": lambda: all(
+        mentions(code_of(getattr(handler, HANDLER)), name)
+        for handler in chat_handlers()
+        for name in ("apply_chat_template", *_TEMPLATE_ARGUMENTS)
+    ),
+    f"the server's default of {FRAMES} frames": lambda: all(
+        FRAMES in (step.argval for step in dis.get_instructions(getattr(handler, HANDLER)))
+        for handler in chat_handlers()
+    ),
+    "a processor's apply_chat_template that takes sounds as arrays": _passes_sounds_on,
+    f"GenerateManager.{STREAMER}({', '.join(_STREAMED[1:])}, ...) of its server": lambda: _begins(
+        getattr(generate_manager(), STREAMER), _STREAMED
+    ),
+    f"the call of {STREAMER}() in the server's handlers": lambda: all(
+        mentions(code_of(handler._streaming), STREAMER) for handler in handlers()
+    ),
 }

@@ -43,7 +43,7 @@ class Server:
         folder: Path,
         model: str | None,
         options: tuple[str, ...],
-        environment: dict[str, str] | None,
+        environment: dict[str, str],
     ) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -58,7 +58,7 @@ class Server:
             self.process = subprocess.Popen(
                 [*COMMAND, *([] if model is None else [model]), *options, *listen],
                 cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": with_checkout(), **own, **(environment or {})},
+                env={**os.environ, "PYTHONPATH": with_checkout(), **own, **environment},
                 stdout=log,
                 stderr=log,
             )
@@ -110,14 +110,19 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 
 @pytest.fixture(scope="module")
 def serve(
-    tmp_path_factory: pytest.TempPathFactory, video_environment: dict[str, str] | None
+    tmp_path_factory: pytest.TempPathFactory, parts: Parts
 ) -> Iterator[Callable[..., Server]]:
-    """Start a server; gone at the end of the module."""
+    """Start a server that may read the files of `parts`; gone at the end of the module."""
     started: list[Server] = []
 
-    def start(model: str | None = str(MODEL_PATH), options: tuple[str, ...] = OPTIONS) -> Server:
+    def start(
+        model: str | None = str(MODEL_PATH),
+        options: tuple[str, ...] = OPTIONS,
+        environment: dict[str, str] | None = None,
+    ) -> Server:
         folder = tmp_path_factory.mktemp("server")
-        started.append(Server(folder, model, options, video_environment))
+        options = (*options, "--media-dir", str(parts.folder))
+        started.append(Server(folder, model, options, environment or {}))
         return started[-1]
 
     yield start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 import wave
 from collections.abc import Sequence
 from typing import Any
@@ -24,9 +25,14 @@ SETTINGS = {"max_new_tokens": TOKENS, "do_sample": False, "pad_token_id": 0}
 
 
 class Parts:
-    """The media of a clip as parts of a message: from files where it says so, else inline."""
+    """The media of a clip as parts of a message: from files where it says so, else inline.
+
+    Attributes:
+        folder: where the files are.
+    """
 
     def __init__(self, folder: Any) -> None:
+        self.folder = folder
         frames, waveform = read_clip(CLIP)
         self.frames, self.waveform = frames, waveform
         self.picture_file, self.sound_file = folder / "picture.png", folder / "sound.wav"
@@ -39,7 +45,8 @@ class Parts:
         data = {"data": _base64(self.sound_file), "format": "wav"}
         self.sound: dict[str, Any] = {"type": "input_audio", "input_audio": data}
         self.sound_from_file = _part("audio_url", str(self.sound_file))
-        self.video_from_file = _part("video_url", str(CLIP))
+        shutil.copy(CLIP, folder / "clip.mp4")
+        self.video_from_file = _part("video_url", "clip.mp4")
         self.inline_video = _part("video_url", f"data:video/mp4;base64,{_base64(CLIP)}")
 
 
@@ -75,6 +82,7 @@ def ask(
     model: str,
     messages: Sequence[dict[str, Any]],
     stream: bool = False,
+    chat_template_kwargs: dict[str, Any] | None = None,
     **settings: Any,
 ) -> str:
     """The answer of a server, whole or put together from its stream."""
@@ -84,7 +92,10 @@ def ask(
         model=model,
         messages=messages,
         stream=stream,
-        extra_body={"generation_config": json.dumps(wanted)},
+        extra_body={
+            "generation_config": json.dumps(wanted),
+            "chat_template_kwargs": chat_template_kwargs or {},
+        },
     )
     if stream:
         return "".join(chunk.choices[0].delta.content or "" for chunk in answer)

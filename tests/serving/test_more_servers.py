@@ -36,7 +36,7 @@ def test_the_method_that_cuts_nothing(serve: Serve, parts: Parts) -> None:
     server = serve(options=("--method", "none", "--device", "cpu", "--dtype", "float32")).wait()
     messages = [user(parts.picture, parts.sound, text=SOUND)]
     with server.client() as client:
-        assert ask(client, server.model, messages) == generate(messages)
+        assert ask(client, server.model, messages) == generate(messages, parts.folder)
     assert server.lines(0, 1) == ["unpruned, because this method cuts nothing"]
 
 
@@ -58,7 +58,7 @@ def test_models_that_requests_name(serve: Serve, parts: Parts, tmp_path: Path) -
         steps = [json.loads(line[6:]) for line in answer.iter_lines() if line]
     assert steps[-1]["status"] == "ready"
     with server.client() as client:
-        assert ask(client, str(MODEL_PATH), messages) == expect(messages)[0]
+        assert ask(client, str(MODEL_PATH), messages) == expect(messages, parts.folder)[0]
         ask(client, str(llava), messages)
     server.model = str(llava)
     assert server.lines(0, 1)[0].startswith("11 text, 144 image -> ")
@@ -75,7 +75,7 @@ def test_the_whole_omni(serve: Serve, parts: Parts, tmp_path: Path) -> None:
     messages = [user(parts.picture, parts.sound, text=SOUND)]
     # Its generate() goes on to 1024 tokens whatever the request says, or to the end of the turn.
     ending = {"eos_token_id": model.config.eos_token_id}
-    answer, line = expect(messages, **ending)
+    answer, line = expect(messages, parts.folder, **ending)
     with server.client() as client:
         for stream in (False, True):
             assert ask(client, server.model, messages, stream, **ending) == answer

@@ -1,0 +1,103 @@
+"""Refusals of this package as answers of transformers' server: status 400 with the reason.
+
+A request that streams is refused in the same way: its answer begins with the first token, or with
+the refusal.
+"""
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from fastav_plugin.errors import FastAVError
+
+#: The streams that the request of this context has started.
+_streams: ContextVar[list["_Stream"] | None] = ContextVar("fastav_streams", default=None)
+
+
+def refusing(handle: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler's coroutine whose FastAVError becomes an answer with status 400."""
+
+    @functools.wraps(handle)
+    async def handle_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        streams: list[_Stream] = []
+        context = _streams.set(streams)
+        try:
+            answer = await handle(self, *args, **kwargs)
+            for stream in streams:
+                await stream.begin()
+            return answer
+        except FastAVError as error:
+            raise refused(error) from error
+        finally:
+            _streams.reset(context)
+
+    return handle_request
+
+
+def waiting(start: Callable[..., Any]) -> Callable[..., Any]:
+    """A manager's method that starts a stream, whose request waits for the first item of it."""
+
+    @functools.wraps(start)
+    def generate_streaming(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+        streams = _streams.get()
+        if streams is None:
+            return start(self, model, *args, **kwargs)
+        watched = _Watched(model)
+        queue, streamer = start(self, watched, *args, **kwargs)
+        streams.append(_Stream(queue, watched))
+        return streams[-1], streamer
+
+    return generate_streaming
+
+
+def refused(error: FastAVError) -> Exception:
+    """The answer to a request that was refused."""
+    from fastapi import HTTPException
+
+    return HTTPException(status_code=400, detail=str(error))
+
+
+class _Watched:
+    """A model whose generate() leaves its refusal here as well."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.refusal: FastAVError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """As the model's own."""
+        try:
+            return self._model.generate(*args, **kwargs)
+        except FastAVError as error:
+            self.refusal = error
+            raise
+
+
+class _Stream:
+    """The queue of one stream, whose first item can be waited for."""
+
+    def __init__(self, queue: Any, model: _Watched) -> None:
+        self._queue, self._model = queue, model
+        self._first: list[Any] = []
+
+    async def begin(self) -> None:
+        """Wait for the first item.
+
+        Raises:
+            FastAVError: generate() was refused.
+        """
+        self._first.append(await self._queue.get())
+        if self._model.refusal is not None:
+            raise self._model.refusal
+
+    async def get(self) -> Any:
+        """The next item."""
+        return self._first.pop() if self._first else await self._queue.get()
+
+    def get_nowait(self) -> Any:
+        """The next item if it is there, as asyncio's queues."""
+        return self._first.pop() if self._first else self._queue.get_nowait()
