@@ -122,8 +122,8 @@ def run(
     than about 3 / n of all prompts may be missed. A run that was killed continues where it stopped
     when it is started again. Calibrate on other media than you test with.
 
-    Invalid records and damaged media of --data are named with their line and left out; the exit
-    status is then 1.
+    Invalid records, and missing or damaged media, of --data are named with their line and left out;
+    the exit status is then 1.
 
     Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
     --output qwen.safetensors
@@ -149,12 +149,12 @@ def run(
     folder = find_model(model)
     loaded, processor = machine.load(folder)
     cut_range(loaded, plan)
-    media_options = reading.to_dict()
-    prepare = SampleInputs(processor, own=own_model(loaded.config) is not None, **media_options)
+    own = own_model(loaded.config) is not None
+    prepare = SampleInputs(processor, own=own, **reading.to_dict())
     source = (
         generated_source(prepare, samples, seed)
         if data is None
-        else file_source(found, prepare, media_options)
+        else file_source(found, prepare, reading.facts())
     )
     make_room(output)
     left_out = LeftOut()

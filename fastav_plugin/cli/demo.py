@@ -8,7 +8,7 @@ import typer
 from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
-from fastav_plugin.cli.options.media import existing_file
+from fastav_plugin.cli.options.media import AllowDamaged, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Pruning
 from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
 from fastav_plugin.errors import ConfigError
@@ -25,6 +25,7 @@ def run(
         list[str] | None,
         typer.Option(help="What to ask about --video; may be repeated. Default: what is there."),
     ] = None,
+    allow_damaged: AllowDamaged = False,
     output: Annotated[
         Path, typer.Option(help="Folder for report.json and one picture per clip.")
     ] = Path("demo"),
@@ -46,10 +47,12 @@ def run(
         raise ConfigError("`--question` is about a clip of your own. Give it: --video my.mp4")
     folder = find_model(model)
     configs = pruning.configs_of_folder(folder, method)
-    if video is None:
-        clips = sample_clips()
-    else:
-        clips = [own_clip(video, question or default_questions())]
+    with progress("media", None):
+        if video is None:
+            clips = sample_clips()
+        else:
+            asked = question or default_questions()
+            clips = [own_clip(video, asked, allow_damaged=allow_damaged)]
     loaded, processor = Machine(dtype="float32", threads=threads).load(folder)
     with progress("demo", steps(clips, len(configs), repeats)) as tick:
         found = run_demo(loaded, processor, clips, configs, output, repeats=repeats, tick=tick)

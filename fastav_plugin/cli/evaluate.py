@@ -97,8 +97,8 @@ def run(
     prefill time includes the encoders. One thread gives the same numbers on every run. Without
     --dtype the bundled model runs in float32, any other in the dtype of its checkpoint.
 
-    Invalid records and missing media of --data are named with their line and left out; the exit
-    status is then 1.
+    Invalid records, and missing or damaged media, of --data are named with their line and left out;
+    the exit status is then 1.
 
     Example: fastav eval --suite testbed --questions 300 --method fastav --config
     'quarter={"method": "divprune", "visual_keep_ratio": 0.25, "audio_keep_ratio": 0.25}'
@@ -110,10 +110,11 @@ def run(
     --method fastav --method divprune --resume answers.jsonl
     """
     check_choice("suite", suite, (TESTBED, PAPERS))
-    if data is None and (strict or reading.frames or any(dataset.to_dict().values())):
+    of_file = (strict, reading.frames, reading.allow_damaged, *dataset.to_dict().values())
+    if data is None and any(of_file):
         raise ConfigError(
-            "--format, --media, --answers, --prompt-template, --match, --max-new-tokens, --frames "
-            "and --strict are about a file: give `--data`."
+            "--format, --media, --answers, --prompt-template, --match, --max-new-tokens, --frames, "
+            "--allow-damaged and --strict are about a file: give `--data`."
         )
     if data is not None and suite == TESTBED and (combinations or both):
         raise ConfigError("--combinations and --all are not about the file of `--data`.")

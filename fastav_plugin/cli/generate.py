@@ -48,11 +48,17 @@ def run(
     """
     config = read_config(model)
     configs = pruning.configs(config, method, METHODS)
-    files: dict[str, Any] = {"images": image or [], "video": video, "audio": audio}
-    files["sound"] = reading.sound
+    files: dict[str, Any] = {
+        "images": image or [],
+        "video": video,
+        "audio": audio,
+        "sound": reading.sound,
+        "allow_damaged": reading.allow_damaged,
+    }
     own = own_model(config) is not None
-    media = None if own else read_media(**files, fps=reading.fps, max_frames=reading.frames)
     with progress("generate", 1 + (1 + len(configs)) * (1 + repeats)) as tick:
+        # A file that cannot be read is an error before the model is loaded.
+        media = None if own else read_media(**files, fps=reading.fps, max_frames=reading.frames)
         loaded, processor = machine.load(model)
         if media is None:
             inputs = prepare_files(processor, question, **files, frames=reading.frames)

@@ -23,7 +23,7 @@ from fastav_plugin.analysis.inspection import read_config
 from fastav_plugin.cli.console import Tick, note, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
-from fastav_plugin.cli.options.media import existing_file
+from fastav_plugin.cli.options.media import AllowDamaged, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Ratios
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
@@ -72,13 +72,14 @@ class Asked:
     model: ModelFolder = None
     video: Annotated[Path | None, existing_file("A clip. Default: one that is shipped.")] = None
     question: Annotated[str, typer.Option(help="What to ask about the clip.")] = QUESTION
+    allow_damaged: AllowDamaged = False
     threads: Threads = 1
 
     def load(self) -> Scene:
         """The model, and its inputs for the question."""
         folder = find_model(self.model)
         files: dict[str, Any] = {"images": [], "audio": None}
-        files["video"] = self.video or SAMPLES[0].path
+        files |= {"video": self.video or SAMPLES[0].path, "allow_damaged": self.allow_damaged}
         own = own_model(read_config(folder)) is not None
         # The models of this package read files themselves.
         media = Media() if own else read_media(**files)

@@ -99,6 +99,7 @@ class SampleInputs:
         frames: at most so many frames, or exactly so many for this package's processors; None
             for all, or the checkpoint's number.
         sound: "separate", "interleaved" or "none": a video's own sound.
+        allow_damaged: whether what can be decoded of a damaged file is used.
     """
 
     processor: Any
@@ -106,6 +107,7 @@ class SampleInputs:
     fps: float = 2.0
     frames: int | None = None
     sound: str = "separate"
+    allow_damaged: bool = False
     _read: tuple[Any, Media | str] | None = field(default=None, init=False)
 
     def __call__(self, sample: Sample) -> dict[str, Any]:
@@ -129,6 +131,7 @@ class SampleInputs:
             "video": sample.video,
             "audio": sample.audio,
             "sound": self.sound if sample.sound else "none",
+            "allow_damaged": self.allow_damaged,
         }
         if self.own:
             return prepare_files(self.processor, sample.question, **files, frames=self.frames)

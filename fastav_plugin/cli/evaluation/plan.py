@@ -67,11 +67,10 @@ def plan_dataset(
 ) -> Plan:
     """The questions of a dataset's file; `own`: for a model of this package."""
     dataset = read_dataset(data, **options.to_dict(), limit=limit)
-    media = reading.to_dict()
     return Plan(
-        {"suite": dataset.form.name, **dataset.facts(), **media},
+        {"suite": dataset.form.name, **dataset.facts(), **reading.facts()},
         len(dataset.questions),
-        lambda processor: dataset.source(SampleInputs(processor, own=own, **media)),
+        lambda processor: dataset.source(SampleInputs(processor, own=own, **reading.to_dict())),
         lambda records: summarise_tasks(records, seed=seed),
         print_task,
         dataset.faults,

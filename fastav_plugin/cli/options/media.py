@@ -18,6 +18,10 @@ def existing_file(help: str) -> Any:
     return typer.Option(exists=True, dir_okay=False, help=help)
 
 
+AllowDamaged = Annotated[
+    bool,
+    typer.Option("--allow-damaged", help="Use what can be decoded of a damaged media file."),
+]
 MediaFolders = Annotated[
     list[Path] | None,
     typer.Option(
@@ -30,7 +34,7 @@ MediaFolders = Annotated[
 
 @dataclass(frozen=True)
 class Reading:
-    """What is taken of a video; a ConfigError for an unknown way to use its sound."""
+    """What is taken of media files; a ConfigError for an unknown way to use a video's sound."""
 
     sound: Annotated[
         str,
@@ -49,13 +53,18 @@ class Reading:
         int | None,
         typer.Option(min=2, help="At most this many frames, or exactly for VideoLLaMA2."),
     ] = None
+    allow_damaged: AllowDamaged = False
 
     def __post_init__(self) -> None:
         check_choice("sound", self.sound, SOUND)
 
     def to_dict(self) -> dict[str, Any]:
         """Keywords of `SampleInputs`."""
-        return {"fps": self.fps, "frames": self.frames, "sound": self.sound}
+        return dict(vars(self))
+
+    def facts(self) -> dict[str, Any]:
+        """What measurements depend on; `allow_damaged` is among it only where it is given."""
+        return {k: v for k, v in vars(self).items() if k != "allow_damaged" or v}
 
 
 @dataclass(frozen=True)

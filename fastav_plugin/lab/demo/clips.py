@@ -9,6 +9,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.demo.own_clip import check_questions, read_start
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.clips import read_clip
+from fastav_plugin.media.files import Source
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,17 @@ def sample_clips() -> list[DemoClip]:
     return clips
 
 
-def own_clip(path: Path, questions: Sequence[str]) -> DemoClip:
+def own_clip(path: Path, questions: Sequence[str], *, allow_damaged: bool = False) -> DemoClip:
     """The user's own clip.
 
     Args:
         path: any file with pictures; its first seconds are used.
         questions: in the model's vocabulary.
+        allow_damaged: whether what can be decoded of a damaged file is used.
 
     Raises:
         ConfigError: an unreadable file, or a question outside the model's vocabulary.
     """
     check_questions(questions)
-    frames, waveform, remarks = read_start(path)
+    frames, waveform, remarks = read_start(Source(path, allow_damaged))
     return DemoClip(path.name, frames, waveform, [(text, None) for text in questions], remarks)
