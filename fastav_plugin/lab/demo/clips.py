@@ -9,7 +9,6 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.demo.own_clip import check_questions, read_start
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.clips import read_clip
-from fastav_plugin.media.files import Source
 
 
 @dataclass(frozen=True)
@@ -63,5 +62,5 @@ def own_clip(path: Path, questions: Sequence[str], *, allow_damaged: bool = Fals
         ConfigError: an unreadable file, or a question outside the model's vocabulary.
     """
     check_questions(questions)
-    frames, waveform, remarks = read_start(Source(path, allow_damaged))
+    frames, waveform, remarks = read_start(path, allow_damaged=allow_damaged)
     return DemoClip(path.name, frames, waveform, [(text, None) for text in questions], remarks)

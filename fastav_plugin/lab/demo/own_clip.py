@@ -1,6 +1,7 @@
 """The user's own clip and questions about it in the vocabulary of the bundled model."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.testbed.words import build_tokenizer, vocabulary
@@ -10,8 +11,8 @@ from fastav_plugin.lab.testbed.world import (
     SHAPES,
     SOUNDS,
 )
-from fastav_plugin.media.clips import ClipFile, read_video
-from fastav_plugin.media.files import AnySource
+from fastav_plugin.media.clips import read_video
+from fastav_plugin.media.files import Source
 from fastav_plugin.media.presentation import Frames
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length
 from fastav_plugin.media.video import FRAMES_PER_SECOND
@@ -64,13 +65,14 @@ def check_questions(questions: Sequence[str]) -> None:
 
 
 def read_start(
-    path: AnySource, seconds: float = CLIP_SECONDS
+    path: Path, seconds: float = CLIP_SECONDS, *, allow_damaged: bool = False
 ) -> tuple[Frames, Waveform, list[str]]:
     """Read the first seconds of any file with pictures.
 
     Args:
         path: the file.
         seconds: the rest is left out.
+        allow_damaged: whether what can be decoded of a damaged file is used.
 
     Returns:
         frames, uint8 [T, H, W, 3], two per second, T even; the waveform, float32 [n] at 16 kHz,
@@ -80,18 +82,16 @@ def read_start(
         ConfigError: the file cannot be read or has no pictures.
         UnsupportedError: PyAV is not installed.
     """
-    clip = ClipFile(path)
-    name = clip.source.name
-    if not clip.has_pictures:
-        raise clip.source.fault("it holds no pictures")
-    video = read_video(path, float(FRAMES_PER_SECOND), seconds=seconds)
-    length = len(video.frames) / FRAMES_PER_SECOND
+    fps = float(FRAMES_PER_SECOND)
+    # One picture more than is used tells whether the clip goes on.
+    video = read_video(Source(path, allow_damaged), fps, seconds=seconds + 1 / fps)
+    frames = video.frames[: round(seconds * fps)]
+    length = len(frames) / fps
     remarks = []
-    if clip.seconds > length + 1e-3:
-        remarks.append(f"Only the first {seconds:.0f} s of {name} are used.")
+    if len(video.frames) > len(frames):
+        remarks.append(f"Only the first {seconds:.0f} s of {path.name} are used.")
     elif length < seconds:
-        remarks.append(f"{name} lasts {length:.0f} s; the model knows clips of {seconds:.0f}.")
+        remarks.append(f"{path.name} lasts {length:.0f} s; the model knows clips of {seconds:.0f}.")
     if video.waveform is None:
-        remarks.append(f"{name} has no sound: the audio input is silent.")
-    waveform = fit_length(video.waveform, round(length * SAMPLE_RATE))
-    return video.frames, waveform, remarks
+        remarks.append(f"{path.name} has no sound: the audio input is silent.")
+    return frames, fit_length(video.waveform, round(length * SAMPLE_RATE)), remarks
