@@ -210,7 +210,7 @@ def test_a_copy_without_metadata(tmp_path: Path, only: Seen, elsewhere: None) ->
 
 def test_this_very_installation() -> None:
     """Every extra of setup.cfg has a command, and the module needs nothing of the package."""
-    for extra in ("media", "serve", "viz", "flash"):
+    for extra in ("media", "heic", "serve", "viz", "flash"):
         assert f"[{extra}]" in install_hint(extra)
     found = importlib.util.spec_from_file_location("apart", installation.__file__)
     assert found and found.loader

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+EMPTY = "it is empty"
 #: Boxes of MP4 and QuickTime that may stand at the top level.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"sidx", b"pnot")
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
@@ -23,7 +24,7 @@ def missing_part(file: Any) -> str | None:
     file.seek(0)
     start = file.read(16)
     if not size:
-        return "it is empty"
+        return EMPTY
     if start[4:8] in _BOXES:
         return _missing_box(file, size)
     if int.from_bytes(start[:4], "big") == _EBML:

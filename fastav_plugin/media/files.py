@@ -9,7 +9,7 @@ from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
-from fastav_plugin.media.completeness import missing_part
+from fastav_plugin.media.completeness import EMPTY, missing_part
 
 #: The option of every command that sets `Source.allow_damaged`.
 REMEDY = "Get a whole copy of it, or use what can be decoded with `--allow-damaged`."
@@ -76,11 +76,11 @@ class Source:
 
     def check_whole(self) -> None:
         """Raise ConfigError if the file ends before its own header says, unless that is allowed."""
-        if self.allow_damaged:
-            return
         with self.open() as file:
             reason = missing_part(file)
-        if reason is not None:
+        if reason == EMPTY:
+            raise self.fault(reason)
+        if reason is not None and not self.allow_damaged:
             raise self.damage(reason)
 
 

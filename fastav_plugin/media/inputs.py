@@ -91,7 +91,7 @@ def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any
     text = processor.apply_chat_template([message], tokenize=False, add_generation_prompt=True)
     arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
     if media.images:
-        arguments["images"] = media.images
+        arguments["images"] = as_pictures(processor, media.images)
     if media.frames is not None:
         arguments |= video_arguments(processor, [(media.frames, media.fps)])
     if given["audio"]:
@@ -144,6 +144,34 @@ def prepare_files(
     )
 
 
+def as_pictures(processor: Any, images: Sequence[Frames]) -> list[Any]:
+    """Pictures as a processor of transformers reads them without a guess at their layout.
+
+    Of an array that is one or three pixels high it takes the first axis for the channels.
+
+    Args:
+        processor: a checkpoint's.
+        images: uint8 [H, W, 3] each.
+
+    Returns:
+        Pictures of Pillow.
+
+    Raises:
+        UnsupportedError: such a picture, and an image processor that guesses all the same.
+    """
+    from PIL import Image
+
+    # Those of transformers' two backends know a picture of Pillow; three older ones do not.
+    if not hasattr(processor.image_processor, "process_image"):
+        for image in images:
+            if image.shape[0] in (1, 3):
+                raise UnsupportedError(
+                    f"{type(processor.image_processor).__name__} misreads pictures that are 1 or 3 "
+                    f"pixels high, got {image.shape[0]} x {image.shape[1]}."
+                )
+    return [Image.fromarray(image) for image in images]
+
+
 def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> dict[str, Any]:
     """Keywords of a processor of transformers for frames that were already sampled.
 
@@ -166,6 +194,7 @@ def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> di
     rates = [float(fps) for _, fps in clips]
     options: dict[str, Any] = {
         "do_sample_frames": False,
+        "input_data_format": "channels_first",
         "video_metadata": metadata,
         "fps": rates[0] if len(set(rates)) == 1 else rates,
     }

@@ -48,7 +48,9 @@ class PacketReader:
         for packet in self.container.demux(self.streams):
             # PyAV ends with an empty packet per stream; AVI has some where a picture stands still.
             if packet.size:
-                self._settle(packet)
+                # Those that an edit list leaves out go back in time by design.
+                if not packet.is_discard:
+                    self._settle(packet)
                 yield packet
 
     def _settle(self, packet: Any) -> None:

@@ -14,7 +14,7 @@ from fastav_plugin.media.presentation import Frames, over_background
 from fastav_plugin.media.timeline import shown_at
 
 #: Pillow's formats of pictures; each knows its files by their first bytes.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
 #: Brands of HEIC, as pillow-heif reads them.
 _HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 #: Milliseconds: a shorter delay stands for a tenth of a second, as browsers have it.
@@ -113,8 +113,13 @@ def _open(source: Source) -> Iterator[Any]:
             yield image
 
 
-def _formats(source: Source) -> tuple[str, ...]:
-    return FORMATS if source.limits is None else source.limits.picture_formats
+def _formats(source: Source) -> list[str]:
+    """The formats that are read, as far as this Pillow knows them."""
+    from PIL import Image
+
+    Image.init()
+    wanted = FORMATS if source.limits is None else source.limits.picture_formats
+    return [name for name in wanted if name in Image.OPEN]
 
 
 def _heic(source: Source, file: Any) -> Any:

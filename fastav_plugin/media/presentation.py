@@ -12,6 +12,9 @@ Frames = npt.NDArray[np.uint8]
 
 #: What shows through transparent pixels.
 BACKGROUND = (255, 255, 255)
+#: Numbers of colour matrices (H.273); pictures from this width, or above this height, are HD.
+_BT709, _UNSPECIFIED = 1, 2
+_HIGH_DEFINITION = (1280, 576)
 #: Pixels that are this many times as wide as high, or as high as wide, are a mistake.
 _MOST_STRETCH = 16.0
 
@@ -33,7 +36,7 @@ class Presenter:
     def __call__(self, frame: Any) -> Frames:
         """A frame of PyAV as uint8 [H, W, 3]; the matrix and range of its colours are its own.
 
-        Untagged colours are read as BT.601 of limited range, as FFmpeg does.
+        Where a file does not say which, players take BT.709 for high definition, else BT.601.
 
         Raises:
             ConfigError: it would have more pixels than are allowed.
@@ -66,10 +69,14 @@ def over_background(rgba: npt.NDArray[np.uint8]) -> Frames:
 
 def _rgb(frame: Any, width: int, height: int) -> Frames:
     form = frame.format
-    if form.has_palette or any(component.is_alpha for component in form.components):
-        return over_background(frame.to_ndarray(format="rgba", width=width, height=height))
-    found: Frames = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return found
+    alpha = form.has_palette or any(component.is_alpha for component in form.components)
+    untagged = not form.is_rgb and frame.colorspace == _UNSPECIFIED
+    wide = frame.width >= _HIGH_DEFINITION[0] or frame.height > _HIGH_DEFINITION[1]
+    matrix = {"src_colorspace": _BT709} if untagged and wide else {}
+    found: Frames = frame.reformat(
+        width, height, "rgba" if alpha else "rgb24", **matrix
+    ).to_ndarray()
+    return over_background(found) if alpha else found
 
 
 def _display_matrix(frame: Any) -> Sequence[int] | None:

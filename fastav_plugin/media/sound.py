@@ -169,7 +169,7 @@ class _Player:
     def _time(self, frame: Any, run: "_Run | None") -> float:
         if frame.pts is None:
             return self._track.start if run is None else run.end
-        time = float(frame.pts * frame.time_base) - self._origin
+        time = float(frame.pts * self._stream.time_base) - self._origin
         limits = self._source.limits
         if limits is not None and time > limits.seconds:
             raise self._source.fault(f"it lasts longer than {limits.seconds:g} s")

@@ -19,7 +19,8 @@ logger = logging.getLogger("fastav_plugin.media")
 #: Seconds by which sound may begin before the pictures and not be their beginning: codecs' delay.
 _DELAY = 0.1
 #: Containers that state how long a track lasts, for a last picture that stands still.
-_STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+_MP4 = "mov,mp4,m4a,3gp,3g2,mj2"
+_STATES_LENGTH = (_MP4, "matroska,webm")
 #: Containers that find a time in their sound exactly.
 _SOUND_SEEKABLE = (*_STATES_LENGTH, "wav", "flac")
 #: Its presentation times are made up; decoding times of packets, sorted, are those of its pictures.
@@ -199,7 +200,7 @@ def _first_sound(source: Source, stream: Any) -> float | None:
             try:
                 for frame in packet.decode():
                     stamp = packet.pts if frame.pts is None else frame.pts
-                    return float((stamp or 0) * frame.time_base)
+                    return float((stamp or 0) * audio.time_base)
             except av.FFmpegError:
                 continue
     return None
@@ -216,7 +217,7 @@ def _pictures(
     if not stamps.durations[last]:
         end = times[last] + 1 / float(stream.guessed_rate or stream.average_rate or EVEN_RATE)
     if container.format.name in _STATES_LENGTH:
-        end = max(end, _stated_end(container, stream))
+        end = max(end, _stated_end(container, stream, times[order[0]]))
     starts = times[order] - origin
     unique = len(np.unique(times)) == len(times)
     return PictureTrack(
@@ -224,14 +225,17 @@ def _pictures(
     )
 
 
-def _stated_end(container: Any, stream: Any) -> float:
-    """When the container says that a track ends, in its clock; 0 where it does not say."""
-    if stream.duration is not None:
-        return float(((stream.start_time or 0) + stream.duration) * stream.time_base)
+def _stated_end(container: Any, stream: Any, first: float) -> float:
+    """When the container says that a track ends, in its clock; 0 where it does not say.
+
+    `first` is when its first picture is shown.
+    """
     found = _DURATION.match(stream.metadata.get("DURATION", ""))
-    if found is not None:  # Matroska counts to the end of the track
+    if found is not None:  # Matroska counts from zero to the end of the track
         hours, minutes, seconds = (float(part) for part in found.groups())
         return 3600 * hours + 60 * minutes + seconds
+    if container.format.name == _MP4 and stream.duration is not None:
+        return float(first + stream.duration * stream.time_base)
     if len(container.streams) == 1 and container.duration is not None:
         return float(((container.start_time or 0) + container.duration) / 1e6)
     return 0.0

@@ -219,5 +219,5 @@ class _Decoder:
 
     def _time(self, frame: Any, number: int) -> float:
         if self._track.by_stamp and frame.pts is not None:
-            return float(frame.pts * frame.time_base) - self._origin
+            return float(frame.pts * self._stream.time_base) - self._origin
         return float(self._track.starts[min(number, len(self._track.starts) - 1)])

@@ -123,7 +123,7 @@ def test_dependencies(setup: configparser.ConfigParser) -> None:
         name: names(lines(setup, "options.extras_require", name))
         for name in setup["options.extras_require"]
     }
-    assert set(extras) >= {"media", "serve", "viz", "flash", "dev"}
+    assert set(extras) >= {"media", "heic", "serve", "viz", "flash", "dev"}
     assert {"transformers[serving]", "torchcodec", "soundfile", "soxr"} <= set(extras["serve"])
     assert {"fastav-plugin[serve]", "openai"} <= set(extras["dev"])
     assert {"av", "pillow", "torchvision", "soundfile"} <= set(extras["media"])
@@ -137,7 +137,7 @@ def pinned() -> dict[str, str]:
     return {name.lower(): version for name, version in found}
 
 
-@pytest.mark.parametrize("extra", ["", "media", "serve", "viz", "flash"])
+@pytest.mark.parametrize("extra", ["", "media", "heic", "serve", "viz", "flash"])
 def test_dependencies_state_their_oldest_version(
     setup: configparser.ConfigParser, extra: str
 ) -> None:
@@ -154,7 +154,7 @@ def test_dependencies_state_their_oldest_version(
 
 def test_a_package_has_one_oldest_version(setup: configparser.ConfigParser) -> None:
     stated = lines(setup, "options", "install_requires")
-    for extra in ("media", "serve", "viz", "flash"):
+    for extra in ("media", "heic", "serve", "viz", "flash"):
         stated += lines(setup, "options.extras_require", extra)
     found: dict[str, set[str]] = {}
     for line in stated:

@@ -12,7 +12,7 @@ from transformers import Qwen2VLVideoProcessor, WhisperFeatureExtractor
 
 from fastav_plugin import ConfigError, Modality, TokenMap
 from fastav_plugin.media.sound import read_sound
-from fastav_plugin.media.video import stream_frames
+from fastav_plugin.media.clips import ClipFile
 from fastav_plugin.model_overrides import video_salmonn2
 from fastav_plugin.model_overrides.registry import override_for_config
 from fastav_plugin.model_overrides.video_salmonn2 import Clip
@@ -92,7 +92,7 @@ def test_grids_and_sound_by_turns(clips: Clips) -> None:
 def test_pictures_and_sound_are_those_of_the_file(clips: Clips) -> None:
     processor = tiny.processor("video_salmonn2")
     inputs = processor(video=clips["three"], text="What?")
-    frames = list(stream_frames(clips["three"], [0, 8, 16]))
+    frames = list(ClipFile(clips["three"]).frames([0, 8, 16]))
     expected = processor.image_processor(frames, return_tensors="pt").pixel_values
     assert torch.equal(inputs["pixel_values_videos"], expected)
     assert expected.shape == (3, 3, 24, 24)
@@ -108,7 +108,7 @@ def test_patches_are_those_of_the_whole_clip(clips: Clips) -> None:
         video=clips["three"], text="What?"
     )
     indices = [int(index) for index in np.linspace(0, 23, 10)]
-    frames = np.stack(list(stream_frames(clips["three"], indices)))
+    frames = np.stack(list(ClipFile(clips["three"]).frames(indices)))
     whole = Qwen2VLVideoProcessor(patch_size=4)(
         videos=[torch.from_numpy(frames).permute(0, 3, 1, 2)],
         size={"shortest_edge": 256, "longest_edge": 256},
@@ -236,7 +236,7 @@ def test_a_conversation_becomes_inputs(name: str, clips: Clips) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_clips_that_are_not_in_a_file(name: str, clips: Clips) -> None:
     """Frames and samples in memory give what the file with them gives."""
-    frames = np.stack(list(stream_frames(clips["three"], range(24))))
+    frames = np.stack(list(ClipFile(clips["three"]).frames(range(24))))
     (sound,) = read_sound(clips["three"])
     processor = tiny.processor(name)
     held = processor(videos=Clip(frames, 8.0, sound), text="What?")

@@ -13,7 +13,7 @@ from transformers import AutoProcessor, SiglipImageProcessor
 
 from fastav_plugin import Modality, TokenMap
 from fastav_plugin.lab.testbed.samples import CLIPS_PATH
-from fastav_plugin.media.clips import probe_clip
+from fastav_plugin.media.clips import ClipFile
 from fastav_plugin.media.sound import read_sound
 from fastav_plugin.model_overrides.registry import OVERRIDES
 from fastav_plugin.model_overrides.videollama2 import BeatsFeatureExtractor, VideoLlama2Processor
@@ -105,7 +105,7 @@ def test_frames_are_the_middles_of_equal_parts(processor: Any, heard: Path) -> N
     assert frame_indices(1, 2) == [0, 0]
     with av.open(str(heard)) as container:
         every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert probe_clip(heard).frames == len(every) == 160
+    assert ClipFile(heard).count == len(every) == 160
     found = processor(video=heard, text=QUESTION)["pixel_values_videos"][0]
     expected = [every[index] for index in frame_indices(160, 8)]
     pictures = processor.image_processor(images=expected, return_tensors="pt")
