@@ -2,14 +2,14 @@
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache
 
-from fastav_plugin.binding.discovery import Discovery
+from fastav_plugin.binding.discovery import Discovery, bind_generating
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
@@ -34,6 +34,10 @@ class FastAVCache(Cache):
     left layer l. `layers[l].positions[:, :K]` says which prompt position each of them has. Later
     steps have one token; `attentions[step][l]` is [B, H, 1, N] with the N tokens the layer can
     see. Under assisted decoding both are refused.
+
+    It is iterated over, copied, pickled and saved as a DynamicCache is. The model is not saved: the
+    next call binds a loaded cache again, in this or another process, and refuses another model
+    than the one that filled it.
 
     The decoding modes that live in hub repositories (contrastive search, DoLa, group and
     constrained beam search) are untested.
@@ -101,8 +105,8 @@ class FastAVCache(Cache):
             StateError: nothing was prefilled yet.
         """
         request = self.fastav_request
-        facts, model, layers = request.facts, request.model, request.layers
-        if facts.token_map is None or model is None:
+        facts, cost, layers = request.facts, request.cost, request.layers
+        if facts.token_map is None or cost is None:
             raise StateError(
                 "There is nothing to report before prefill. Pass this cache to generate() first."
             )
@@ -112,7 +116,7 @@ class FastAVCache(Cache):
             method=request.config.method if request.config.hooks is None else "hooks",
             token_map=token_map,
             positions=positions,
-            cost=model.override.cost(model.config),
+            cost=cost,
             kv_bytes=sum(layer.nbytes for layer in layers),
             dense_kv_bytes=sum(layer.dense_nbytes for layer in layers),
             reason=None if reason is None else reason.sentence(request.config.min_media_tokens),
@@ -176,6 +180,8 @@ class FastAVCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Seen tokens, cut or not."""
+        if self.fastav_request.origin is not None:
+            bind_generating(self)
         layers = self.fastav_request.layers
         return layers[layer_idx].get_seq_length() if layer_idx < len(layers) else 0
 
@@ -260,17 +266,36 @@ class FastAVCache(Cache):
         """Refused: keys and values are gathered where they lie."""
         raise UnsupportedError("A FastAVCache does not offload its layers.")
 
+    def __iter__(self) -> Iterator[tuple[Tensor | None, ...]]:
+        """Keys, values and None of each layer, as of a DynamicCache; it holds no window."""
+        yield from DynamicCache.__iter__(self)  # type: ignore[arg-type, no-untyped-call]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"fastav_request": self.fastav_request.saved()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._share(state["fastav_request"])
+
+    def __copy__(self) -> "FastAVCache":
+        """A cache with the same layers: what one appends, the other holds."""
+        twin = type(self).__new__(type(self))
+        twin._share(self.fastav_request)
+        return twin
+
+    def _share(self, request: Request) -> None:
+        """Take a request, whose model is searched for if there is none."""
+        super().__init__(layers=request.layers)  # type: ignore[arg-type]
+        self.fastav_request = request
+        self._discovery = Discovery(self) if request.model is None else None
+
     def __deepcopy__(self, memo: dict[int, Any]) -> "FastAVCache":
         """A cache with keys and values of its own, for the same model."""
         request = self.fastav_request
-        twin = FastAVCache(request.config, _search=False)
+        twin = type(self).__new__(type(self))
         memo[id(self)] = twin
         # A copied model is bound anew; a copied cache stays with the model it was filled by.
         memo[id(request.model)] = request.model
-        twin.fastav_request = copy.deepcopy(request, memo)
-        twin.layers = twin.fastav_request.layers  # type: ignore[assignment]
-        if request.model is None:
-            twin._discovery = Discovery(twin)
+        twin._share(copy.deepcopy(request, memo))
         return twin
 
 

@@ -16,6 +16,7 @@ from fastav_plugin.binding.checks import (
     refuse_left_out,
     refuse_other_batch,
     refuse_other_model,
+    refuse_other_origin,
     refuse_scores,
 )
 from fastav_plugin.binding.layer_entry import LayerEntry
@@ -154,12 +155,17 @@ class Binding:
         refuse_scores(self.model, hooks)
 
     def adopt(self, request: Request) -> None:
-        """Tie a fresh cache to this model; one in use with another is refused."""
+        """Tie a fresh or loaded cache to this model; one in use with another is refused."""
         if request.model is self.model:
             return
         if request.model is not None:
             refuse_other_model(request.model.head, self.model.head)
             request.model = self.model  # it was detached and bound again since
+            return
+        if request.origin is not None:
+            refuse_other_origin(request.origin, self.model)
+            refuse_scores(self.model, request.hooks)
+            request.model, request.origin = self.model, None
             return
         if request.config.global_rule is None:
             rule = self.model.override.global_rule

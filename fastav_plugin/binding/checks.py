@@ -11,8 +11,8 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
-from fastav_plugin.pruning.bound_model import BoundModel
-from fastav_plugin.pruning.model_identity import WeightSample, decoder_sizes, is_known, remember
+from fastav_plugin.pruning.bound_model import BoundModel, Origin
+from fastav_plugin.pruning.model_identity import WeightSample, is_known, other_sizes, remember
 from fastav_plugin.pruning.request import request_of
 from fastav_plugin.upstream.arguments import cache_name, readable_cache_names
 from fastav_plugin.upstream.generation import left_out_cache
@@ -50,24 +50,20 @@ def check_config(
 def _refuse_other_calibration(
     calibration: Calibration, text_config: Any, layers: Sequence[nn.Module]
 ) -> None:
-    sizes, model = decoder_sizes(text_config), calibration.facts["model"]
-    reasons = [
-        f"its {name} is {model.get(name)!r}, this model's {value!r}"
-        for name, value in sizes.items()
-        if model.get(name, value) != value
-    ]
+    model = calibration.facts["model"]
     digest = str(model.get("digest"))
-    if not reasons and layers and not is_known(layers, digest):
+    reason = other_sizes(model, text_config)
+    if reason is None and layers and not is_known(layers, digest):
         values = read_tensors(calibration.path)["model.weights"]
         there = WeightSample.from_facts(model["weights"], values)
         reason = there.difference(WeightSample.of(layers))
         if reason is None:
             remember(layers, digest)
         else:
-            reasons.append(f"{reason}; a fine-tune is another model")
-    if reasons:
+            reason = f"{reason}; a fine-tune is another model"
+    if reason is not None:
         raise ConfigError(
-            f"The calibration file '{calibration.path}' was made for another model: {reasons[0]}. "
+            f"The calibration file '{calibration.path}' was made for another model: {reason}. "
             "Calibrate this one with `fastav calibrate`, or give its settings as fields."
         )
 
@@ -142,6 +138,17 @@ def refuse_other_model(bound: nn.Module, head: nn.Module) -> None:
         raise StateError(
             f"This FastAVCache is in use with another {type(bound).__name__}; "
             f"{type(head).__name__} needs a FastAVCache of its own."
+        )
+
+
+def refuse_other_origin(origin: Origin, model: BoundModel) -> None:
+    """Refuse a loaded cache that another model filled."""
+    text_config = model.override.text_config(model.config)
+    reason = origin.identity.difference(text_config, model.layers)
+    if reason is not None:
+        raise StateError(
+            f"This FastAVCache was filled by another model: {reason}. Call the model that filled "
+            f"it; {type(model.head).__name__} needs a FastAVCache of its own."
         )
 
 

@@ -18,7 +18,10 @@ from fastav_plugin.binding.binding import Binding
 from fastav_plugin.binding.checks import refuse_cache_name
 from fastav_plugin.binding.model_checks import PARALLEL, refuse_parallel
 from fastav_plugin.errors import StateError
+from fastav_plugin.pruning.request import request_of
+from fastav_plugin.pruning.rope_deltas import remind
 from fastav_plugin.upstream.contract import model_class
+from fastav_plugin.upstream.generation import generating_model
 from fastav_plugin.upstream.torch_internals import forget_keywords, want_keywords
 
 
@@ -82,6 +85,25 @@ class Discovery:
         # Bound or not, this call may have begun before another thread bound the model, and then
         # the model's own hooks are not asked in it.
         return binding.enter_from_discovery(module, args, kwargs)
+
+
+def bind_generating(cache: Any) -> None:
+    """Bind the model of the generate() that asks a loaded cache for its length, if one does.
+
+    generate() has the model count positions before its first forward, when a search finds it. The
+    Qwen-VL line counts on from what it remembers of its last prompt, which another process filled.
+    """
+    found = generating_model(cache)
+    if found is None:
+        return
+    head, prompts = found
+    refuse_parallel(head)
+    bound = Binding.of(head) is not None
+    request = request_of(cache)
+    assert request is not None
+    Binding.make(head).adopt(request)
+    if not bound:
+        remind(head, request, prompts)
 
 
 def _may_hold_it(module: nn.Module) -> bool:

@@ -64,6 +64,14 @@ class KVBuffer:
         self._memory = function(self._memory)
         self.held = self._memory[..., :held, :]
 
+    def __getstate__(self) -> tuple[Tensor, int]:
+        # Not the view as well: saved apart from the memory it shows, it would be memory of its own.
+        return self._memory, self.held.shape[-2]
+
+    def __setstate__(self, state: tuple[Tensor, int]) -> None:
+        self._memory, held = state
+        self.held = self._memory[..., :held, :]
+
     @property
     def nbytes(self) -> int:
         """Bytes of memory, reserve included."""

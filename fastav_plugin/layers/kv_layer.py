@@ -225,6 +225,15 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
                 "Start from a new FastAVCache."
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "keys": None, "values": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self._buffers is not None:
+            self._show()
+            self.device = self.keys.device  # it may have been loaded to another one
+
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Move batch rows for beam search: int64 [B]."""
         self.map_rows(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))

@@ -73,6 +73,10 @@ def _check(requests: Sequence[Request]) -> None:
         raise ConfigError("One cache was given twice to be stacked.")
     first = requests[0]
     for request in requests:
+        if request.origin is not None:
+            raise StateError(
+                "A FastAVCache that was loaded can be stacked once its model was called with it."
+            )
         if not request.prefilled or request.model is None or first.model is None:
             raise StateError("Only caches that were prefilled can be stacked.")
         if request.model.head is not first.model.head:

@@ -8,6 +8,8 @@ from torch import nn
 from fastav_plugin.layers.attention import takes_2d_masks
 from fastav_plugin.layers.tensor_parallel import ALONE, Ranks, find_ranks, refuse_stages
 from fastav_plugin.model_overrides.base import ModelOverride, Parts
+from fastav_plugin.pruning.model_identity import ModelIdentity, WeightSample, decoder_sizes
+from fastav_plugin.report import LayerCost
 from fastav_plugin.upstream.arguments import (
     check_deepstack,
     check_head,
@@ -31,6 +33,19 @@ class Decoder:
     flash: bool = False
     row_arguments: tuple[str, ...] = ()
     ranks: Ranks = ALONE
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The model that filled a cache which was saved, as far as it is saved with it.
+
+    Attributes:
+        identity: what tells it from others.
+        cost: sizes of one of its decoder layers.
+    """
+
+    identity: ModelIdentity
+    cost: LayerCost
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +86,16 @@ class BoundModel(Parts):
         flash = takes_2d_masks(self.attention_implementation)
         names = self.override.row_arguments
         return Decoder(len(self.layers), flash, names, self.ranks)
+
+    @property
+    def cost(self) -> LayerCost:
+        """Sizes of one decoder layer, for the FLOPs account."""
+        return self.override.cost(self.config)
+
+    def origin(self) -> Origin:
+        """What a cache that this model filled is saved with."""
+        sizes = decoder_sizes(self.override.text_config(self.config))
+        return Origin(ModelIdentity(sizes, WeightSample.of(self.layers)), self.cost)
 
     def windows(self) -> list[int | None]:
         """Sliding window of each layer, in tokens, or None."""

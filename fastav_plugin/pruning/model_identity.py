@@ -2,8 +2,8 @@
 
 The same weights are the same model in any precision and on any device; quantized matrices are not
 compared, the norms between them are. Other weights are another model, also after fine-tuning or
-with a LoRA adapter: a calibration of one says nothing about the other. Only the decoder layers are
-compared: other encoders, projectors, embeddings or LM heads go unnoticed.
+with a LoRA adapter: a calibration of one says nothing about the other, nor do keys and values. Only
+the decoder layers are compared: other encoders, projectors, embeddings or LM heads go unnoticed.
 """
 
 import hashlib
@@ -33,6 +33,14 @@ def decoder_sizes(text_config: Any) -> dict[str, Any]:
     sizes = {name: getattr(text_config, name, None) for name in _SIZES}
     found = {name: value for name, value in sizes.items() if isinstance(value, int)}
     return {"model_type": str(text_config.model_type), **found}
+
+
+def other_sizes(known: Mapping[str, Any], text_config: Any) -> str | None:
+    """The first size in which a decoder differs from those `known` of another one, or None."""
+    for name, value in decoder_sizes(text_config).items():
+        if known.get(name, value) != value:
+            return f"its {name} is {known[name]!r}, this model's {value!r}"
+    return None
 
 
 @dataclass(frozen=True)
@@ -107,6 +115,24 @@ class WeightSample:
             if not torch.allclose(*pair, rtol=rounding, atol=rounding * 1e-3, equal_nan=True):
                 return f"the weights of layer {name.replace('.', ': ', 1)} differ"
         return None
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What tells a model from others.
+
+    Attributes:
+        sizes: type and sizes of its decoder.
+        weights: a sample of its decoder's weights.
+    """
+
+    sizes: Mapping[str, Any]
+    weights: WeightSample
+
+    def difference(self, text_config: Any, layers: Sequence[nn.Module]) -> str | None:
+        """Why a decoder with this configuration and these layers is another one; None if not."""
+        reason = other_sizes(self.sizes, text_config)
+        return self.weights.difference(WeightSample.of(layers)) if reason is None else reason
 
 
 def decoder_digest(sizes: Mapping[str, Any], weights: WeightSample) -> str:

@@ -13,11 +13,12 @@ from fastav_plugin.errors import StateError
 from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.layers.held_tokens import HeldTokens
 from fastav_plugin.layers.kv_layer import FastAVLayer
-from fastav_plugin.pruning.bound_model import BoundModel
+from fastav_plugin.pruning.bound_model import BoundModel, Origin
 from fastav_plugin.pruning.decode import Decode
 from fastav_plugin.pruning.observer import PruningListener
 from fastav_plugin.pruning.prefill import Prefill
 from fastav_plugin.pruning.prompt import Reason
+from fastav_plugin.report import LayerCost
 from fastav_plugin.tokens import TokenMap
 
 
@@ -135,6 +136,7 @@ class Request:
         hooks: its hooks.
         facts: what is known of each batch row.
         model: the model this cache is used with, from the first forward on.
+        origin: of a cache that was loaded, the model that filled it, until `model` is found.
         layers: one FastAVLayer per decoder layer.
         forward: the forward pass going on.
         call: keywords of the head's call going on, until its text model has read them.
@@ -148,6 +150,7 @@ class Request:
     hooks: LayerHookList
     facts: RowFacts = field(default_factory=RowFacts)
     model: BoundModel | None = None
+    origin: Origin | None = None
     layers: list[FastAVLayer] = field(default_factory=list)
     forward: Prefill | Decode | None = None
     call: dict[str, Any] | None = None
@@ -165,6 +168,25 @@ class Request:
     def prefilled(self) -> bool:
         """Whether a prompt went through, and no forward was broken off since."""
         return self.facts.token_map is not None and self.started_at is None
+
+    @property
+    def cost(self) -> LayerCost | None:
+        """Sizes of one layer of the model that filled the cache; None before there is one."""
+        filled_by = self.origin if self.model is None else self.model
+        return None if filled_by is None else filled_by.cost
+
+    def saved(self) -> "Request":
+        """What is saved of a request: neither the model nor what belongs to one forward."""
+        return replace(
+            self,
+            model=None,
+            origin=self.origin if self.model is None else self.model.origin(),
+            forward=None,
+            call=None,
+            replaced_cache=None,
+            current_layer=None,
+            listener=None,
+        )
 
     def open(self, call: dict[str, Any]) -> None:
         """Begin a forward, unless the last one was interrupted after it had appended tokens."""
@@ -209,7 +231,7 @@ class Request:
     def clear(self) -> None:
         """Back to a cache that has seen no model."""
         self.facts = RowFacts(given_map=self.facts.given_map)
-        self.model = self.forward = self.call = self.started_at = None
+        self.model = self.origin = self.forward = self.call = self.started_at = None
         self.replaced_cache = self.current_layer = None
         self.layers.clear()
 

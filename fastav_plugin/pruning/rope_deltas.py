@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from fastav_plugin.pruning.request import Request, RowFacts, request_of
 from fastav_plugin.upstream.arguments import OF_TEXT, POSITIONS, cache_of
-from fastav_plugin.upstream.positions import METHOD, own_method, path_to_memory, remembering
+from fastav_plugin.upstream.positions import (
+    METHOD,
+    own_method,
+    path_to_memory,
+    remember,
+    remembering,
+)
 
 
 def positions_method(head: nn.Module) -> MethodType | None:
@@ -30,14 +36,25 @@ def positions_method(head: nn.Module) -> MethodType | None:
 def _prepare_position_ids_for_generation(
     self: Any, inputs_tensor: Tensor, model_kwargs: dict[str, Any]
 ) -> Any:
-    request = request_of(cache_of(model_kwargs))
-    deltas, path = None if request is None else request.facts.rope_deltas, path_to_memory(self)
+    request, path = request_of(cache_of(model_kwargs)), path_to_memory(self)
+    deltas = None if request is None else _of_prompts(request, inputs_tensor.shape[0])
     if deltas is not None and path is not None:
-        # Beams of one prompt stand together and have one value.
-        copies = max(1, deltas.shape[0] // inputs_tensor.shape[0])
         # Shown to this call alone: another thread may write on the model at any time.
-        self = remembering(self, path, deltas[::copies])
+        self = remembering(self, path, deltas)
     return own_method(self)(self, inputs_tensor, model_kwargs)
+
+
+def remind(head: nn.Module, request: Request, prompts: int) -> None:
+    """Write a request's deltas on a model that is already asked for the positions of `prompts`."""
+    path, deltas = path_to_memory(head), _of_prompts(request, prompts)
+    if path is not None and deltas is not None:
+        remember(head, path, deltas)
+
+
+def _of_prompts(request: Request, prompts: int) -> Tensor | None:
+    """The deltas of a request, int64 [prompts, 1]: beams stand together and have one value."""
+    deltas = request.facts.rope_deltas
+    return None if deltas is None else deltas[:: max(1, deltas.shape[0] // prompts)]
 
 
 def measure_deltas(facts: RowFacts, positions: Tensor | None, length: int) -> Tensor | None:

@@ -77,6 +77,15 @@ def find_generate_call(*caches: Any) -> GenerateCall | None:
     return None
 
 
+def generating_model(cache: Any) -> tuple[Any, int] | None:
+    """The model whose generate() was given a cache and is running here, and how many prompts."""
+    outermost = _code("generate")
+    for frame in _frames():
+        if frame.f_code is outermost and _cache_in(frame) is cache:
+            return _variable(frame, "self"), int(_variable(frame, "inputs_tensor").shape[0])
+    return None
+
+
 def left_out_cache(model: Any) -> Any:
     """The cache of the innermost generate() of a model, whose forward was called without it."""
     loops = {_code(name) for name in _LOOPS}
@@ -147,7 +156,8 @@ def _has_local(name: str, function: str) -> bool:
 
 _LOCALS = {
     "model_kwargs": (*_LOOPS, "generate"),
-    "self": _LOOPS,
+    "self": (*_LOOPS, "generate"),
+    "inputs_tensor": ("generate",),
     "generation_config": ("_prefill", "_assisted_decoding", "generate"),
     "kwargs": ("generate",),
     "candidate_length": ("_assisted_decoding",),

@@ -71,6 +71,11 @@ def remembering(module: nn.Module, path: list[str], deltas: Tensor) -> nn.Module
     return twin
 
 
+def remember(head: nn.Module, path: list[str], deltas: Tensor) -> None:
+    """Write on a model how far its rotary positions are ahead; arguments as of `remembering`."""
+    setattr(head.get_submodule(".".join(path)), _MEMORY, deltas)
+
+
 CONTRACTS: Contracts = {
     f"the method GenerationMixin.{METHOD}(inputs_tensor, model_kwargs)": lambda: all(
         takes(getattr(generation_mixin(), METHOD), name)
