@@ -1,6 +1,5 @@
 """A clip of a file: pictures at a frame rate, and the sound that goes with them."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +14,6 @@ from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, fit_length, read_so
 from fastav_plugin.media.timeline import count_samples, spread
 from fastav_plugin.media.tracks import EVEN_RATE, Tracks, read_tracks
 from fastav_plugin.media.video import FRAMES_PER_SECOND, show
-
-logger = logging.getLogger("fastav_plugin.media")
 
 
 @dataclass(frozen=True)
@@ -123,10 +120,7 @@ class ClipFile:
         if not self.has_sound:
             return None
         waveform = fit_length(self.sound([(0.0, seconds)])[0], round(seconds * SAMPLE_RATE))
-        if not waveform.any():
-            logger.warning("%s: its sound is silent.", self.source.name)
-            return None
-        return waveform
+        return waveform if waveform.any() else None
 
 
 def read_clip(

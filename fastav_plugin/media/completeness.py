@@ -33,7 +33,8 @@ def missing_part(file: Any) -> str | None:
     if start[:4] == b"RIFF" and start[8:12] in (b"WAVE", b"AVI ", b"WEBP"):
         stated = int.from_bytes(start[4:8], "little")
         return _cut_off(8 + stated, size) if size < 8 + stated < _UNKNOWN else None
-    return None
+    stated_mp3 = _mp3_end(file)
+    return _cut_off(stated_mp3, size) if stated_mp3 is not None and stated_mp3 > size else None
 
 
 def _missing_box(file: Any, size: int) -> str | None:
@@ -42,9 +43,11 @@ def _missing_box(file: Any, size: int) -> str | None:
         kinds.add(kind)
         if end > size:
             return _cut_off(end, size)
-    if kinds & {b"moov", b"moof", b"meta"}:
-        return None
-    return "it is cut off: its index (`moov`), which many programs write last, is missing"
+    if not kinds & {b"moov", b"moof", b"meta"}:
+        return "it is cut off: its index (`moov`), which many programs write last, is missing"
+    if b"mdat" not in kinds and b"moof" not in kinds:
+        return "it is cut off: it ends after its index, before its pictures and sound"
+    return None
 
 
 def _boxes(file: Any, size: int) -> Iterator[tuple[bytes, int]]:
@@ -80,6 +83,27 @@ def _segment_end(file: Any) -> int | None:
             return None
         place += 4 + width + stated
     return place
+
+
+def _mp3_end(file: Any) -> int | None:
+    """Where an MP3 file ends by the table in its first frame; None without one."""
+    file.seek(0)
+    tag = file.read(10)
+    place = 0
+    if tag[:3] == b"ID3" and len(tag) == 10:  # seven bits of each byte count
+        place = 10 + sum((byte & 127) << 7 * (3 - index) for index, byte in enumerate(tag[6:10]))
+    file.seek(place)
+    frame = file.read(64)
+    if frame[:1] != b"\xff" or len(frame) < 64 or frame[1] & 0xE6 != 0xE2:
+        return None
+    table = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if table < 0:
+        return None
+    flags = frame[table + 7]
+    if not flags & 2:
+        return None
+    start = table + 8 + 4 * (flags & 1)
+    return place + int.from_bytes(frame[start : start + 4], "big")
 
 
 def _cut_off(stated: int, size: int) -> str:

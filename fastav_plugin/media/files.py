@@ -24,14 +24,15 @@ class Limits:
         picture_formats: names of Pillow's formats.
         pixels: of one picture, as it is presented and as a decoder makes room for it.
         seconds: of the timeline.
-        check_sound: called with each decoded audio frame of PyAV before it is resampled.
+        check_sound: called with each decoded audio frame of PyAV before it is resampled; None for
+            no more than the limits above.
     """
 
     options: Mapping[str, str]
     picture_formats: tuple[str, ...]
     pixels: int
     seconds: float
-    check_sound: Callable[[Any], None] = lambda frame: None
+    check_sound: Callable[[Any], None] | None = None
 
 
 @dataclass(frozen=True)

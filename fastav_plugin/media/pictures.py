@@ -34,7 +34,7 @@ def read_image(source: AnySource) -> Frames:
     """
     source = Source.of(source)
     with _decoding(source), _open(source) as image:
-        return _rgb(image)
+        return _rgb(source, image)
 
 
 def is_picture(source: AnySource) -> bool:
@@ -93,7 +93,7 @@ class Animation:
             for number in shown_at(self.starts, times):
                 if number != found or picture is None:
                     image.seek(number)
-                    found, picture = number, _rgb(image)
+                    found, picture = number, _rgb(self.source, image)
                 yield picture
 
 
@@ -170,7 +170,7 @@ def _decoding(source: Source) -> Iterator[None]:
         raise source.damage(reason) from error
 
 
-def _rgb(image: Any) -> Frames:
+def _rgb(source: Source, image: Any) -> Frames:
     """A picture of Pillow as it is seen: uint8 [H, W, 3]."""
     from PIL import ImageOps
 
@@ -182,9 +182,9 @@ def _rgb(image: Any) -> Frames:
         levels = ((grey * 255 + 32767) // 65535).astype(np.uint8)
         return np.repeat(levels[..., None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ConfigError(
-            "it has one channel of 32 bits, of which nobody says what is white. Convert it to 8 "
-            "or 16 bits"
+        raise source.fault(
+            "it has one channel of 32 bits, of which nobody says what is white; convert it to 8 or "
+            "16 bits"
         )
     if image.has_transparency_data:
         return over_background(np.asarray(image.convert("RGBA")))

@@ -62,6 +62,8 @@ def read_sound(
         own = [spans[index] for index in group]
         for index, waveform in zip(group, _decode(source, tracks, own, mix), strict=True):
             found[index] = waveform
+    if not any(waveform.any() for waveform in found):
+        logger.warning("%s: its sound is silent.", source.name)
     return found
 
 
@@ -136,8 +138,9 @@ class _Player:
             self._container.seek(math.floor(stamp), stream=self._stream, backward=True)
         run: _Run | None = None
         for frame in self._frames():
-            if self._source.limits is not None:
-                self._source.limits.check_sound(frame)
+            limits = self._source.limits
+            if limits is not None and limits.check_sound is not None:
+                limits.check_sound(frame)
             time = self._time(frame, run)
             if run is not None and not run.fits(frame, time):
                 yield from self._placed(run.flush())

@@ -166,6 +166,8 @@ def read_tracks(source: AnySource) -> Tracks:
         if audio is not None and sound_start is not None:
             found = stamps[audio.index]
             end = found.times[-1] + found.durations[-1] - origin
+            if container.format.name == "flac" and audio.duration is not None:
+                _check_end(source, end + origin, float(audio.duration * audio.time_base))
             start, exact = sound_start - origin, container.format.name in _SOUND_SEEKABLE
             sound = SoundTrack(audio.index, start, max(end, start), sure and exact)
     return Tracks(pictures, sound, origin)
@@ -189,6 +191,12 @@ def _chosen(source: Source, streams: list[Any], stamps: dict[int, _Stamps], kind
             *("the next" if full else f"no other {kind}", instead),
         )
     return full[0] if full else None
+
+
+def _check_end(source: Source, end: float, stated: float) -> None:
+    """Refuse a sound of which the end is missing; a header may be off by a packet."""
+    if end < stated - 0.5 and not source.allow_damaged:
+        raise source.damage(f"it is cut off: it has {end:.1f} of {stated:.1f} s")
 
 
 def _first_sound(source: Source, stream: Any) -> float | None:
