@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _MOST_FRAMES = 12
 _MOST_STAGES = 5
-_ZOOM = 4
+#: Pixels of the longer edge of a drawn frame, about, and how far a smaller one is enlarged.
+_EDGE, _ZOOM = 448, 4
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,11 @@ def _label(page: Page, top: float, stage: Stage, first: Stage) -> None:
 
 
 def _mosaic(picture: npt.NDArray[np.uint8], kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """The picture, enlarged, its dropped patches faded to grey and all patches set apart."""
-    large = picture.repeat(_ZOOM, axis=0).repeat(_ZOOM, axis=1).astype(np.float64)
+    """The picture at a size to look at, dropped patches faded to grey and all set apart."""
+    step = -(-max(picture.shape) // _EDGE)
+    picture = picture[::step, ::step]
+    zoom = min(_ZOOM, max(1, _EDGE // max(picture.shape)))
+    large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1).astype(np.float64)
     grey = (large @ (0.299, 0.587, 0.114))[..., None]
     faded = 212 + 0.2 * (grey - 110)
     rows = np.arange(large.shape[0]) * kept.shape[0] // large.shape[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 
 import av
@@ -14,6 +15,7 @@ import pytest
 
 from fastav_plugin import ConfigError, UnsupportedError
 from fastav_plugin.analysis.comparison import Outcome
+from fastav_plugin.analysis.drawing.clip import Stage, draw_pruning
 from fastav_plugin.analysis.drawing.layers import draw_layers
 from fastav_plugin.analysis.drawing.page import MODALITIES, check_drawing
 from fastav_plugin.analysis.drawing.tradeoff import Point, cost_range, draw_tradeoff, read_points
@@ -40,6 +42,26 @@ def test_bars_are_as_high_as_the_counts(tmp_path: Path) -> None:
     assert video / audio == pytest.approx(60 / 75, rel=0.05)
     assert text / audio == pytest.approx(20 / 75, rel=0.1)
     assert area(picture, MODALITIES["image"]) == 0
+
+
+def test_large_frames_are_drawn_as_small_ones(tmp_path: Path) -> None:
+    """At the size of a picture to look at, whatever the clip's."""
+    kept = np.zeros((2, 3, 4), bool)
+    kept[:, 1] = True
+    stages = [Stage("Prompt", "", kept, np.ones(4, bool))]
+    blue = []
+    for name, scale in (("small", 28), ("large", 720)):
+        frames = np.zeros((2, 3 * scale, 4 * scale, 3), np.uint8)
+        frames[..., 2] = 255
+        path = tmp_path / f"{name}.png"
+        waveform = np.ones(16_000, np.float32)
+        tracemalloc.start()
+        draw_pruning(path, frames, waveform, stages, seconds=1, title="a", subtitle="b")
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+        tracemalloc.stop()
+        blue.append(area(pixels(path), "#0000ff"))
+    assert blue[1] == pytest.approx(blue[0], rel=0.1)
+    assert blue[0] > 1000
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
