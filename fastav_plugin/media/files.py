@@ -75,14 +75,15 @@ class Source:
         """The error for a file of which a part can be read."""
         return ConfigError(f"Cannot read the media file {self.name}: {reason}. {REMEDY}")
 
-    def check_whole(self) -> None:
-        """Raise ConfigError if the file ends before its own header says, unless that is allowed."""
+    def check_whole(self) -> bool:
+        """Whether the file ends where its own header says; else ConfigError unless allowed."""
         with self.open() as file:
             reason = missing_part(file)
         if reason == EMPTY:
             raise self.fault(reason)
         if reason is not None and not self.allow_damaged:
             raise self.damage(reason)
+        return reason is None
 
 
 AnySource = str | Path | Source

@@ -4,12 +4,13 @@ import itertools
 import logging
 import re
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace, replace
 from typing import Any
 
 import numpy as np
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.media.cropping import Crop, crop_of
 from fastav_plugin.media.files import AnySource, Source, opened, pyav
 from fastav_plugin.media.packets import PacketReader
 from fastav_plugin.media.timeline import Seconds, steady_rate
@@ -42,6 +43,7 @@ class PictureTrack:
         end: when the last picture ends.
         by_stamp: whether decoded pictures say their time; else they come in the order of `starts`.
         seekable: whether the container can be trusted to find a time.
+        crop: what the container leaves out of each picture; None for nothing.
     """
 
     stream: int
@@ -50,6 +52,7 @@ class PictureTrack:
     end: float
     by_stamp: bool
     seekable: bool
+    crop: Crop | None = None
 
     @property
     def rate(self) -> float:
@@ -125,7 +128,7 @@ def read_tracks(source: AnySource) -> Tracks:
     """
     source = Source.of(source)
     with opened(source) as container:
-        source.check_whole()
+        whole = source.check_whole()
         covers = pyav().stream.Disposition.attached_pic
         videos = [s for s in container.streams.video if not s.disposition & covers]
         audios = list(container.streams.audio)
@@ -162,7 +165,11 @@ def read_tracks(source: AnySource) -> Tracks:
         if video is not None:
             found = stamps[video.index]
             timed = by_stamp and video.index not in untimed
-            pictures = _pictures(container, video, found, origin, timed, sure)
+            pictures = _pictures(video, found, origin, timed, sure)
+            if whole and container.format.name in _STATES_LENGTH:
+                stated = _stated_end(container, video, pictures.starts[0] + origin) - origin
+                pictures = replace(pictures, end=max(pictures.end, stated))
+            pictures = replace(pictures, crop=crop_of(source, container, video))
         if audio is not None and sound_start is not None:
             found = stamps[audio.index]
             end = found.times[-1] + found.durations[-1] - origin
@@ -214,9 +221,7 @@ def _first_sound(source: Source, stream: Any) -> float | None:
     return None
 
 
-def _pictures(
-    container: Any, stream: Any, stamps: _Stamps, origin: float, timed: bool, sure: bool
-) -> PictureTrack:
+def _pictures(stream: Any, stamps: _Stamps, origin: float, timed: bool, sure: bool) -> PictureTrack:
     times = np.asarray(stamps.times)
     order = np.argsort(times, kind="stable")
     keys = np.where(stamps.keys, stamps.decoding, np.nan)[order]
@@ -224,8 +229,6 @@ def _pictures(
     end = times[last] + stamps.durations[last]
     if not stamps.durations[last]:
         end = times[last] + 1 / float(stream.guessed_rate or stream.average_rate or EVEN_RATE)
-    if container.format.name in _STATES_LENGTH:
-        end = max(end, _stated_end(container, stream, times[order[0]]))
     starts = times[order] - origin
     unique = len(np.unique(times)) == len(times)
     return PictureTrack(

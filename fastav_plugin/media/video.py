@@ -14,12 +14,15 @@ import numpy as np
 
 from fastav_plugin.media.files import AnySource, Source, opened, pyav
 from fastav_plugin.media.packets import PacketReader
-from fastav_plugin.media.presentation import Frames, Presenter
+from fastav_plugin.media.presentation import Alpha, Frames, Presenter, SideAlpha
 from fastav_plugin.media.timeline import ROUNDING, shown_at
 from fastav_plugin.media.tracks import PictureTrack, Tracks
 
 #: Frames taken of each second where nobody says otherwise.
 FRAMES_PER_SECOND = 2
+
+#: A frame of PyAV, and the alpha that it does not hold.
+Picture = tuple[Any, Alpha | None]
 
 #: Frames up to which a stream is decoded on rather than searched.
 _NEAR = 8
@@ -60,16 +63,17 @@ def show(source: AnySource, tracks: Tracks, times: Sequence[float]) -> Iterator[
     picture = np.zeros((0, 0, 3), np.uint8)
     for number in wanted:
         if number != found:
-            found, frame, stretch = next(decoded)
-            presenter = presenter or Presenter(source, stretch)
-            picture = presenter(frame)
+            found, (frame, alpha), stretch = next(decoded)
+            presenter = presenter or Presenter(source, stretch, track.crop)
+            picture = presenter(frame, alpha)
         yield picture
+    next(decoded, None)  # how many packets failed is known at the end
 
 
 def _frames_at(
     source: Source, tracks: Tracks, track: PictureTrack, wanted: Sequence[int]
 ) -> Iterator[tuple[int, Any, Any]]:
-    """Each wanted frame with its number and the shape of its pixels."""
+    """Each wanted frame: its number, itself with its alpha, and the shape of its pixels."""
     count = _Count()
     done = 0
     last: Any = None
@@ -122,7 +126,8 @@ def _decode(
 ) -> Iterator[tuple[int, Any, Any]]:
     """Decode from a key frame, or the beginning, and pick; None where nothing was decoded so far.
 
-    A frame that is missing is replaced by the one before it, which is shown on.
+    A frame comes with its alpha. One that is missing is replaced by the one before it, which is
+    shown on.
 
     Raises:
         _Lost: the key frame is not where the index says.
@@ -133,10 +138,10 @@ def _decode(
         stream = container.streams[track.stream]
         shape = stream.sample_aspect_ratio
         decoder = _Decoder(source, container, tracks, track, count)
-        for time, frame in decoder.frames(key, lambda: float(track.starts[queue[0]])):
+        for time, picture in decoder.frames(key, lambda: float(track.starts[queue[0]])):
             while queue and time > track.starts[queue[0]] + ROUNDING:
                 yield queue.pop(0), held, shape
-            held = frame
+            held = picture
             if queue and time >= track.starts[queue[0]] - ROUNDING:
                 yield queue.pop(0), held, shape
             if not queue:
@@ -160,18 +165,22 @@ class _Decoder:
         # Jumps of one stream move the other: both are read where that was so.
         streams = [self._stream, *(others if not track.seekable else ())]
         self._packets = PacketReader(container, streams)
+        self._alpha = SideAlpha(source, self._stream) if SideAlpha.is_in(self._stream) else None
         context = self._stream.codec_context
         context.thread_type = "AUTO"
         context.thread_count = min(4, os.cpu_count() or 1)  # each thread holds frames
         if source.limits is not None:
             context.options = {**context.options, "max_pixels": str(source.limits.pixels)}
 
-    def frames(self, key: int | None, target: Any) -> Iterator[tuple[float, Any]]:
-        """Seconds and frame, from a key frame or the beginning on.
+    def frames(self, key: int | None, target: Any) -> Iterator[tuple[float, Picture]]:
+        """Seconds, and frame with its alpha, from a key frame or the beginning on.
 
         Args:
             key: number of the key frame.
             target: gives the time of the picture that is wanted next; others may be left out.
+
+        Raises:
+            _Lost: the key frame is none, or its alpha is none.
         """
         packets = self._from_key(key) if key is not None else iter(self._packets)
         number = 0
@@ -179,11 +188,13 @@ class _Decoder:
             if packet.stream_index != self._stream.index:
                 continue
             self._skip_before(packet, target)
-            for frame in self._send(packet):
-                yield self._time(frame, number), frame
+            for picture in self._send(packet):
+                yield self._time(picture[0], number), picture
                 number += 1
-        for frame in self._send(None):
-            yield self._time(frame, number), frame
+            if key is not None and self._alpha is not None and not self._alpha.begun:
+                raise _Lost
+        for picture in self._send(None):
+            yield self._time(picture[0], number), picture
             number += 1
 
     def _from_key(self, key: int) -> Iterator[Any]:
@@ -208,14 +219,18 @@ class _Decoder:
             before = float(packet.pts * packet.time_base) - self._origin < target() - ROUNDING
             self._stream.codec_context.skip_frame = "NONREF" if before else "DEFAULT"
 
-    def _send(self, packet: Any) -> list[Any]:
+    def _send(self, packet: Any) -> list[Picture]:
         self._count.sent += packet is not None
         try:
             frames = self._stream.codec_context.decode(packet)
         except pyav().FFmpegError:
             self._count.failed += 1
             return []
-        return [frame for frame in frames if not frame.is_corrupt]
+        frames = [frame for frame in frames if not frame.is_corrupt]
+        if self._alpha is None:
+            return [(frame, None) for frame in frames]
+        self._count.failed += packet is not None and not self._alpha.read(packet)
+        return self._alpha.join(frames)
 
     def _time(self, frame: Any, number: int) -> float:
         if self._track.by_stamp and frame.pts is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import pytest
 
 from fastav_plugin import ConfigError
 from fastav_plugin.media import video
-from fastav_plugin.media.clips import probe_clip
+from fastav_plugin.media.clips import ClipFile
+from fastav_plugin.media.files import Source
 from fastav_plugin.media.sound import read_sound
-from fastav_plugin.media.video import count_frames, stream_frames
 
 CLIP = Path(__file__).parents[2] / "fastav_plugin/lab/testbed/clips/single.mp4"
 
@@ -32,43 +33,42 @@ def long_clip(path: Path, seconds: int = 7200) -> None:
         container.mux(stream.encode(None))
 
 
+def picked(path: Path, indices: Sequence[int]) -> list[Any]:
+    return list(ClipFile(path).frames(indices))
+
+
 def test_picked_frames_are_those_of_a_whole_decode() -> None:
     with av.open(str(CLIP)) as container:
         every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    facts = probe_clip(CLIP)
-    assert (facts.frames, facts.fps, facts.seconds) == (len(every), 8.0, 8.0)
+    clip = ClipFile(CLIP)
+    assert (clip.count, clip.rate, clip.seconds) == (len(every), 8.0, 8.0)
     indices = [0, 3, 3, 17, len(every) - 1]
-    picked = list(stream_frames(CLIP, indices))
-    assert len(picked) == len(indices)
-    for index, frame in zip(indices, picked, strict=True):
+    found = picked(CLIP, indices)
+    assert len(found) == len(indices)
+    for index, frame in zip(indices, found, strict=True):
         assert np.array_equal(frame, every[index])
-    assert list(stream_frames(CLIP, [len(every) + 5])) == []
+    # The last picture stands.
+    assert np.array_equal(picked(CLIP, [len(every) + 5])[0], every[-1])
 
 
 CONTAINERS = [
     ("mp4", "libx264", {}),
     ("mp4", "libx264", {"x264-params": "open-gop=1:keyint=50:bframes=3"}),
     ("mkv", "libx264", {}),
-    # Containers without an index of exact times: a seek would miss.
+    ("mkv", "libx264", {"x264-params": "keyint=20:bframes=8:b-pyramid=normal"}),
+    ("mp4", "libx265", {"x265-params": "log-level=none:keyint=60"}),
+    ("webm", "libvpx-vp9", {"deadline": "realtime", "cpu-used": "8"}),
     ("avi", "libx264", {}),
-    ("ts", "libx264", {}),
-    ("mpg", "mpeg2video", {}),
+    ("avi", "mpeg4", {"bf": "2"}),
+    ("ts", "libx264", {"x264-params": "keyint=50"}),
+    ("mpg", "mpeg2video", {"bf": "2"}),
 ]
 
 
-@pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize(("ending", "codec", "options"), CONTAINERS)
 def test_far_frames_are_exact_in_every_container(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    ending: str,
-    codec: str,
-    options: dict[str, str],
-    trusted: bool,
+    tmp_path: Path, ending: str, codec: str, options: dict[str, str]
 ) -> None:
-    """Also where an index is trusted that turns out to be wrong."""
-    if trusted:
-        monkeypatch.setattr(video, "_INDEXED", (*video._INDEXED, "avi"))
     path = tmp_path / f"clip.{ending}"
     texture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
@@ -81,12 +81,46 @@ def test_far_frames_are_exact_in_every_container(
         container.mux(stream.encode(None))
     with av.open(str(path)) as container:
         every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert count_frames(path) == len(every) == 300
+    assert ClipFile(path).count == len(every) == 300
     for indices in ([0, 5, 120, 121, 290], [77, 299], [250]):
-        picked = list(stream_frames(path, indices))
-        assert len(picked) == len(indices)
-        for index, picture in zip(indices, picked, strict=True):
+        found = picked(path, indices)
+        assert len(found) == len(indices)
+        for index, picture in zip(indices, found, strict=True):
             assert np.array_equal(picture, every[index]), index
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
+def test_a_far_frame_is_sought(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"long.{ending}"
+    long_clip(path, seconds=1000)
+    sent = []
+    stock = video._Decoder._send
+
+    def counting(self: Any, packet: Any) -> Any:
+        sent.append(packet)
+        return stock(self, packet)
+
+    monkeypatch.setattr(video._Decoder, "_send", counting)
+    (frame,) = ClipFile(path).show([990.5])
+    assert abs(frame.mean() - 990 * 200 // 1000) < 3
+    assert len(sent) <= 252  # one group of pictures of x264
+
+
+def test_an_index_that_is_wrong_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Key frames that are not where the index says: the file is decoded from its beginning."""
+    path = tmp_path / "long.mp4"
+    long_clip(path, seconds=600)
+    clip = ClipFile(path)
+    (right,) = clip.show([590.0])
+    track = clip._tracks.pictures
+    assert track is not None
+    monkeypatch.setitem(vars(track), "keys", track.keys + 0.3)
+    (found,) = clip.show([590.0])
+    assert np.array_equal(found, right)
 
 
 def test_stretches_are_slices_of_the_whole_sound() -> None:
@@ -101,9 +135,9 @@ def test_stretches_are_slices_of_the_whole_sound() -> None:
 
 def test_two_hours_are_neither_held_nor_decoded(tmp_path: Path) -> None:
     long_clip(tmp_path / "long.mp4")
-    assert probe_clip(tmp_path / "long.mp4").frames == 7200
+    assert ClipFile(tmp_path / "long.mp4").count == 7200
     tracemalloc.start()
-    frames = list(stream_frames(tmp_path / "long.mp4", [0, 1800, 3600, 5400, 7199]))
+    frames = picked(tmp_path / "long.mp4", [0, 1800, 3600, 5400, 7199])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.allclose([frame.mean() for frame in frames], [0, 50, 100, 150, 199], atol=3)
@@ -116,14 +150,14 @@ def test_broken_files_are_one_error(tmp_path: Path, content: bytes | None) -> No
     path = tmp_path / "broken.mp4"
     if content is not None:
         path.write_bytes(content)
-    for read in (probe_clip, read_sound, lambda p: list(stream_frames(p, [0]))):
+    for read in (lambda p: ClipFile(p).seconds, read_sound, lambda p: picked(p, [0])):
         with pytest.raises(ConfigError, match="Cannot read the media file '.*broken.mp4'"):
             read(path)
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
     long_clip(tmp_path / "mute.mp4", seconds=3)
-    assert probe_clip(tmp_path / "mute.mp4").seconds is None
+    assert not ClipFile(tmp_path / "mute.mp4").has_sound
     with pytest.raises(ConfigError, match="holds no sound"):
         read_sound(tmp_path / "mute.mp4")
     with av.open(str(tmp_path / "blind.wav"), "w") as container:
@@ -132,10 +166,10 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         frame.sample_rate = 16_000
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
-    facts = probe_clip(tmp_path / "blind.wav")
-    assert (facts.frames, facts.seconds) == (0, 0.05)
+    clip = ClipFile(tmp_path / "blind.wav")
+    assert (clip.count, clip.has_pictures, clip.sound_seconds) == (0, False, 0.05)
     with pytest.raises(ConfigError, match="holds no pictures"):
-        list(stream_frames(tmp_path / "blind.wav", [0]))
+        clip.show([0.0])
 
 
 def test_a_bare_stream_has_no_times(tmp_path: Path) -> None:
@@ -150,9 +184,10 @@ def test_a_bare_stream_has_no_times(tmp_path: Path) -> None:
         target.mux(stream.encode(None))
     with av.open(str(tmp_path / "bare.h264")) as container:
         every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
-    assert probe_clip(tmp_path / "bare.h264").frames == len(every) == 64
-    picked = list(stream_frames(tmp_path / "bare.h264", [0, 30, 63]))
-    for index, picture in zip([0, 30, 63], picked, strict=True):
+    assert ClipFile(tmp_path / "bare.h264").count == len(every) == 64
+    for index, picture in zip(
+        [0, 30, 63], picked(tmp_path / "bare.h264", [0, 30, 63]), strict=True
+    ):
         assert np.array_equal(picture, every[index])
 
 
@@ -163,12 +198,13 @@ def test_a_file_that_is_damaged_further_on(tmp_path: Path) -> None:
     middle = start + (end - start) // 3
     broken = content[:middle] + b"\0" * (end - middle) + content[end:]
     (tmp_path / "cut.mp4").write_bytes(broken)
-    assert len(list(stream_frames(tmp_path / "cut.mp4", [0]))) == 1
-    with pytest.raises(ConfigError, match="Cannot read the media file '.*cut.mp4'"):
-        list(stream_frames(tmp_path / "cut.mp4", [0, 299]))
+    assert len(picked(tmp_path / "cut.mp4", [0])) == 1
+    with pytest.raises(ConfigError, match=r"cut.mp4': \d+ of \d+ packets cannot be decoded"):
+        picked(tmp_path / "cut.mp4", [0, 299])
+    assert len(list(ClipFile(Source(tmp_path / "cut.mp4", True)).frames([0, 299]))) == 2
 
 
 def test_other_streams_are_neither_pictures_nor_sound(tmp_path: Path) -> None:
     (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n")
     with pytest.raises(ConfigError, match="holds neither pictures nor sound"):
-        probe_clip(tmp_path / "words.srt")
+        ClipFile(tmp_path / "words.srt").seconds  # noqa: B018
