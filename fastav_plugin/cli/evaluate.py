@@ -186,11 +186,13 @@ def _measure(
 
     def leave_out(question: Question, reason: str) -> None:
         unreadable.append(Fault(plan.places[question.key], reason))
+        if left_out.strict:
+            left_out.add(unreadable, plan.total)
 
     with AnswerLog(resume, facts) as file, progress("eval", plan.total) as tick:
         model, processor = machine.load(folder)
         source = plan.source(processor)
-        skip = None if left_out.strict else leave_out
+        skip = leave_out if plan.places else None
         records = answer_questions(model, processor, source, configs, file, tick, skip)
     left_out.add(unreadable, len(records))
     return {

@@ -64,7 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     lines = [line if isinstance(line, str) else json.dumps({**line, **asked}) for line in LINES]
     good = [line for number, line in enumerate(lines, 1) if f"line {number}" not in LEFT_OUT]
     bad = [line for number, line in enumerate(lines, 1) if number in (2, 5)]
-    for name, own in (("all", lines), ("good", good), ("bad", bad)):
+    for name, own in (("all", lines), ("good", good), ("bad", bad), ("some", lines[:2])):
         (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in own))
     return folder
 
@@ -115,7 +115,7 @@ def test_what_is_damaged_is_named_and_left_out(
 ) -> None:
     result = ended(invoke(*command(folder / "all.jsonl", "--json")))
     found = json.loads(result.stdout)
-    assert {fault["place"] for fault in found["left_out"]} == set(LEFT_OUT)
+    assert [fault["place"] for fault in found["left_out"]] == list(LEFT_OUT)
     for fault in found["left_out"]:
         assert LEFT_OUT[fault["place"]] in fault["reason"]
     assert figures(found) == figures(invoke_json(*command(folder / "good.jsonl")))
@@ -129,7 +129,7 @@ def test_the_summary_counts_what_is_left_out(
     for place, reason in LEFT_OUT.items():
         assert f"Left out, {place}: " in shown
         assert reason in shown
-    assert "5 of 9 samples were left out: line 3; line 8; line 2; line 5; line 6." in shown
+    assert "5 of 9 samples were left out: line 2; line 3; line 5; line 6; line 8." in shown
     assert "Left out" not in result.stdout
     assert "FLOPs" in result.stdout
 
@@ -147,6 +147,17 @@ def test_where_nothing_is_left_it_is_an_error(fail: Fail, command: Command, fold
     line = fail(*command(folder / "bad.jsonl"))
     assert "No sample is valid. The first: line 1: Cannot read the media file" in line
     assert "cut.mp4" in line
+
+
+def test_a_strict_evaluation_ends_with_the_first(
+    invoke: Invoke, evaluating: Command, folder: Path
+) -> None:
+    strict = invoke(*evaluating(folder / "all.jsonl", "--strict"))
+    assert strict.exit_code == 2
+    assert "2 samples are invalid. The first: line 3: Not valid JSON" in strict.stderr
+    strict = invoke(*evaluating(folder / "some.jsonl", "--strict"))
+    assert strict.exit_code == 2
+    assert "1 sample is invalid. The first: line 2: Cannot read the media" in strict.stderr
 
 
 def test_a_resumed_evaluation_reads_again_what_was_left_out(

@@ -38,7 +38,8 @@ class LeftOut:
         self.used = used
         if not used or (self.strict and found):
             first = f" The first: {found[0]}" if found else ""
-            what = f"{len(found)} samples are invalid." if used else "No sample is valid."
+            some = "1 sample is" if len(found) == 1 else f"{len(found)} samples are"
+            what = f"{some} invalid." if used else "No sample is valid."
             raise ConfigError(f"{what}{first}")
         for fault in found[:NAMED]:
             note(f"Left out, {fault}")
@@ -47,15 +48,20 @@ class LeftOut:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Place and reason of each, plain JSON data."""
-        return [asdict(fault) for fault in self.faults]
+        return [asdict(fault) for fault in sorted(self.faults, key=_line)]
 
     def end(self) -> None:
         """Count them once all work is done, and end the command with status 1; nothing for none."""
         if not self.faults:
             return
-        places = "; ".join(fault.place for fault in self.faults[:NAMED])
+        places = "; ".join(fault.place for fault in sorted(self.faults, key=_line)[:NAMED])
         more = "; ..." if len(self.faults) > NAMED else ""
         count, whole = len(self.faults), len(self.faults) + self.used
         verb = "was" if count == 1 else "were"
         note(f"{count} of {whole} samples {verb} left out: {places}{more}.")
         raise typer.Exit(1)
+
+
+def _line(fault: Fault) -> int:
+    """The number that its place ends with."""
+    return int(fault.place.rpartition(" ")[2])
