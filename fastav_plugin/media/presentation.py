@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastav_plugin.media.files import Source
+from fastav_plugin.media.cropping import Crop
+from fastav_plugin.media.files import Source, pyav
 
 Frames = npt.NDArray[np.uint8]
+Alpha = npt.NDArray[np.uint8]
 
 #: What shows through transparent pixels.
 BACKGROUND = (255, 255, 255)
@@ -17,6 +19,10 @@ _BT709, _UNSPECIFIED = 1, 2
 _HIGH_DEFINITION = (1280, 576)
 #: Pixels that are this many times as wide as high, or as high as wide, are a mistake.
 _MOST_STRETCH = 16.0
+#: What PyAV calls the second picture of a packet of WebM, and bytes of its number.
+_SIDE_ALPHA, _NUMBER = "matroska_block_additional", 8
+#: Display matrices by quarters of a turn, counter-clockwise.
+_QUARTERS = (None, (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 
 
 class Presenter:
@@ -25,25 +31,33 @@ class Presenter:
     Args:
         source: of the clip, for its limits.
         stretch: width of a pixel over its height; None for 1.
+        crop: what the container leaves out of each coded picture; None for nothing.
     """
 
-    def __init__(self, source: Source, stretch: Any = None) -> None:
+    def __init__(self, source: Source, stretch: Any = None, crop: Crop | None = None) -> None:
         self._source = source
-        wide = float(stretch or 1)
+        wide = float((crop and crop.stretch) or stretch or 1)
         self._stretch = wide if 1 / _MOST_STRETCH <= wide <= _MOST_STRETCH else 1.0
+        self._crop = crop
         self._size: tuple[int, int] | None = None
 
-    def __call__(self, frame: Any) -> Frames:
+    def __call__(self, frame: Any, alpha: Alpha | None = None) -> Frames:
         """A frame of PyAV as uint8 [H, W, 3]; the matrix and range of its colours are its own.
 
-        Where a file does not say which, players take BT.709 for high definition, else BT.601.
+        It is cropped as it is coded, stretched, then turned, as FFmpeg does. Where a file does not
+        say which matrix it is, players take BT.709 for high definition, else BT.601.
+
+        Args:
+            frame: decoded.
+            alpha: of its pixels, where another stream holds it.
 
         Raises:
             ConfigError: it would have more pixels than are allowed.
         """
         matrix = _display_matrix(frame)
         turned = matrix is not None and abs(matrix[1]) > abs(matrix[0])
-        width, height = frame.width, frame.height
+        rows, columns = self._shown(frame)
+        width, height = columns.stop - columns.start, rows.stop - rows.start
         if self._stretch > 1:
             width = round(width * self._stretch)
         else:
@@ -53,11 +67,74 @@ class Presenter:
         limits = self._source.limits
         if limits is not None and width * height > limits.pixels:
             raise self._source.fault(f"a picture of {width} x {height} pixels is too large")
-        seen = _rgb(frame, width, height)
+        seen = _rgb(frame, alpha, (rows, columns), (width, height))
         if matrix is not None:
             seen = _turn(seen, matrix, turned)
         self._size = self._size or (seen.shape[0], seen.shape[1])
         return seen
+
+    def _shown(self, frame: Any) -> tuple[slice, slice]:
+        """Rows and columns of a coded picture that are shown: all where nothing would be left."""
+        crop = self._crop or Crop(0, 0, 0, 0)
+        rows = slice(crop.top, frame.height - crop.bottom)
+        columns = slice(crop.left, frame.width - crop.right)
+        if rows.start < rows.stop and columns.start < columns.stop:
+            return rows, columns
+        return slice(0, frame.height), slice(0, frame.width)
+
+
+class SideAlpha:
+    """Alpha of the pictures of WebM, which every packet holds as a second one of the same codec.
+
+    FFmpeg's decoders of VP8 and VP9 leave it out.
+
+    Args:
+        source: for its limits.
+        stream: of PyAV.
+
+    Attributes:
+        begun: whether that of any packet is known.
+    """
+
+    def __init__(self, source: Source, stream: Any) -> None:
+        context = pyav().CodecContext.create(stream.codec_context.name, "r")
+        context.thread_count = 1  # each packet gives its picture at once
+        if source.limits is not None:
+            context.options = {"max_pixels": str(source.limits.pixels)}
+        self._context = context
+        self._waiting: dict[int, Alpha | None] = {}
+        self.begun = False
+
+    @staticmethod
+    def is_in(stream: Any) -> bool:
+        """Whether a stream has it."""
+        return bool(stream.metadata.get("alpha_mode") == "1")
+
+    def read(self, packet: Any) -> bool:
+        """Take what a packet holds; whether it could be decoded."""
+        if not packet.has_sidedata(_SIDE_ALPHA):
+            self._waiting[packet.pts] = None
+            self.begun = True
+            return True
+        beside = pyav().Packet(bytes(packet.get_sidedata(_SIDE_ALPHA))[_NUMBER:])
+        try:
+            frames = self._context.decode(beside)
+        except pyav().FFmpegError:
+            return False
+        self.begun = True
+        for frame in frames:
+            plane = frame.planes[0]
+            levels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            self._waiting[packet.pts] = levels[:, : frame.width]
+        return True
+
+    def join(self, frames: Sequence[Any]) -> list[tuple[Any, Alpha | None]]:
+        """Decoded frames with their alpha, uint8 [H, W], None for opaque; without undecodable."""
+        waiting = self._waiting
+        joined = [(frame, waiting[frame.pts]) for frame in frames if frame.pts in waiting]
+        if frames:
+            self._waiting = {time: waiting[time] for time in waiting if time > frames[-1].pts}
+        return joined
 
 
 def over_background(rgba: npt.NDArray[np.uint8]) -> Frames:
@@ -67,21 +144,36 @@ def over_background(rgba: npt.NDArray[np.uint8]) -> Frames:
     return ((blended + 127) // 255).astype(np.uint8)
 
 
-def _rgb(frame: Any, width: int, height: int) -> Frames:
+def _rgb(
+    frame: Any, alpha: Alpha | None, part: tuple[slice, slice], size: tuple[int, int]
+) -> Frames:
+    """A part of a frame at a size, width and height; blended before pixels are mixed."""
     form = frame.format
-    alpha = form.has_palette or any(component.is_alpha for component in form.components)
+    clear = form.has_palette or any(component.is_alpha for component in form.components)
     untagged = not form.is_rgb and frame.colorspace == _UNSPECIFIED
     wide = frame.width >= _HIGH_DEFINITION[0] or frame.height > _HIGH_DEFINITION[1]
     matrix = {"src_colorspace": _BT709} if untagged and wide else {}
-    found: Frames = frame.reformat(
-        width, height, "rgba" if alpha else "rgb24", **matrix
-    ).to_ndarray()
-    return over_background(found) if alpha else found
+    whole = part == (slice(0, frame.height), slice(0, frame.width))
+    if clear or alpha is not None or not whole:
+        seen = frame.reformat(format="rgba" if clear else "rgb24", **matrix).to_ndarray()
+        if alpha is not None and alpha.shape == seen.shape[:2]:
+            seen = np.dstack([seen, alpha])
+        seen = over_background(seen) if seen.shape[2] == 4 else seen
+        seen = np.ascontiguousarray(seen[part])
+        if size == (seen.shape[1], seen.shape[0]):
+            return seen
+        frame, matrix = pyav().VideoFrame.from_ndarray(seen, "rgb24"), {}
+    found: Frames = frame.reformat(*size, "rgb24", **matrix).to_ndarray()
+    return found
 
 
 def _display_matrix(frame: Any) -> Sequence[int] | None:
     """The four numbers of a frame's display matrix that turn and mirror; None for upright."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV fails at any side data that it has no name for, such as EXIF; the angle it finds.
+        return _QUARTERS[round(frame.rotation / 90) % 4]
     if data is None:
         return None
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32, count=5).tolist()

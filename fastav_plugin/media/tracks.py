@@ -4,7 +4,7 @@ import itertools
 import logging
 import re
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
