@@ -37,7 +37,7 @@ def _render(seed: int, difficulty: Difficulty) -> Media:
 def test_most_of_a_prompt_is_media(processor: Qwen2_5OmniProcessor) -> None:
     inputs = prepare_inputs(processor, *_render(1, Difficulty()), "Do sound and picture match?")
     ids = inputs["input_ids"][0]
-    media = torch.tensor([processor.video_token_id, processor.audio_token_id])
+    media = torch.tensor([processor.tokenizer.video_token_id, processor.tokenizer.audio_token_id])
     assert len(ids) >= 300
     assert torch.isin(ids, media).float().mean() >= 0.85
     words = processor.tokenizer.convert_ids_to_tokens(ids[-8:])

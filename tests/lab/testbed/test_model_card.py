@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -11,7 +14,10 @@ from safetensors import safe_open
 
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
 CARD = (MODEL_PATH / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", CARD, re.MULTILINE | re.DOTALL)
 
 
 def test_the_front_matter() -> None:
@@ -40,8 +46,14 @@ def test_the_sizes() -> None:
         assert stated in " ".join(CARD.split())
 
 
-def test_the_example_runs() -> None:
-    (block,) = re.findall(r"^```python\n(.*?)^```", CARD, re.MULTILINE | re.DOTALL)
+def test_the_example_with_transformers_alone_runs(run_with_video: Run) -> None:
+    assert "import fastav_plugin" not in BLOCKS[0] and "from fastav_plugin" not in BLOCKS[0]
+    done = run_with_video([sys.executable, "-c", f"{BLOCKS[0]}\nprint(answer)"])
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f'# "{done.stdout.strip()}"' in BLOCKS[0]
+
+
+def test_the_example_with_the_package_runs() -> None:
     names: dict[str, Any] = {}
-    exec(compile(block, "README.md", "exec"), names)
-    assert f'# "{names["answer"]}"' in block
+    exec(compile(BLOCKS[1], "README.md", "exec"), names)
+    assert f'# "{names["answer"]}"' in BLOCKS[1]
