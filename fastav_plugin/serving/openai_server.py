@@ -74,9 +74,10 @@ def attaching(
         return load
 
     with ExitStack() as replaced:
-        replaced.callback(media.unwrap)
+        replaced.callback(media.close)
         for make, holders, name in (
             (attaching_loader, (server.model_manager(),), server.LOADER),
+            (media.aside, server.chat_handlers(), server.HANDLER),
             (refusing, server.handlers(), server.HANDLER),
             (waiting, (server.generate_manager(),), server.STREAMER),
         ):

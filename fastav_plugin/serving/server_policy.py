@@ -22,7 +22,7 @@ class EveryHost(Set[str]):
         raise TypeError("Every host has no number.")
 
     @classmethod
-    def _from_iterable(cls, it: Iterable[Any]) -> frozenset[Any]:  # type: ignore[override]
+    def _from_iterable(cls, it: Iterable[Any]) -> frozenset[Any]:
         return frozenset(it)
 
 

@@ -135,6 +135,11 @@ def _begins(function: Any, names: list[str]) -> bool:
     return list(inspect.signature(function).parameters)[: len(names)] == names
 
 
+def _loads(function: Any, number: int) -> bool:
+    steps = dis.get_instructions(code_of(function))
+    return any(step.argval == number for step in steps if step.opname.startswith("LOAD"))
+
+
 CONTRACTS: Contracts = {
     f"the method ModelManager.{LOADER}({', '.join(_PARAMETERS[1:])}, ...) of its server": lambda: (
         _begins(getattr(model_manager(), LOADER), _PARAMETERS)
@@ -156,12 +161,11 @@ CONTRACTS: Contracts = {
         for name in ("apply_chat_template", *_TEMPLATE_ARGUMENTS)
     ),
     f"the server's default of {FRAMES} frames": lambda: all(
-        FRAMES in (step.argval for step in dis.get_instructions(getattr(handler, HANDLER)))
-        for handler in chat_handlers()
+        _loads(getattr(handler, HANDLER), FRAMES) for handler in chat_handlers()
     ),
     "a processor's apply_chat_template that takes sounds as arrays": _passes_sounds_on,
     f"GenerateManager.{STREAMER}({', '.join(_STREAMED[1:])}, ...) of its server": lambda: _begins(
-        getattr(generate_manager(), STREAMER), _STREAMED
+        vars(generate_manager()).get(STREAMER, object), _STREAMED
     ),
     f"the call of {STREAMER}() in the server's handlers": lambda: all(
         mentions(code_of(handler._streaming), STREAMER) for handler in handlers()

@@ -18,7 +18,8 @@ from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.lab.testbed.words import build_tokenizer
 from fastav_plugin.report import PruningReport
 from fastav_plugin.serving.openai_server import attaching
-from fastav_plugin.upstream.server import LOADER
+from fastav_plugin.upstream import server
+from fastav_plugin.upstream.server import HANDLER, LOADER, STREAMER
 from tests.support.checkpoints import save_t5
 from tests.support.small_models import config, generate, prompt, qwen2
 
@@ -89,10 +90,21 @@ def test_a_model_that_cannot_be_pruned(tmp_path: Path) -> None:
 
 
 def test_the_methods_come_back_after_an_error() -> None:
-    stock = getattr(ModelManager, LOADER)
+    places = [
+        *((handler, HANDLER) for handler in server.handlers()),
+        (ModelManager, LOADER),
+        (server.generate_manager(), STREAMER),
+    ]
+    stock = [getattr(*place) for place in places]
     with pytest.raises(KeyError), attaching(FastAVConfig.for_model, ignore):
+        assert all(getattr(*place) is not own for place, own in zip(places, stock, strict=True))
+        manager: Any = ModelManager(device="cpu", model_timeout=-1)
+        _, processor = manager.load_model_and_processor(NAME)
+        assert "apply_chat_template" in vars(processor)
+        manager.shutdown()
         raise KeyError
-    assert getattr(ModelManager, LOADER) is stock
+    assert [getattr(*place) for place in places] == stock
+    assert "apply_chat_template" not in vars(processor)
 
 
 @torch.no_grad()

@@ -10,16 +10,20 @@ from typing import Any
 
 import pytest
 import torch
+import transformers.audio_utils
 import transformers.cli.serve
+from transformers.cli.serving.chat_completion import ChatCompletionHandler
+from transformers.cli.serving.completion import CompletionHandler
 from transformers.cli.serving.model_manager import ModelManager
-from transformers.cli.serving.utils import BaseHandler
+from transformers.cli.serving.response import ResponseHandler
+from transformers.cli.serving.utils import BaseHandler, GenerateManager
 from typer.testing import Result
 
 from fastav_plugin.cli import serve
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.upstream.releases import OLDEST
-from fastav_plugin.upstream.server import LOADER
+from fastav_plugin.upstream.server import HANDLER, LOADER, STREAMER
 from tests.cli.conftest import fail, invoke
 from tests.support.checkpoints import save_t5
 
@@ -46,7 +50,9 @@ def test_help_shows_both_kinds_of_options(
     text = invoke("serve", "--help").output
     assert "Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000" in text
     own, _, server = text.partition("Options of transformers serve")
-    assert all(option in own for option in ("--method", "--rule", "--keep-ratio", "--set"))
+    own_options = ("--method", "--rule", "--keep-ratio", "--set", "--media-dir")
+    assert all(option in own for option in own_options)
+    assert "FASTAV_MEDIA_HOSTS" in own
     assert all(option in server for option in ("--port", "--host", "--dtype", "--enable-cors"))
     assert "--non-blocking" not in text
 
@@ -60,6 +66,7 @@ def test_help_shows_both_kinds_of_options(
         ((MODEL_PATH, "--port", "http"), "Invalid value for '--port'"),
         (("/no/such/folder",), "There is no folder '/no/such/folder'"),
         ((MODEL_PATH.parent,), "holds no config.json"),
+        ((MODEL_PATH, "--media-dir", "/no/such/folder"), "Invalid value for '--media-dir'"),
         ((MODEL_PATH, "--compile"), "`--compile` keeps the keys and values of each request"),
         ((MODEL_PATH, "--continuous-batching"), "in shared pages"),
         ((MODEL_PATH, "--log-level", "loud"), "'loud' is unknown"),
@@ -104,22 +111,49 @@ def test_the_extra_is_missing(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> No
     assert fail("serve", MODEL_PATH).endswith(install_hint("serve"))
 
 
-@pytest.mark.parametrize("change", ["renamed", "other parameters", "not called"])
+def _no_call(*args: Any, **kwargs: Any) -> None:
+    raise AssertionError
+
+
+async def _no_chat(self: Any, body: Any, request_id: Any) -> None:
+    raise AssertionError
+
+
+async def _own_frames(self: Any, body: Any, request_id: Any) -> Any:
+    """As a handler whose videos have another number of frames."""
+    return self.processor.apply_chat_template(
+        body, tokenize=True, load_audio_from_video=True, **{"num_frames": 64}
+    )
+
+
+#: What a later release may change: a class, its attribute, and what takes its place.
+CHANGES: dict[str, tuple[Any, str, Any]] = {
+    "loader renamed": (ModelManager, LOADER, None),
+    "loader of other parameters": (ModelManager, LOADER, _no_call),
+    "loader not called": (BaseHandler, "_resolve_model", _no_call),
+    "handler renamed": (ResponseHandler, HANDLER, None),
+    "handler that is no coroutine": (CompletionHandler, HANDLER, _no_call),
+    "chat that is rendered elsewhere": (ChatCompletionHandler, HANDLER, _no_chat),
+    "another number of frames": (ResponseHandler, HANDLER, _own_frames),
+    "sounds by path alone": (transformers.audio_utils, "load_audio", lambda sound: str(sound)),
+    "streams renamed": (GenerateManager, STREAMER, None),
+    "streams of other parameters": (GenerateManager, STREAMER, _no_call),
+    "streams that start elsewhere": (CompletionHandler, "_streaming", _no_call),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_a_server_that_has_changed(
     fail: Fail, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
-    def loads(self: Any, name: str) -> None:
-        raise AssertionError
-
-    if change == "renamed":
-        monkeypatch.delattr(ModelManager, LOADER)
-    elif change == "other parameters":
-        monkeypatch.setattr(ModelManager, LOADER, loads)
+    holder, name, other = CHANGES[change]
+    if other is None:
+        monkeypatch.delattr(holder, name)
     else:
-        monkeypatch.setattr(BaseHandler, "_resolve_model", loads)
+        monkeypatch.setattr(holder, name, other)
     line = fail("serve", MODEL_PATH)
     assert "lacks" in line
-    assert "server" in line
+    assert "server" in line or "apply_chat_template" in line
     assert OLDEST in line
 
 
