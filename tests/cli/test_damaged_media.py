@@ -226,7 +226,7 @@ def test_models_of_this_package_read_files_themselves(
 
 
 def test_remarks_of_the_reader_are_notes(
-    invoke: Invoke, checkpoint: Path, folder: Path, tmp_path: Path
+    invoke: Invoke, checkpoint: Path, calibrating: Command, folder: Path, tmp_path: Path
 ) -> None:
     silent = tmp_path / "silent.mp4"
     write_media(silent, np.zeros((16, 64, 64, 3), np.uint8), np.zeros(32_000, np.float32), 8)
@@ -238,9 +238,8 @@ def test_remarks_of_the_reader_are_notes(
     rows = [{"video": name, "question": QUESTION} for name in (str(silent), "1.mp4", "2.mp4")]
     data = tmp_path / "rows.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
-    call = ("calibrate", "--model", checkpoint, "--data", data, "--media", folder)
     # Every file is read several times.
-    result = invoke(*call, "--output", tmp_path / "found.safetensors", *SMALL, "--json")
+    result = invoke(*calibrating(data, "--media", folder, "--json"))
     assert result.exit_code == 0, result.output
     assert result.stderr.count("silent.mp4': ") == 1
 
