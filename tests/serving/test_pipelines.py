@@ -19,6 +19,7 @@ from fastav_plugin import FastAVCache, FastAVConfig, attach, detach
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.lab.testbed.words import CHAT_TEMPLATE, build_tokenizer
 from fastav_plugin.report import PruningReport
+from fastav_plugin.tokens import Modality
 from fastav_plugin.upstream.server import reads_video
 from tests.serving.messages import CLIP, Parts
 from tests.support.cache_names import passing
@@ -117,8 +118,8 @@ def film(parts: Parts) -> Message:
     return {"type": "video", "video": frames}
 
 
-#: Without it, the processor class has a size of its own, five times as large.
-SIZE = {"size": {"shortest_edge": 112**2, "longest_edge": 112**2}, "do_sample_frames": False}
+#: Frames in a message are sampled already; those of a file are not.
+SAMPLED = {"processor_kwargs": {"videos_kwargs": {"do_sample_frames": False}}}
 CHATS: dict[str, Callable[[Parts], Message]] = {
     "picture": lambda parts: user(picture(parts), text=COLOUR),
     "two pictures": lambda parts: user(picture(parts), picture(parts), text=COLOUR),
@@ -131,7 +132,7 @@ CHATS: dict[str, Callable[[Parts], Message]] = {
 @pytest.mark.parametrize("name", CHATS)
 def test_a_chat_is_pruned_as_by_generate(omni: Pipe, parts: Parts, name: str) -> None:
     chat = [CHATS[name](parts)]
-    settings: dict[str, Any] = {"processor_kwargs": {"videos_kwargs": SIZE}}
+    settings: dict[str, Any] = SAMPLED if name == "film and sound" else {}
     expected = omni.expect(chat, **settings)
     omni.reports.clear()
     assert omni.tokens(chat, **settings) == expected
@@ -240,15 +241,16 @@ def test_video_from_a_file(omni: Pipe, parts: Parts) -> None:
     if not reads_video():
         pytest.skip("torchcodec finds no FFmpeg here, so transformers reads no video files")
     chat = [user({"type": "video", "path": str(CLIP)}, text=COLOUR)]
-    frames = {**SIZE, "do_sample_frames": True, "num_frames": 8}
-    settings: dict[str, Any] = {"processor_kwargs": {"videos_kwargs": frames}}
-    assert omni.tokens(chat, **settings) == omni.expect(chat, **settings)
-    with_sound = {**settings, "load_audio_from_video": True}
-    omni.reports.clear()
-    omni.tokens(chat, **with_sound)
-    (report,) = omni.reports
-    assert report is not None
-    assert set(report.modality_per_layer) == {"text", "video", "audio"}
+    every: list[dict[str, Any]] = [{}, {"load_audio_from_video": True}]
+    for settings in every:
+        expected = omni.expect(chat, **settings)
+        omni.reports.clear()
+        assert omni.tokens(chat, **settings) == expected
+        (report,) = omni.reports
+        assert report is not None
+        kinds = (Modality.VIDEO, Modality.AUDIO)
+        media = [int(report.token_map.mask(kind).sum()) for kind in kinds]
+        assert media == [128, 200 if settings else 0]
 
 
 @pytest.mark.slow
