@@ -41,11 +41,14 @@ class Crop:
 
 def crop_of(source: Source, container: Any, stream: Any) -> Crop | None:
     """The crop of a video stream of an open container, both of PyAV; None without one."""
-    with source.open() as file:
-        crops = read_crops(file)
     if "mp4" in container.format.name:
-        return crops.get(stream.id)
-    return crops.get([video.index for video in container.streams.video].index(stream.index))
+        key = stream.id
+    elif "matroska" in container.format.name:
+        key = [video.index for video in container.streams.video].index(stream.index)
+    else:
+        return None
+    with source.open() as file:
+        return read_crops(file).get(key)
 
 
 def read_crops(file: Any) -> dict[int, Crop]:

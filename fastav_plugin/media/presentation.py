@@ -19,8 +19,8 @@ _BT709, _UNSPECIFIED = 1, 2
 _HIGH_DEFINITION = (1280, 576)
 #: Pixels that are this many times as wide as high, or as high as wide, are a mistake.
 _MOST_STRETCH = 16.0
-#: What PyAV calls the second picture of a packet of WebM, and bytes of its number.
-_SIDE_ALPHA, _NUMBER = "matroska_block_additional", 8
+#: What PyAV calls that which Matroska holds beside a packet, and its number where it is alpha.
+_SIDE_ALPHA, _ALPHA = "matroska_block_additional", bytes(7) + b"\1"
 #: Display matrices by quarters of a turn, counter-clockwise.
 _QUARTERS = (None, (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))
 
@@ -112,19 +112,20 @@ class SideAlpha:
 
     def read(self, packet: Any) -> bool:
         """Take what a packet holds; whether it could be decoded."""
-        if not packet.has_sidedata(_SIDE_ALPHA):
+        held = b""
+        if packet.has_sidedata(_SIDE_ALPHA):
+            held = bytes(packet.get_sidedata(_SIDE_ALPHA))
+        if not held.startswith(_ALPHA):
             self._waiting[packet.pts] = None
             self.begun = True
             return True
-        beside = pyav().Packet(bytes(packet.get_sidedata(_SIDE_ALPHA))[_NUMBER:])
         try:
-            frames = self._context.decode(beside)
+            frames = self._context.decode(pyav().Packet(held[len(_ALPHA) :]))
         except pyav().FFmpegError:
             return False
         self.begun = True
         for frame in frames:
-            plane = frame.planes[0]
-            levels = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+            levels = np.frombuffer(frame.planes[0], np.uint8).reshape(frame.height, -1)
             self._waiting[packet.pts] = levels[:, : frame.width]
         return True
 
@@ -172,7 +173,8 @@ def _display_matrix(frame: Any) -> Sequence[int] | None:
     try:
         data = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
-        # PyAV fails at any side data that it has no name for, such as EXIF; the angle it finds.
+        # PyAV fails at any side data that it has no name for, such as EXIF. It finds the angle, but
+        # not whether a picture is mirrored.
         return _QUARTERS[round(frame.rotation / 90) % 4]
     if data is None:
         return None

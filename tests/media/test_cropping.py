@@ -16,8 +16,8 @@ from fastav_plugin.media.clips import ClipFile, read_video
 from fastav_plugin.media.cropping import Crop, crop_of, read_crops
 from fastav_plugin.media.files import Source
 from tests.media.made.boxes import box, boxes, inserted, patched, replaced
-from tests.media.made.drawing import beeping
-from tests.media.made.presentation import CORNERS, FRAMED
+from tests.media.made.drawing import CORNERS, beeping
+from tests.media.made.presentation import FRAMED
 from tests.media.made.table import Expected
 from tests.media.made.writing import Sound, Track, write
 from tests.media.whole_files.shown import check_colour, check_corners
@@ -146,7 +146,7 @@ def test_a_track_with_long_times(mp4: bytes) -> None:
 
 def test_a_crop_belongs_to_its_track(tmp_path: Path) -> None:
     pictures = [(number / 5, FRAMED) for number in range(10)]
-    tracks = [Sound(beeping([(0.5, 1000)], 2, 48_000)), *2 * [Track(pictures, last=0.2, rate=5)]]
+    tracks = [Sound(beeping(((0.5, 1000.0),), 2, 48_000)), *2 * [Track(pictures, last=0.2, rate=5)]]
     for number, expected in enumerate([{2: CROP}, {3: CROP}]):
         path = tmp_path / f"{number}.mp4"
         path.write_bytes(with_boxes(clip(path, *tracks), clap(), number=number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, get_args
@@ -45,7 +45,8 @@ def near(found: Any, wanted: Any, tolerance: int = 6) -> bool:
 def clip(path: Path, picture: Picture, setup: Callable[[Any], None], **track: Any) -> Picture:
     """The first picture that is read of a clip of one."""
     write(path, Track([(0.0, picture), (0.5, picture)], last=0.5, setup=setup, **track))
-    return read_video(path, 2.0).frames[0]
+    found: Picture = read_video(path, 2.0).frames[0]
+    return found
 
 
 # Turned and mirrored.
@@ -224,16 +225,16 @@ def check_clear(picture: Picture) -> None:
     assert near(picture[3 * height // 4, right], WHITE)
 
 
-def transparent(path: Path, codec: str, form: str, count: int = 10, **options: str) -> Path:
-    """A clip in which what `clear` draws comes and goes, one second each, from the first on."""
+def transparent(path: Path, codec: str, form: str, options: Mapping[str, str]) -> Path:
+    """A clip that shows for a second what `clear` draws, then nothing."""
     nothing = np.zeros_like(clear())
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=5)
+        stream: Any = container.add_stream(codec, rate=5)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, form
         stream.options = {**QUICK.get(codec, {}), "auto-alt-ref": "0", **options}
         stream.codec_context.thread_count = 1
-        for number in range(count):
-            picture = frame(nothing if number // 5 % 2 else clear(), form)
+        for number in range(10):
+            picture = frame(nothing if number // 5 else clear(), form)
             picture.pts, picture.time_base = number, Fraction(1, 5)
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
@@ -264,7 +265,7 @@ def test_a_transparent_clip_is_shown_over_white(
     tmp_path: Path, name: str, codec: str, form: str
 ) -> None:
     options = {"profile": "4444"} if codec == "prores_ks" else {}
-    video = read_video(transparent(tmp_path / name, codec, form, **options), 1.0)
+    video = read_video(transparent(tmp_path / name, codec, form, options), 1.0)
     check_clear(video.frames[0])
     assert near(video.frames[1], np.full((HEIGHT, WIDTH, 3), 255))
 
@@ -323,11 +324,11 @@ def test_half_a_colour_over_the_background() -> None:
 
 def alpha_packets(codec: str, levels: Sequence[int], every: int, size: int = 1) -> list[Any]:
     """Encoded alpha, five pictures a second, with a key frame every so often."""
-    context = av.CodecContext.create(codec, "w")
+    context: Any = av.CodecContext.create(codec, "w")
     context.width, context.height, context.pix_fmt = size * WIDTH, size * HEIGHT, "yuv420p"
     context.time_base, context.thread_count = Fraction(1, 5), 1
     context.options = {**QUICK[codec], "auto-alt-ref": "0", "g": str(every), "b": "2000000"}
-    found = []
+    found: list[Any] = []
     for number, level in enumerate(levels):
         planes = np.full((size * HEIGHT * 3 // 2, size * WIDTH), 128, np.uint8)
         planes[: size * HEIGHT] = level
@@ -345,7 +346,8 @@ def beside(packet: Any, alpha: bytes | None) -> Any:
         setattr(new, name, getattr(packet, name))
     if alpha is not None:
         held = bytes(packet.get_sidedata(kind))[:8] + alpha
-        data = PacketSideData(get_args(PktSideDataT).index(kind), len(held))
+        make: Any = PacketSideData
+        data = make(get_args(PktSideDataT).index(kind), len(held))
         data.update(held)
         new.set_sidedata(data)
     return new
@@ -355,11 +357,11 @@ def red_webm(path: Path, codec: str, alphas: Sequence[bytes | None]) -> Path:
     """Red pictures, five a second, a key frame each second, with a given alpha beside them."""
     red = np.dstack([plain("red"), np.full((HEIGHT, WIDTH), 255, np.uint8)])
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=5)
+        stream: Any = container.add_stream(codec, rate=5)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuva420p"
         stream.options = {**QUICK[codec], "auto-alt-ref": "0", "g": "5"}
         stream.codec_context.thread_count = 1
-        encoded = []
+        encoded: list[Any] = []
         for number in range(len(alphas)):
             picture = frame(red, "yuva420p")
             picture.pts, picture.time_base = number, Fraction(1, 5)
@@ -397,6 +399,14 @@ def test_a_packet_without_alpha_is_opaque(tmp_path: Path, codec: str) -> None:
     alphas = [bytes(packet) for packet in alpha_packets(codec, [0] * 10, 1)]
     path = red_webm(tmp_path / "clip.webm", codec, [None, *alphas[1:5], None, *alphas[6:]])
     assert shown(path, [0.0, 0.2, 0.8, 1.0, 1.2]) == [True, False, False, True, False]
+
+
+def test_what_is_no_alpha(tmp_path: Path) -> None:
+    """Other things may stand beside a packet, each with a number of its own."""
+    path = red_webm(tmp_path / "clip.webm", "libvpx", [bytes(20)] * 5)
+    assert path.read_bytes().count(b"\xee\x81\x01") == 5
+    path.write_bytes(path.read_bytes().replace(b"\xee\x81\x01", b"\xee\x81\x07"))
+    assert shown(path, [0.0]) == [True]
 
 
 @VPX
