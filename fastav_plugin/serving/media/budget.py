@@ -5,7 +5,9 @@ import time
 from typing import Any
 
 from fastav_plugin.media.clips import Video
+from fastav_plugin.media.files import Source
 from fastav_plugin.serving.media.decoding import Sound, decode
+from fastav_plugin.serving.media.measuring import measure
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from fastav_plugin.serving.media.references import Reference, named
 from fastav_plugin.serving.media.sources import read_source
@@ -40,17 +42,19 @@ class MediaBudget:
             UnsupportedError: what reads media is not installed.
         """
         with named(reference):
-            self._count()
-            left = self._policy.timeout - self._seconds
-            if left <= 0:
-                raise MediaError(
-                    f"reading the media of this request took more than {self._policy.timeout:g} s."
-                )
-            start = time.monotonic()
-            policy = dataclasses.replace(self._policy, timeout=left)
-            data = read_source(reference.kind, reference.source, policy)
-            self._seconds += time.monotonic() - start
-            return self._decode(reference.kind, data, max_frames)
+            return self._decode(reference.kind, self._read(reference), max_frames)
+
+    def source(self, reference: Reference) -> Source:
+        """Read and measure what a reference names, for a processor that samples files itself.
+
+        Raises:
+            MediaError, UnsupportedError: as `load`.
+        """
+        with named(reference):
+            data = self._read(reference)
+            measured = measure(reference.kind, data, self._left())
+            self._bytes += measured.size
+            return measured.source
 
     def picture(self, data: bytes) -> Any:
         """Decode a picture that is part of the request.
@@ -61,6 +65,19 @@ class MediaBudget:
         self._count()
         return self._decode("image", data, None)
 
+    def _read(self, reference: Reference) -> bytes:
+        self._count()
+        left = self._policy.timeout - self._seconds
+        if left <= 0:
+            raise MediaError(
+                f"reading the media of this request took more than {self._policy.timeout:g} s."
+            )
+        start = time.monotonic()
+        policy = dataclasses.replace(self._policy, timeout=left)
+        data = read_source(reference.kind, reference.source, policy)
+        self._seconds += time.monotonic() - start
+        return data
+
     def _count(self) -> None:
         self._media += 1
         if self._media > self._policy.max_per_request:
@@ -68,16 +85,19 @@ class MediaBudget:
             raise MediaError(f"the request has more than the {most} media that are allowed.")
 
     def _decode(self, kind: str, data: bytes, max_frames: int | None) -> Any:
+        medium = decode(kind, data, self._left(), max_frames=max_frames)
+        self._bytes += _size(medium)
+        return medium
+
+    def _left(self) -> MediaPolicy:
+        """The policy, less what the media so far take."""
         left = self._policy.max_decoded_bytes - self._bytes
         if left <= 0:
             raise MediaError(
                 f"the media of this request have more than the {self._policy.max_decoded_bytes} "
                 "decoded bytes that are allowed."
             )
-        policy = dataclasses.replace(self._policy, max_decoded_bytes=left)
-        medium = decode(kind, data, policy, max_frames=max_frames)
-        self._bytes += _size(medium)
-        return medium
+        return dataclasses.replace(self._policy, max_decoded_bytes=left)
 
 
 def _size(medium: Any) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import time
 import tracemalloc
-import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -14,11 +17,15 @@ import pytest
 import soundfile  # type: ignore[import-untyped]
 from PIL import Image
 
+from fastav_plugin.media.pictures import read_image
 from fastav_plugin.serving.media import budget as media_budget
 from fastav_plugin.serving.media.budget import MediaBudget
 from fastav_plugin.serving.media.decoding import decode
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from fastav_plugin.serving.media.references import Reference
+from tests.serving.media.bombs import BOMBS
+
+ROOT = Path(__file__).parents[3]
 
 
 def constant_flac(rate: int) -> bytes:
@@ -33,26 +40,52 @@ def constant_flac(rate: int) -> bytes:
         return found.to_bytes(bits // 8, "big")
 
     samples = b"\xff\xff"
-    about = (rate << 44 | 15 << 36).to_bytes(8, "big")
+    about = (rate << 44 | 15 << 36 | 65535).to_bytes(8, "big")
     begin = b"fLaC\x80\0\0\x22" + samples * 2 + bytes(6) + about + bytes(16)
     head = b"\xff\xf8\x70\x08\0" + (0xFFFF - 1).to_bytes(2, "big")
     block = head + checksum(head, 8, 0x07) + b"\0\x03\xe8"
     return begin + block + checksum(block, 16, 0x8005)
 
 
-@pytest.mark.parametrize(
-    ("rate", "why"), [(60, "60 samples a second"), (1000, r"longer than the 60 s")]
-)
-def test_sounds_that_grow(rate: int, why: str) -> None:
-    """They are measured before they are resampled: 60 a second would become 266 times as many."""
-    assert len(decode("audio", constant_flac(8000), MediaPolicy()).waveform) > 131_000
+@pytest.mark.parametrize("rate", [60, 1000, 8000])
+def test_a_sound_of_a_few_bytes(rate: int) -> None:
+    """Of 60 samples a second resampling would make 266 times as many."""
     data = constant_flac(rate)
     assert len(data) < 70
+    with (
+        traced(2**20),
+        pytest.raises(MediaError, match="cut off: it has 0.0 of|longer than the 8 s"),
+    ):
+        decode("audio", data, MediaPolicy(max_seconds=8))
+
+
+@pytest.mark.parametrize(("rate", "slow"), [(60, True), (999, True), (1000, False)])
+def test_sounds_that_grow(rate: int, slow: bool) -> None:
+    """They are measured before they are resampled."""
+    data = pcm(rate, 100)
+    if not slow:
+        assert len(decode("audio", data, MediaPolicy()).waveform) == 100 * 16_000
+        return
+    with traced(2**23), pytest.raises(MediaError, match=f"{rate} samples a second"):
+        decode("audio", data, MediaPolicy())
+
+
+@contextmanager
+def traced(most: int) -> Iterator[None]:
+    """While inside, Python and NumPy take at most so many bytes at once."""
     tracemalloc.start()
-    with pytest.raises(MediaError, match=why):
-        decode("audio", data, MediaPolicy(max_seconds=60))
-    assert tracemalloc.get_traced_memory()[1] < 2**20
-    tracemalloc.stop()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] < most
+    finally:
+        tracemalloc.stop()
+
+
+def pcm(rate: int, seconds: float, form: str = "WAV") -> bytes:
+    file = io.BytesIO()
+    tone = np.sin(np.arange(round(seconds * rate)) / 3).astype(np.float32) / 2
+    soundfile.write(file, tone, rate, format=form)
+    return file.getvalue()
 
 
 def encoded(form: str, side: int = 64, **options: bool) -> bytes:
@@ -90,33 +123,56 @@ def test_a_video_of_pictures_that_may_take_any_number_of_passes() -> None:
         decode("video", file.getvalue(), MediaPolicy())
 
 
-@pytest.mark.parametrize(("form", "rate"), [("wav", 8_000), ("flac", 48_000)])
+@pytest.mark.parametrize(("form", "rate"), [("WAV", 8_000), ("FLAC", 48_000)])
 def test_a_sound_as_long_as_is_allowed(form: str, rate: int) -> None:
     """Seconds of many frames add up without rounding."""
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(60 * rate, np.float32), rate, format=form.upper())
     policy = MediaPolicy(max_seconds=60)
-    assert len(decode("audio", file.getvalue(), policy).waveform) == 60 * 16_000
-    file = io.BytesIO()
-    soundfile.write(file, np.zeros(60 * rate + rate // 10, np.float32), rate, format=form.upper())
+    assert len(decode("audio", pcm(rate, 60, form), policy).waveform) == 60 * 16_000
     with pytest.raises(MediaError, match="longer"):
-        decode("audio", file.getvalue(), policy)
+        decode("audio", pcm(rate, 60.1, form), policy)
 
 
-def test_an_index_that_grows() -> None:
-    """QuickTime's compressed one, which FFmpeg unpacks at once, of whatever length it says."""
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str) -> None:
+    bomb = BOMBS[name]
+    data = bomb.make()
+    start = time.process_time()
+    with pytest.raises(MediaError, match=bomb.why):
+        decode(bomb.kind, data, MediaPolicy(**bomb.limits))
+    assert time.process_time() - start < 10  # what is bounded takes less than one
 
-    def box(name: bytes, *parts: bytes) -> bytes:
-        body = b"".join(parts)
-        return (len(body) + 8).to_bytes(4, "big") + name + body
 
-    size = 2**24
-    packed = box(b"cmvd", size.to_bytes(4, "big"), zlib.compress(bytes(size)))
-    index = box(b"moov", box(b"cmov", box(b"dcom", b"zlib"), packed))
-    data = box(b"ftyp", b"qt  ", bytes(4), b"qt  ") + index
-    for kind in ("video", "audio"):
-        with pytest.raises(MediaError, match="its index is compressed"):
-            decode(kind, data, MediaPolicy())
+#: Peak of memory beyond what a process with everything imported has, in MB.
+PEAK = """
+import resource, sys
+from fastav_plugin.serving.media.decoding import decode
+from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
+from tests.serving.media.bombs import BOMBS, clip, gif
+files = {name: bomb.make() for name, bomb in BOMBS.items() if name != "a large frame"}
+files["a large frame"] = open(sys.argv[1], "rb").read()
+decode("video", clip("mp4", [0, 1]), MediaPolicy())
+decode("video", gif(2), MediaPolicy())
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for name, data in files.items():
+    try:
+        decode(BOMBS[name].kind, data, MediaPolicy(**BOMBS[name].limits))
+    except MediaError:
+        print(name, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_memory_of_bombs(tmp_path: Path) -> None:
+    """Of decoders, too, whose memory Python does not see."""
+    large = tmp_path / "large.ts"  # made here: encoding it takes more than decoding it would
+    large.write_bytes(BOMBS["a large frame"].make())
+    command = [sys.executable, "-c", PEAK, str(large)]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    peaks = {
+        name: int(mb)
+        for name, mb in (line.rsplit(maxsplit=1) for line in found.stdout.splitlines())
+    }
+    assert peaks.keys() == BOMBS.keys()
+    assert max(peaks.values()) < 100, peaks
 
 
 @pytest.fixture
@@ -148,11 +204,25 @@ def test_a_request_of_large_media(folder: Path) -> None:
     budget.picture(encoded("PNG"))
     with pytest.raises(MediaError, match=f"{one} bytes .* other media of the request left"):
         budget.picture(encoded("PNG"))
-    (folder / "a.flac").write_bytes(constant_flac(8000))
-    budget = MediaBudget(MediaPolicy(media_dir=folder, max_decoded_bytes=100_000))
-    budget.load(Reference("audio", "a.flac"))
-    with pytest.raises(MediaError, match="decoded bytes"):
+    (folder / "a.flac").write_bytes(pcm(8000, 65535 / 8000, "FLAC"))
+    samples = 65535 * 2
+    budget = MediaBudget(MediaPolicy(media_dir=folder, max_decoded_bytes=4 * samples + one))
+    assert len(budget.load(Reference("audio", "a.flac")).waveform) == samples
+    with pytest.raises(MediaError, match=f"{4 * samples} bytes of the sound are more than"):
+        budget.load(Reference("audio", "a.flac"))
+    budget.picture(encoded("PNG"))
+    with pytest.raises(MediaError, match="decoded bytes that are allowed"):
         budget.picture(encoded("PNG"))
+
+
+def test_a_request_of_media_that_the_processor_samples(folder: Path) -> None:
+    """They are measured when they are read, and count as much as they may become."""
+    one = 64 * 64 * 3
+    budget = MediaBudget(MediaPolicy(media_dir=folder, max_decoded_bytes=3 * one - 1))
+    for _ in range(2):
+        assert read_image(budget.source(Reference("image", "a.png"))).shape == (64, 64, 3)
+    with pytest.raises(MediaError, match="'a.png' was refused: .* other media of the request left"):
+        budget.source(Reference("image", "a.png"))
 
 
 def test_a_request_of_slow_media(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
-import struct
 import tracemalloc
 import wave
-import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,13 @@ import pytest
 from PIL import Image
 
 from fastav_plugin.lab.testbed.media import write_media
-from fastav_plugin.media.clips import Video
+from fastav_plugin.media.clips import Video, read_video
 from fastav_plugin.media.inputs import read_media
 from fastav_plugin.serving.media.budget import MediaBudget
 from fastav_plugin.serving.media.decoding import Sound, decode
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from fastav_plugin.serving.media.references import Reference
+from tests.serving.media.bombs import png
 
 CLIP = Path(__file__).parents[3] / "fastav_plugin" / "lab" / "testbed" / "clips" / "matching.mp4"
 
@@ -65,25 +64,11 @@ def test_pictures_are_turned_upright() -> None:
     assert decode("image", picture("JPEG", exif=turned.tobytes()), MediaPolicy()).size == (8, 12)
 
 
-def bomb(side: int) -> bytes:
-    """A PNG of a few bytes whose header says `side` x `side` pixels."""
-
-    def chunk(name: bytes, body: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(name + body))
-        return struct.pack(">I", len(body)) + name + body + checksum
-
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    body = zlib.compress(b"\0" * 10_000)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    )
-
-
 @pytest.mark.parametrize("side", [6_000, 10_000, 60_000])
 def test_decompression_bombs(side: int) -> None:
     tracemalloc.start()
     with pytest.raises(MediaError, match="pixels|DecompressionBomb"):
-        decode("image", bomb(side), MediaPolicy())
+        decode("image", png(side), MediaPolicy())
     assert tracemalloc.get_traced_memory()[1] < 2**20
     tracemalloc.stop()
 
@@ -122,29 +107,38 @@ def test_a_silent_clip(tmp_path: Path) -> None:
 
 def test_limits_of_a_clip(tmp_path: Path) -> None:
     data = clip(tmp_path / "clip.mp4", 40)  # 10 s of 16 x 16
-    frames = 20 + 2  # two a second, and room for rounding
-    exact = MediaPolicy(max_frames=40, max_pixels=256, max_video_pixels=10240)
+    taken = 20 * 768 + 10 * 16_000 * 4  # two pictures a second, and the sound
+    exact = MediaPolicy(
+        max_frames=40,
+        max_pixels=256,
+        max_video_pixels=10240,
+        max_decoded_bytes=taken,
+        max_seconds=10,
+    )
     assert len(decode("video", data, exact).frames) == 20
     for policy, why in [
         (MediaPolicy(max_frames=39), "frames"),
         (MediaPolicy(max_pixels=255), "16 x 16 pixels are more than the 255"),
         (MediaPolicy(max_seconds=9.5), r"longer than the 9\.5 s"),
-        (MediaPolicy(max_decoded_bytes=frames * 768 - 1), "bytes of the frames taken of it"),
+        (MediaPolicy(max_decoded_bytes=20 * 768 - 1), "bytes of the frames taken of it"),
+        (MediaPolicy(max_decoded_bytes=taken - 1), "bytes of its frames and its sound"),
         (MediaPolicy(max_video_pixels=40 * 256 - 1), "10240 pixels of all its frames are more"),
     ]:
         with pytest.raises(MediaError, match=why):
             decode("video", data, policy)
 
 
-def stream(path: Path, frames: int, side: int, then: int | None = None) -> bytes:
-    """MPEG-TS, which has no list of frames; `then` as many frames with edges of that length."""
+def stream(
+    path: Path, frames: int, side: int, then: int | None = None, more: int | None = None
+) -> bytes:
+    """MPEG-TS, which has no list of frames; `then` as many, or `more`, with edges so long."""
     import av
 
     with av.open(str(path), "w", format="mpegts") as container:
         video = container.add_stream("libx264", rate=4)
         video.height = video.width = side
         video.pix_fmt = "yuv420p"
-        for number in range(frames * (2 if then else 1)):
+        for number in range(frames + ((more or frames) if then else 0)):
             if number == frames:
                 container.mux(video.encode(None))
                 later: Any = av.CodecContext.create("libx264", "w")
@@ -171,11 +165,23 @@ def test_a_clip_without_a_list_of_frames(tmp_path: Path) -> None:
         decode("video", data, MediaPolicy(max_frames=19))
 
 
-@pytest.mark.parametrize(("then", "why"), [(32, "change their size"), (1024, "cannot be decoded")])
-def test_frames_that_grow(then: int, why: str, tmp_path: Path) -> None:
-    """A header of 16 x 16 pixels, and larger frames behind it."""
-    with pytest.raises(MediaError, match=why):
-        decode("video", stream(tmp_path / "clip.ts", 8, 16, then), MediaPolicy(max_pixels=256))
+def test_frames_that_grow(tmp_path: Path) -> None:
+    """They get the size of the first one, as in commands."""
+    data = stream(tmp_path / "clip.ts", 8, 16, 32)
+    found = decode("video", data, MediaPolicy())
+    assert found.frames.shape == (8, 16, 16, 3)
+    assert np.array_equal(found.frames, read_video(tmp_path / "clip.ts").frames)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"max_pixels": 256}, {"max_video_pixels": 6000}, {"max_decoded_bytes": 300_000}]
+)
+def test_frames_that_grow_too_much(limits: dict[str, int], tmp_path: Path) -> None:
+    """A header of 16 x 16 pixels, and larger frames behind it, which no decoder makes room for."""
+    data = stream(tmp_path / "clip.ts", 8, 16, 1024, more=12)
+    assert len(decode("video", data, MediaPolicy()).frames) == 10
+    with pytest.raises(MediaError, match="12 of 20 packets cannot be decoded"):
+        decode("video", data, MediaPolicy(**limits))
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -260,10 +266,11 @@ def test_media_of_another_kind(tmp_path: Path) -> None:
 
 def test_loading_names_the_reference(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture())
+    (tmp_path / "a.wav").write_bytes(sound(1))
     policy = MediaPolicy(media_dir=tmp_path)
     assert MediaBudget(policy).load(Reference("image", "a.png")).size == (12, 8)
-    with pytest.raises(MediaError, match="The video 'a.png' was refused: it "):
-        MediaBudget(policy).load(Reference("video", "a.png"))
+    with pytest.raises(MediaError, match="The video 'a.wav' was refused: it holds no pictures"):
+        MediaBudget(policy).load(Reference("video", "a.wav"))
     source = "data:image/png;base64," + base64.b64encode(b"junk" * 1000).decode()
     with pytest.raises(MediaError) as error:
         MediaBudget(policy).load(Reference("image", source))
