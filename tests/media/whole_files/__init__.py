@@ -1,0 +1,1 @@
+"""Whole files through every function that reads one."""
