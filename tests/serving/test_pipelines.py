@@ -240,12 +240,15 @@ def test_text_pipelines(text_pipe: tuple[Any, list[PruningReport | None]]) -> No
 def test_video_from_a_file(omni: Pipe, parts: Parts) -> None:
     if not reads_video():
         pytest.skip("torchcodec finds no FFmpeg here, so transformers reads no video files")
-    chat = [user({"type": "video", "path": str(CLIP)}, text=COLOUR)]
+
+    def chat() -> list[Message]:  # anew: older releases write the sound of a video into it
+        return [user({"type": "video", "path": str(CLIP)}, text=COLOUR)]
+
     every: list[dict[str, Any]] = [{}, {"load_audio_from_video": True}]
     for settings in every:
-        expected = omni.expect(chat, **settings)
+        expected = omni.expect(chat(), **settings)
         omni.reports.clear()
-        assert omni.tokens(chat, **settings) == expected
+        assert omni.tokens(chat(), **settings) == expected
         (report,) = omni.reports
         assert report is not None
         kinds = (Modality.VIDEO, Modality.AUDIO)
