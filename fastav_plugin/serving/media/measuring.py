@@ -105,8 +105,8 @@ def refusing(kind: str) -> Iterator[None]:
 def _check_format(data: bytes) -> None:
     """Refuse pictures in which a few bytes of AV1 or HEVC may hold any number of pixels."""
     if data[4:8] == b"ftyp" and data[8:12] in _UNBOUNDED:
-        name = "an AVIF" if data[8:10] == b"av" else "a HEIC"
-        raise MediaError(f"it is {name} picture, which servers do not read. Send PNG or JPEG.")
+        name = "AVIF" if data[8:10] == b"av" else "HEIC"
+        raise MediaError(f"it is no picture that can be read: {name} is not. Send PNG or JPEG.")
 
 
 def _picture(data: bytes, policy: MediaPolicy) -> Measured:
@@ -151,8 +151,6 @@ def _clip(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Measured:
     _check_pixels(stream.width, stream.height, policy)
     if stream.codec not in VIDEO_CODECS:
         raise MediaError(f"its codec {stream.codec!r} is none of {', '.join(VIDEO_CODECS)}.")
-    if stream.damaged:
-        raise MediaError("it is damaged: frames that its header lists are missing.")
     _check_seconds(tracks.seconds, policy)
     pixels = stream.width * stream.height
     _check_all_pixels(stream.packets * pixels, policy)
@@ -197,11 +195,6 @@ class _Stream:
     stretch: float  # pixels as shown for each one as decoded, at most
     listed: int
     packets: int = 0
-    corrupt: bool = False
-
-    @property
-    def damaged(self) -> bool:
-        return self.corrupt or self.packets < self.listed
 
 
 def _tracks(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, _Stream]]:
@@ -222,7 +215,6 @@ def _tracks(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, _Stream
             stream = streams.get(packet.stream_index)
             if stream is not None:
                 stream.packets += 1
-                stream.corrupt |= packet.is_corrupt
             if packets > most or (stream is not None and stream.packets > policy.max_frames):
                 break
     if any(max(s.packets, s.listed) > policy.max_frames for s in streams.values()):
