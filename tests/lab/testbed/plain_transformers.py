@@ -24,7 +24,8 @@ def chat(clip: str, question: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     folder, asked = sys.argv[1], json.loads(sys.argv[2])
-    processor: Any = AutoProcessor.from_pretrained(folder)
+    auto: Any = AutoProcessor
+    processor = auto.from_pretrained(folder)
     model: Any = AutoModelForMultimodalLM.from_pretrained(folder, dtype=torch.float32)
     found: dict[str, list[tuple[int, str]]] = {}
 

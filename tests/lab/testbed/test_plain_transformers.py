@@ -48,6 +48,11 @@ def test_files_give_the_prompts_and_answers_of_the_demo(
     assert [tuple(found) for found in answers[way]] == [(VIDEO_TOKENS, word) for word in right]
 
 
+def load() -> Any:
+    auto: Any = AutoProcessor
+    return auto.from_pretrained(MODEL_PATH)
+
+
 def _inputs(processor: Any, frames: Any, waveform: Any, **settings: Any) -> Any:
     """The prompt of a clip whose frames, eight per second, the processor samples."""
     content = [{"type": "video"}, {"type": "audio"}, {"type": "text", "text": QUESTION}]
@@ -66,7 +71,7 @@ def _inputs(processor: Any, frames: Any, waveform: Any, **settings: Any) -> Any:
 @pytest.mark.parametrize("loaded", [True, False])
 def test_the_processor_samples_and_resizes_as_the_model_was_trained(loaded: bool) -> None:
     """Eight frames per second go in, and what `prepare_inputs` makes of two comes out."""
-    processor: Any = AutoProcessor.from_pretrained(MODEL_PATH) if loaded else build_processor()
+    processor = load() if loaded else build_processor()
     frames, waveform = read_clip(SAMPLES[0].path, 8)
     assert len(frames) == 64
     inputs = _inputs(processor, frames, waveform)
@@ -78,7 +83,7 @@ def test_the_processor_samples_and_resizes_as_the_model_was_trained(loaded: bool
 
 
 def test_larger_pictures_are_resized() -> None:
-    processor: Any = AutoProcessor.from_pretrained(MODEL_PATH)
+    processor = load()
     frames, waveform = read_clip(SAMPLES[0].path, 8)
     large = np.ascontiguousarray(frames.repeat(5, axis=1).repeat(5, axis=2))
     inputs = _inputs(processor, large, waveform)
@@ -87,7 +92,7 @@ def test_larger_pictures_are_resized() -> None:
 
 def test_a_number_of_frames_takes_the_place_of_the_rate() -> None:
     """As the model card says."""
-    processor: Any = AutoProcessor.from_pretrained(MODEL_PATH)
+    processor = load()
     media = read_clip(SAMPLES[0].path, 8)
     inputs = _inputs(processor, *media, num_frames=8, fps=None)
     assert inputs["video_grid_thw"].tolist() == [[4, 8, 8]]
