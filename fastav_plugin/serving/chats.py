@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media.clips import Video
+from fastav_plugin.media.clips import Video, read_video
 from fastav_plugin.media.inputs import video_arguments
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 from fastav_plugin.serving.media.budget import MediaBudget
+from fastav_plugin.serving.media.measuring import refusing
 from fastav_plugin.serving.media.policy import MediaPolicy
-from fastav_plugin.serving.media.references import Reference
+from fastav_plugin.serving.media.references import Reference, named
 from fastav_plugin.upstream.server import FRAMES
 
 #: The part of a processor that takes each kind of medium, and where a block of a message has it.
@@ -39,9 +40,9 @@ def takes(processor: Any) -> frozenset[str]:
 class Chat:
     """One chat for a processor of transformers.
 
-    Of a video as many pictures a second are taken as its processor's `fps` or the request's says,
-    else two; at most the request's `num_frames`, spread evenly. Its sound stands after it, where
-    the model takes sound.
+    Of a video as many pictures a second are taken as the request's or the processor's `fps` says,
+    at most two, and two where neither says; at most the request's `num_frames`, spread evenly. Its
+    sound stands after it, where the model takes sound.
 
     Args:
         processor: of the model.
@@ -51,7 +52,7 @@ class Chat:
         arguments: keywords of apply_chat_template, those of the processor among them.
 
     Raises:
-        ConfigError: there are media among the arguments.
+        ConfigError: there are media among the arguments, or such frames cannot be taken.
     """
 
     def __init__(
@@ -72,11 +73,14 @@ class Chat:
                 raise ConfigError(f"`{name}` is no argument of a chat. Media go into its messages.")
         self._of_videos = dict(self._arguments.pop("videos_kwargs", None) or {})
         fps, self._frames, *_ = (self._pop(name) for name in _SAMPLING)
-        self._fps = float(
-            fps
-            or getattr(getattr(processor, "video_processor", None), "fps", None)
-            or FRAMES_PER_SECOND
-        )
+        fps = fps or getattr(getattr(processor, "video_processor", None), "fps", None)
+        # Limits are measured for that rate.
+        self._fps = min(float(fps or FRAMES_PER_SECOND), float(FRAMES_PER_SECOND))
+        if not self._fps > 0 or (self._frames is not None and self._frames < 2):
+            raise ConfigError(
+                "A chat takes `fps` above 0 and `num_frames` of at least 2, got "
+                f"{fps} and {self._frames}."
+            )
         # The server asks for it where its model may be one that takes sound.
         self._sound = bool(self._pop("load_audio_from_video")) and "audio" in takes(processor)
         self._messages: list[dict[str, Any]] = []
@@ -151,7 +155,12 @@ class Chat:
             taken = ", ".join(sorted(takes(self._processor)))
             name = type(self._processor).__name__
             raise UnsupportedError(f"{name} takes no {kind}, only {taken}.")
-        medium = self._budget.load(reference, self._frames)
+        if kind == "video" and self._fps != FRAMES_PER_SECOND:
+            source = self._budget.source(reference)
+            with named(reference), refusing(kind):
+                medium: Any = read_video(source, self._fps, self._frames)
+        else:
+            medium = self._budget.load(reference, self._frames)
         if kind == "audio":
             return [self._audio(medium.waveform)]
         blocks = [{"type": kind, kind: medium}]

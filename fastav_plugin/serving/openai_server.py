@@ -6,6 +6,7 @@ processor reads media with this package's reader, and what is refused is an answ
 """
 
 import functools
+import importlib
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from fastav_plugin.attach import attach
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.installation import install_hint
+from fastav_plugin.model_overrides.own_models.registry import OWN_MODELS, register_models
 from fastav_plugin.report import PruningReport
 from fastav_plugin.serving.media.policy import MediaPolicy
 from fastav_plugin.serving.messages import MessageMedia
@@ -57,11 +59,11 @@ def attaching(
 
     def attaching_loader(stock: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(stock)
-        def load(self: Any, *args: Any, **kwargs: Any) -> Any:
-            model, processor = stock(self, *args, **kwargs)
+        def load(self: Any, model_id_and_revision: str, *args: Any, **kwargs: Any) -> Any:
+            model, processor = stock(self, model_id_and_revision, *args, **kwargs)
             with lock:
                 if model not in attached:
-                    name = str(getattr(model, "name_or_path", "") or type(model).__name__)
+                    name = model_id_and_revision.removesuffix("@main")
                     report = functools.partial(on_report, name)
                     try:
                         attach(model, make_config(model), on_report=report)
@@ -75,6 +77,8 @@ def attaching(
 
     with ExitStack() as replaced:
         replaced.callback(media.close)
+        register_models()
+        replaced.enter_context(server.knowing(_own_models()))
         for make, holders, name in (
             (attaching_loader, (server.model_manager(),), server.LOADER),
             (media.aside, server.chat_handlers(), server.HANDLER),
@@ -88,3 +92,9 @@ def attaching(
 def _for_client(manager: Any, error: FastAVError) -> Exception:
     """The error itself at start, where it ends the server; an answer to a later request."""
     return error if server.has_one_model(manager) else refused(error)
+
+
+def _own_models() -> dict[str, str]:
+    """Class names of the models of this package by their model type."""
+    packages = [(own, importlib.import_module(own.package)) for own in OWN_MODELS]
+    return {getattr(package, own.config).model_type: own.model for own, package in packages}

@@ -72,6 +72,23 @@ def replaced(
             setattr(holder, name, function)
 
 
+@contextmanager
+def knowing(models: dict[str, str]) -> Iterator[None]:
+    """Have the server load further models of text and other media while the block runs.
+
+    Args:
+        models: their classes' names by model type; the Auto classes must know them.
+    """
+    table = _model_names()
+    new = {kind: name for kind, name in models.items() if kind not in table}
+    table.update(new)
+    try:
+        yield
+    finally:
+        for kind in new:
+            del table[kind]
+
+
 def model_manager() -> Any:
     """The class whose method LOADER is: (manager, name, ...) -> (model, processor)."""
     from transformers.cli.serving.model_manager import ModelManager
@@ -116,6 +133,13 @@ def command() -> Any:
     return Serve
 
 
+def _model_names() -> Any:
+    """By which the server tells what a model takes, and which Auto class loads it."""
+    from transformers.models.auto import modeling_auto
+
+    return modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES
+
+
 def _handler() -> Any:
     from transformers.cli.serving.utils import BaseHandler
 
@@ -149,6 +173,13 @@ CONTRACTS: Contracts = {
     ),
     "the attribute `force_model` of the server's ModelManager": lambda: mentions(
         code_of(model_manager().__init__), "force_model"
+    ),
+    "the table of multimodal models in its server": lambda: (
+        isinstance(_model_names(), dict)
+        and all(
+            mentions(code_of(function), "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES")
+            for function in (model_manager()._load_model, model_manager().get_model_modality)
+        )
     ),
     "transformers.cli.serve.Serve": lambda: command() is not None,
     f"the coroutine {HANDLER} of the server's handlers": lambda: all(

@@ -130,6 +130,7 @@ async def _own_frames(self: Any, body: Any, request_id: Any) -> Any:
 CHANGES: dict[str, tuple[Any, str, Any]] = {
     "loader renamed": (ModelManager, LOADER, None),
     "loader of other parameters": (ModelManager, LOADER, _no_call),
+    "models known by another table": (ModelManager, "get_model_modality", _no_call),
     "loader not called": (BaseHandler, "_resolve_model", _no_call),
     "handler renamed": (ResponseHandler, HANDLER, None),
     "handler that is no coroutine": (CompletionHandler, HANDLER, _no_call),

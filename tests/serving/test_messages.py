@@ -174,6 +174,7 @@ def test_each_medium_of_a_chat_is_where_it_was_named(media: MessageMedia, folder
         ({"num_frames": 8}, 4),
         ({"fps": 1}, 10),
         ({"fps": 0.5, "num_frames": 4}, 2),
+        ({"fps": 30}, 16),
         ({"videos_kwargs": {"fps": 1}}, 10),
         ({"processor_kwargs": {"num_frames": 6}}, 3),
         ({"num_frames": 4, "do_sample_frames": True}, 2),
@@ -189,6 +190,14 @@ def test_frames_are_those_that_the_request_asks_for(
     found = processor.apply_chat_template(user(block("video", "long.mp4")), **STOCK, **asked)
     assert found["video_grid_thw"].tolist()[0][0] == grids
     assert "input_features" not in found, "nobody asked for the sound"
+
+
+@pytest.mark.parametrize("asked", [{"fps": -1}, {"num_frames": 0}, {"num_frames": 1, "fps": 1}])
+def test_frames_that_cannot_be_taken(media: MessageMedia, asked: dict[str, Any]) -> None:
+    processor = omni()
+    media.wrap(processor, None)
+    with pytest.raises(ConfigError, match="`num_frames` of at least 2"):
+        processor.apply_chat_template(user(block("video", "long.mp4")), **STOCK, **asked)
 
 
 def test_a_processors_own_rate(media: MessageMedia, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,6 +333,8 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     return VideoLlama2Processor.from_pretrained(folder), config.from_pretrained(folder)
 
 
+# The array of a picture belongs to Pillow.
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning")
 @pytest.mark.parametrize(
     "files",
     [{"video": "clip.mp4"}, {"video": "mute.mp4"}, {"audio": "clip.mp4"}, {"image": "phone.jpg"}],

@@ -9,18 +9,25 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 import torch
+from transformers import AutoModelForMultimodalLM, AutoProcessor
 
+from fastav_plugin import FastAVCache, FastAVConfig, register_models
+from fastav_plugin.cli.serve import describe
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.media.inputs import prepare_files
 from fastav_plugin.serving.openai_server import MISSING
 from tests.model_overrides.test_qwen_omni import full_model
+from tests.model_overrides.videollama2.checkpoint import write_official
 from tests.serving.conftest import ROOT, Server
-from tests.serving.messages import Parts, ask, user
+from tests.serving.messages import SETTINGS, Parts, ask, user
 from tests.serving.test_server import COLOUR, SOUND, expect, generate, local
+from tests.support.cache_names import passing
 from tests.support.checkpoints import save_llava, save_t5
 from tests.support.programs import with_checkout
 
@@ -79,6 +86,30 @@ def test_the_whole_omni(serve: Serve, parts: Parts, tmp_path: Path) -> None:
     with server.client() as client:
         for stream in (False, True):
             assert ask(client, server.model, messages, stream, **ending) == answer
+    assert server.lines(0, 2) == [line, line]
+
+
+def test_a_model_of_this_package(serve: Serve, parts: Parts, tmp_path: Path) -> None:
+    """From the authors' folder; its processor samples the clip, sound included."""
+    write_official(tmp_path)
+    options = ("--set", "min_media_tokens=1", "--device", "cpu", "--dtype", "float32")
+    server = serve(str(tmp_path), options).wait()
+    register_models()
+    models: Any = AutoModelForMultimodalLM
+    processors: Any = AutoProcessor
+    model = models.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    processor = processors.from_pretrained(tmp_path)
+    files: dict[str, Any] = {"images": [], "video": parts.folder / "clip.mp4", "audio": None}
+    inputs = prepare_files(processor, SOUND, **files)
+    past = FastAVCache(FastAVConfig.for_model(model, "fastav", min_media_tokens=1))
+    out = model.generate(**inputs, **passing(past), **SETTINGS)
+    answer = processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    messages = [user(parts.video_from_file, text=SOUND)]
+    with server.client() as client:
+        for stream in (False, True):
+            assert ask(client, server.model, messages, stream) == answer
+    line = describe(past.report())
+    assert " video -> " in line and " audio -> " in line
     assert server.lines(0, 2) == [line, line]
 
 

@@ -164,8 +164,9 @@ def test_a_video_is_as_many_tokens_as_the_model_was_trained_with(
     """Two pictures a second, each of the checkpoint's size, and the sound after them."""
     before = len(server.lines())
     for frames, video in ((None, 128), (6, 48)):
-        asked = {} if frames is None else {"chat_template_kwargs": {"num_frames": frames}}
-        ask(client, server.model, [user(parts.video_from_file, text=SOUND)], **asked)
+        asked = None if frames is None else {"num_frames": frames}
+        messages = [user(parts.video_from_file, text=SOUND)]
+        ask(client, server.model, messages, chat_template_kwargs=asked)
         (line,) = server.lines(before, 1)
         before += 1
         assert line.startswith(f"13 text, {video} video -> "), line
