@@ -72,7 +72,9 @@ class Source:
         return ConfigError(f"Cannot read the media file {self.name}: {reason}.")
 
     def damage(self, reason: str) -> ConfigError:
-        """The error for a file of which a part can be read."""
+        """The error for a file of which a part can be read; an untrusted one has no remedy."""
+        if self.limits is not None:
+            return self.fault(reason)
         return ConfigError(f"Cannot read the media file {self.name}: {reason}. {REMEDY}")
 
     def check_whole(self) -> bool:

@@ -188,4 +188,4 @@ def _rgb(source: Source, image: Any) -> Frames:
         )
     if image.has_transparency_data:
         return over_background(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("RGB"))
+    return np.array(image.convert("RGB"))  # writable, as PyTorch wants it

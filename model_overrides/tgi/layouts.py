@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.media.inputs import video_arguments
+from fastav_plugin.media.files import Source
+from fastav_plugin.media.inputs import as_pictures, video_arguments
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
 
@@ -19,7 +20,7 @@ class Medium:
 
     Attributes:
         kind: "image", "video" or "audio".
-        content: a PIL picture, a Video or a Sound.
+        content: a PIL picture, a Video or a Sound; a Source where the layout `samples_files`.
     """
 
     kind: str
@@ -35,12 +36,14 @@ class Layout:
     Attributes:
         takes: the kinds of media the model takes.
         max_frames: most frames to read of a video; None for as many as are allowed.
+        samples_files: whether its processor is given files and samples them itself.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
         self.takes: frozenset[str] = frozenset()
         self.max_frames: int | None = None
+        self.samples_files = False
         #: Whether the model takes a type of each token, in text-only prompts as well.
         self._types = False
 
@@ -86,7 +89,8 @@ class HubLayout(Layout):
         arguments: dict[str, Any] = {"text": [text], "return_tensors": "pt"}
         given = {kind: [m.content for m in media if m.kind == kind] for kind in self.takes}
         if given.get("image"):
-            arguments["images"] = given["image"]
+            pictures = [np.asarray(picture) for picture in given["image"]]
+            arguments["images"] = as_pictures(self.processor, pictures)
         if given.get("video"):
             clips = [(clip.frames, clip.fps) for clip in given["video"]]
             arguments |= video_arguments(self.processor, clips)
@@ -98,40 +102,38 @@ class HubLayout(Layout):
 
 
 class OwnLayout(Layout):
-    """Processors of this package, which take one tag for each medium."""
+    """Processors of this package, which take one tag for each medium and sample files themselves.
+
+    Args:
+        processor: of the model.
+        takes: the kinds of media the model takes.
+        several: whether a prompt may hold several media.
+    """
 
     def __init__(self, processor: Any, takes: frozenset[str], several: bool) -> None:
         super().__init__(processor.tokenizer)
         self.processor = processor
         self.takes = takes
-        #: Whether a prompt may hold several media, and clips are given with their sound.
         self.several = several
+        self.samples_files = True
 
     def inputs(self, pieces: Sequence[str | Medium], special: bool) -> dict[str, Any]:
         """As Layout's; the prompt has its own special tokens."""
         text = "".join(piece if isinstance(piece, str) else f"<{piece.kind}>" for piece in pieces)
         media = [piece for piece in pieces if isinstance(piece, Medium)]
-        given = {kind: [m.content for m in media if m.kind == kind] for kind in self.takes}
-        videos, sounds = given.get("video", []), given.get("audio", [])
-        arguments: dict[str, Any] = {"text": [text]}
-        waveforms = [sound.waveform for sound in sounds]
-        if self.several:
-            from fastav_plugin.model_overrides.video_salmonn2 import Clip
-
-            clips = [Clip(clip.frames, clip.fps, clip.waveform) for clip in videos]
-            arguments |= {"videos": [clips]} if clips else {}
-            arguments |= {"audio": [waveforms]} if waveforms else {}
-            return dict(self.processor(**arguments))
-        if len(media) > 1:
+        if len(media) > 1 and not self.several:
             raise UnsupportedError(f"A prompt takes one medium, got {len(media)}.")
-        if given.get("image"):
-            arguments["images"] = [np.array(given["image"][0])]
-        if videos:
-            arguments["videos"] = [videos[0].frames]
-            waveforms = [] if videos[0].waveform is None else [videos[0].waveform]
-        if waveforms:
-            arguments["audio"] = waveforms
+        arguments: dict[str, Any] = {"text": [text]}
+        for kind, name in (("image", "images"), ("video", "videos"), ("audio", "audio")):
+            given = [_file(medium.content) for medium in media if medium.kind == kind]
+            if given:
+                arguments[name] = [given]
         return dict(self.processor(**arguments))
+
+
+def _file(content: Any) -> Any:
+    """A file as it is, or uint8 [H, W, 3] of a picture that came with the request."""
+    return content if isinstance(content, Source) else np.array(content)
 
 
 def find_layout(processor: Any, tokenizer: Any, config: Any) -> Layout:

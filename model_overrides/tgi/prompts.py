@@ -127,6 +127,8 @@ class PromptReader:
             raise PromptError(
                 f"This model takes no {reference.kind}, only {', '.join(sorted(takes))}."
             )
+        if self.layout.samples_files:
+            return Medium(reference.kind, budget.source(reference))
         return Medium(reference.kind, budget.load(reference, self.layout.max_frames))
 
     def _fit(

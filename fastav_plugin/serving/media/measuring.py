@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media.files import REMEDY, Limits, Source, opened
+from fastav_plugin.media.files import Limits, Source, opened
 from fastav_plugin.media.pictures import Animation, is_picture
 from fastav_plugin.media.sound import SAMPLE_RATE
 from fastav_plugin.media.timeline import count_samples, spread
@@ -95,8 +95,7 @@ def refusing(kind: str) -> Iterator[None]:
         raise
     except ConfigError as error:
         name = Source(b"").name
-        reason = str(error).removesuffix(f" {REMEDY}")
-        reason = reason.removeprefix(f"Cannot read the media file {name}: ")
+        reason = str(error).removeprefix(f"Cannot read the media file {name}: ")
         raise MediaError(f"{what}: {reason}") from error
     except Exception as error:  # a decoder of untrusted bytes may raise anything
         raise MediaError(f"{what} ({type(error).__name__}).") from error

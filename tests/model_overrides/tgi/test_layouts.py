@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -108,6 +109,18 @@ def test_the_prompt_is_the_processors_own(name: str) -> None:
     assert torch.equal(prompt.inputs["pixel_values"], wanted["pixel_values"])
     text = reader.read(ask(0, WORDS))
     assert text.ids.tolist() == list(range(10, 19))
+
+
+@pytest.mark.parametrize("height", [1, 3, 4])
+def test_pictures_of_a_few_lines(name: str, height: int) -> None:
+    """No processor takes their lines for channels."""
+    reader, processor = reader_of(name), PROCESSORS[name]()
+    data = picture(3, 40, height)
+    rows = torch.from_numpy(np.array(Image.open(io.BytesIO(data))))
+    options = {"return_tensors": "pt", "input_data_format": "channels_first"}
+    wanted = processor.image_processor(images=[rows.permute(2, 0, 1)], **options)["pixel_values"]
+    found = reader.read(ask(0, WORDS, data, WORDS)).inputs["pixel_values"]
+    assert torch.equal(found, torch.as_tensor(wanted))
 
 
 def test_truncation_keeps_media_whole(name: str) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 from fastav_plugin import ConfigError, UnsupportedError
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.clips import read_video
-from fastav_plugin.media.files import Source
+from fastav_plugin.media.files import Limits, Source
 from fastav_plugin.serving.media.measuring import measure, refusing
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from tests.serving.media.bombs import clip, gif, png, sounds, webp
@@ -90,7 +90,7 @@ def test_a_picture_is_no_sound() -> None:
 
 
 def test_reasons_of_the_reader_are_told_without_its_options() -> None:
-    source = Source(b"")
+    source = Source(b"", limits=Limits({}, (), 1, 1.0))
     with pytest.raises(MediaError) as error, refusing("video"):
         raise source.damage("it is cut off")
     assert str(error.value) == "it cannot be decoded: it is cut off."
