@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig
 
@@ -42,10 +43,12 @@ class _Replacements:
     Attributes:
         made: the caches that took the place of its own, for its report.
         asked: whether any cache of its own was seen.
+        said: whether the log says that it runs unpruned.
     """
 
     made: list[FastAVCache] = field(default_factory=list)
     asked: bool = False
+    said: bool = False
 
 
 #: Of the generate() that runs in this context.
@@ -61,8 +64,9 @@ def attach(
     """Prune in every generate(), pipeline and server call of a model from now on.
 
     The empty DynamicCache that generate() makes is replaced by a FastAVCache. A cache the
-    user passes, and direct calls of the model, stay as they are. Attaching again replaces the
-    config.
+    user passes, and direct calls of the model, stay as they are. Each generate() and each direct
+    call that runs unpruned says so once, at level INFO of the logger `fastav_plugin`; compiled
+    calls say it when they are compiled. Attaching again replaces the config.
 
     Args:
         model: a transformers model, or one wrapped by PEFT or dispatched by accelerate.
@@ -96,6 +100,7 @@ def attach(
         raise
     binding.cache_for = functools.partial(_replace, config) if hooks else None
     binding.on_report = on_report
+    binding.on_unpruned = _say_unpruned if hooks else None
     if "generate" not in binding.own_attributes and hasattr(head, "generate"):
         binding.own_attributes["generate"] = head.__dict__.get("generate")
         head.__dict__["generate"] = _watched(head)
@@ -159,18 +164,44 @@ def _watched(head: Any) -> MethodType:
             return output
         finally:
             _replacements.reset(listening)
-            _tell(Binding.of(self), replacements.made, ended)
+            _tell(Binding.of(self), replacements, ended)
 
     return MethodType(generate, head)
 
 
-def _tell(binding: Binding | None, made: list[FastAVCache], ended: bool) -> None:
+def _tell(binding: Binding | None, replacements: _Replacements, ended: bool) -> None:
     """Hand on the report of a generate() that ended, or was broken off between two forwards."""
-    if binding is None or binding.on_report is None:
-        return
-    whole = [cache for cache in made if cache.fastav_request.prefilled]
-    if whole or ended:
-        binding.on_report(whole[-1].report() if whole else None)
+    whole = [cache for cache in replacements.made if cache.fastav_request.prefilled]
+    last = whole[-1] if whole else None
+    if last is not None and not replacements.said and logger.isEnabledFor(logging.INFO):
+        reason = last.report(None).reason
+        if reason is not None:
+            logger.info("fastav: this generate() ran unpruned: %s.", reason)
+    if binding is not None and binding.on_report is not None and (whole or ended):
+        binding.on_report(None if last is None else last.report())
+
+
+# Where dynamo compiles the call this runs when the graph is made, and does not break it.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _say_unpruned(model: str, cache: str | None) -> bool:
+    """Say once that a generate(), or a direct call, runs dense; names of its model and cache."""
+    replacements = _replacements.get()
+    if replacements is None:
+        logger.info(
+            "fastav: this direct call of %s runs unpruned. Pass a FastAVCache to prune it.", model
+        )
+    elif not replacements.said:
+        replacements.said = True
+        if replacements.made:
+            what = (
+                "calls the model again, without the cache that is pruned, and runs unpruned there"
+            )
+        elif cache is None:
+            what = "calls the model without a cache and runs unpruned"
+        else:
+            what = f"got a {cache} of the caller's and runs unpruned"
+        logger.info("fastav: this generate() %s.", what)
+    return True
 
 
 def _replace(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None:
@@ -187,10 +218,6 @@ def _replace(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None
     if replacements is not None:
         replacements.asked = True
     if made_by_caller(past):
-        logger.info(
-            "fastav: this generate() got a %s of the caller's and runs unpruned.",
-            type(past).__name__,
-        )
         return None
     if not is_plain(past):
         raise UnsupportedError(

@@ -67,6 +67,8 @@ class Binding:
         cache_for: set by `attach`: makes the cache that takes the place of one that generate()
             made, or None. Called with the latter and whether a generate() was found around it.
         on_report: set by `attach`: called with what each generate() dropped.
+        on_unpruned: set by `attach`: called with the names of the model and of the cache, or None,
+            of a call that runs dense.
         own_attributes: what `remove` puts back into the head's own attributes.
     """
 
@@ -75,6 +77,7 @@ class Binding:
         self.attention = RenamedAttention(self.model.attentions)
         self.cache_for: Callable[[Any, bool], Any] | None = None
         self.on_report: Callable[[Any], None] | None = None
+        self.on_unpruned: Callable[[str, str | None], bool] | None = None
         self.own_attributes: dict[str, Any] = {}
         self._cache_names = readable_cache_names()
         self._long_rope = long_rope_limit(head)
@@ -243,8 +246,18 @@ class Binding:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         self.attention.follow(self.model.attention_implementation)
         named = {**dict(zip(self._text_parameters, args, strict=False)), **kwargs}
-        request = request_of(cache_of(named))
-        if request is None or (request.forward is not None and request.call is kwargs):
+        past, source = cache_of(named), named.get("inputs_embeds")
+        source = named.get("input_ids") if source is None else source
+        request = request_of(past)
+        if request is None:
+            # After a decoded token nothing new is said.
+            if self.on_unpruned is not None and (
+                past is None or source is None or source.shape[1] > 1
+            ):
+                name = None if past is None else type(past).__name__
+                self.on_unpruned(type(self.model.head).__name__, name)
+            return None
+        if request.forward is not None and request.call is kwargs:
             return None
         call, request.call = request.call, None
         if call is None or request.model is not self.model:
@@ -252,8 +265,7 @@ class Binding:
                 f"This FastAVCache reached {type(module).__name__} without passing through "
                 f"{type(self.model.head).__name__}, which it is bound to. Call that model."
             )
-        source = named.get("inputs_embeds")
-        source = named["input_ids"] if source is None else source
+        assert source is not None
         if request.seen_tokens:
             refuse_other_batch(request.layers[0].batch_size, source.shape[0])
         if request.seen_tokens and source.shape[1] == 1:
