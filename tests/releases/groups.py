@@ -112,6 +112,14 @@ GROUPS: Mapping[str, Group] = {
         paths=("tests/model_overrides/video_salmonn2", "tests/model_overrides/videollama2"),
         quick=("tests/model_overrides/video_salmonn2/test_auto_classes.py",),
     ),
+    # Examples say `cache=`; the tests run them with the name that the release has for it.
+    "pages": Group(
+        paths=("tests/pages/test_python_blocks.py", "tests/lab/testbed/test_model_card.py"),
+        quick=(
+            "tests/pages/test_python_blocks.py::test_blocks_of_a_page[README.md]",
+            "tests/pages/test_python_blocks.py::test_the_first_example_prunes",
+        ),
+    ),
     "serve": Group(
         paths=("tests/serving",),
         quick=("tests/serving/test_attaching.py",),
