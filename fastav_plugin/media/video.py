@@ -139,6 +139,8 @@ def _decode(
         shape = stream.sample_aspect_ratio
         decoder = _Decoder(source, container, tracks, track, count)
         for time, picture in decoder.frames(key, lambda: float(track.starts[queue[0]])):
+            if held is None and key is None:
+                held = picture  # shown from the beginning where nothing before it can be decoded
             while queue and time > track.starts[queue[0]] + ROUNDING:
                 yield queue.pop(0), held, shape
             held = picture
