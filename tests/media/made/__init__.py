@@ -5,6 +5,7 @@ from tests.media.made.clocks import CLOCKS
 from tests.media.made.containers import CONTAINERS
 from tests.media.made.damage import DAMAGE
 from tests.media.made.depths import DEPTHS
+from tests.media.made.oddities import ODDITIES
 from tests.media.made.offsets import OFFSETS
 from tests.media.made.pictures import PICTURES
 from tests.media.made.presentation import PRESENTATION
@@ -21,6 +22,7 @@ MADE: dict[str, list[MadeFile]] = {
     "presentation": PRESENTATION,
     "tracks": TRACKS,
     "changing": CHANGING,
+    "oddities": ODDITIES,
     "damage": DAMAGE,
     "pictures": PICTURES,
     "depths": DEPTHS,

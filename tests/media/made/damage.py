@@ -132,6 +132,20 @@ DAMAGE = [
         )
         for ending, codec in (("mp4", "aac"), ("mkv", "libopus"), ("ts", "mp2"))
     ),
+    # The first ones: the first picture that can be decoded is shown from the start on.
+    damaged(
+        "first-packet.mkv",
+        replace(INTRA, spoilt=_spoil(-1, 0.05)),
+        HEARD,
+        expected=replace(ONE, shown=SHOWN),
+        refused=CODEC,
+    ),
+    damaged(
+        "first-group-of-h264.mkv",
+        replace(GROUPS, spoilt=_spoil(-1, 0.95)),
+        HEARD,
+        expected=replace(ONE, shown=((0.0, "green"), *SHOWN[2:])),
+    ),
     damaged(
         "no-index.mp4",
         SIX,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,31 @@ def _thin(lines: int) -> Callable[[], Image.Image]:
     return lambda: Image.fromarray(four_corners(90, lines * 2)[:: 2 if lines == 1 else 1][:lines])
 
 
+def _png(depth: int, kind: int, pixels: Any, transparent: bytes = b"") -> Callable[[Path], None]:
+    """A PNG of samples that Pillow does not write: unsigned integers [H, W, channels]."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        checked = name + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    behind = chunk(b"tRNS", transparent) if transparent else b""
+    data = chunk(b"IHDR", header) + behind + chunk(b"IDAT", zlib.compress(rows))
+    whole = b"\x89PNG\r\n\x1a\n" + data + chunk(b"IEND", b"")
+    return lambda path: _write_bytes(path, whole)
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+DEEP_RGBA = np.asarray(_with_alpha()).astype(">u2") * 257
+DEEP_GREY = np.asarray(_deep_grey()).astype(">u2")
+#: As the lower left quarter, which a file may name as transparent.
+BLUE = struct.pack(">3H", 30, 30, 220)
+
 DEPTHS = [
     picture("grey-16-bit.png", saved(_deep_grey), corners=GREYS, tolerance=1),
     picture("grey-16-bit.tiff", saved(_deep_grey), corners=GREYS, tolerance=1, refused=REFUSED),
@@ -99,4 +126,43 @@ DEPTHS = [
         corners=("red", "red", "blue", "blue"),
         tolerance=0,
     ),
+    picture("rgba-16-bit.png", _png(16, 6, DEEP_RGBA), corners=TOP, tolerance=1),
+    picture(
+        "grey-alpha-16-bit.png",
+        _png(16, 4, np.dstack([DEEP_GREY, DEEP_RGBA[..., 3]])),
+        corners=("black", "dark", "paper", "paper"),
+        tolerance=1,
+    ),
+    picture(
+        "named-transparent.png",
+        _png(8, 2, four_corners(), BLUE),
+        corners=("red", "green", "paper", "white"),
+        tolerance=1,
+    ),
+    picture("two-bits.png", saved(lambda: upright().quantize(4), bits=2), tolerance=8),
+    picture(
+        "grey-16-bit-big-endian.tiff",
+        saved(lambda: Image.fromarray(DEEP_GREY)),
+        corners=GREYS,
+        tolerance=1,
+        refused=REFUSED,
+    ),
+    picture("transparent.gif", saved(_with_alpha), corners=TOP, tolerance=8),
+    picture("lossy-alpha.webp", saved(_with_alpha, quality=95), corners=TOP, tolerance=16),
+    picture(
+        "alpha.avif", saved(_with_alpha, quality=90), corners=TOP, tolerance=16, refused=REFUSED
+    ),
+    picture(
+        "alpha.ico", saved(_with_alpha, sizes=[(96, 64)]), corners=TOP, tolerance=1, refused=REFUSED
+    ),
+    picture(
+        "compressed.tiff", saved(upright, compression="tiff_lzw"), tolerance=0, refused=REFUSED
+    ),
+    picture(
+        "pages.tiff",
+        saved(upright, save_all=True, append_images=[Image.new("RGB", (9, 9))]),
+        tolerance=0,
+        refused=REFUSED,
+    ),
+    picture("portable.ppm", saved(upright), tolerance=0, refused=REFUSED),
 ]

@@ -59,14 +59,19 @@ def oriented(name: str, orientation: int, **rest: Any) -> MadeFile:
     """A picture that is stored turned, with the EXIF entry that says how."""
 
     def write(path: Path) -> None:
-        exif = Image.Exif()
-        exif[0x112] = orientation
+        exif = _orientation(orientation)
         stored = Image.fromarray(np.ascontiguousarray(_STORED[orientation](four_corners())))
         options: dict[str, Any] = {"quality": 95} if path.suffix in (".jpg", ".webp") else {}
         stored.save(path, exif=exif, **options)
 
     # Colours of chroma that is stored at half the size run into each other.
     return picture(name, write, tolerance=16, **rest)
+
+
+def _orientation(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x112] = number
+    return exif
 
 
 def _animated(path: Path) -> None:
@@ -99,8 +104,7 @@ def _heic(orientation: int = 1) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         import pillow_heif
 
-        exif = Image.Exif()
-        exif[0x112] = orientation
+        exif = _orientation(orientation)
         stored = Image.fromarray(np.ascontiguousarray(_STORED[orientation](four_corners())))
         pillow_heif.from_pillow(stored).save(path, quality=95, exif=exif.tobytes())
 
@@ -115,6 +119,9 @@ PICTURES = [
         oriented(f"orientation-6.{ending}", 6, refused=refused)
         for ending, refused in (("png", None), ("webp", None), ("tiff", REFUSED), ("avif", REFUSED))
     ),
+    # Nonsense in place of an orientation, or of all of it.
+    picture("orientation-9.jpg", saved(upright, exif=_orientation(9), quality=95), tolerance=16),
+    picture("broken-exif.jpg", saved(upright, exif=b"Exif\0\0nonsense", quality=95), tolerance=16),
     picture("plain.png", saved(upright), tolerance=0),
     picture("plain.bmp", saved(upright), tolerance=0),
     picture("plain.webp", saved(upright, lossless=True), tolerance=0),

@@ -75,6 +75,27 @@ def _left(path: Path) -> None:
     write(path, Sound(samples, codec="flac", layout="5.1"))
 
 
+def joined(name: str, codec: str, parts: tuple[tuple[int, int], ...], length: float) -> MadeFile:
+    """Files one after the other in one, each of its own sample rate and channels.
+
+    Args:
+        name: of the file.
+        codec: of all parts.
+        parts: sample rate and channels of each.
+        length: seconds from one beginning to the next.
+    """
+
+    def make(path: Path) -> None:
+        whole = b""
+        for rate, channels in parts:
+            write(path, Sound(sound(rate, channels), rate, codec))
+            whole += path.read_bytes()
+        path.write_bytes(whole)
+
+    beeps = (*BEEPS, *((start + length, frequency) for start, frequency in BEEPS))
+    return MadeFile(name, "audio", make, Expected(3.8 + length, beeps=beeps, late=0.05))
+
+
 def _ordinary_mp3(path: Path) -> None:
     """With a tag of a player in front and a cover of some size."""
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
@@ -120,4 +141,9 @@ SOUNDS = [
     _changed("unknown-length.wav", _endless),
     MadeFile("six-channels.flac", "audio", _left, Expected(3.8, beeps=BEEPS)),
     MadeFile("tagged.mp3", "audio", _ordinary_mp3, Expected(3.8, beeps=BEEPS, late=0.025)),
+    joined("chained.ogg", "vorbis", ((48_000, 2), (48_000, 2)), 3.82),
+    joined("chained.opus", "libopus", ((48_000, 1), (48_000, 1)), 3.8),
+    joined("rate-changes.mp3", "libmp3lame", ((48_000, 1), (44_100, 1)), 3.86),
+    joined("channels-change.mp3", "libmp3lame", ((44_100, 1), (44_100, 2)), 3.86),
+    joined("channels-change.aac", "aac", ((48_000, 1), (48_000, 2)), 3.84),
 ]
