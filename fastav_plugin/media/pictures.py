@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -88,12 +88,15 @@ class Animation:
 
     def show(self, times: Sequence[float]) -> Iterator[Frames]:
         """The pictures shown at some times, ascending, in seconds: uint8 [H, W, 3] each."""
-        with _decoding(self.source), _open(self.source) as image:
+        with ExitStack() as stack:
+            with _decoding(self.source):
+                image = stack.enter_context(_open(self.source))
             found, picture = -1, None
             for number in shown_at(self.starts, times):
                 if number != found or picture is None:
-                    image.seek(number)
-                    found, picture = number, _rgb(self.source, image)
+                    with _decoding(self.source):
+                        image.seek(number)
+                        found, picture = number, _rgb(self.source, image)
                 yield picture
 
 

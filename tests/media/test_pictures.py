@@ -131,6 +131,15 @@ def test_animated_pictures_keep_their_times(
     assert np.abs(read_image(path)[5, 5].astype(int) - RED).max() < 8
 
 
+def test_a_clip_that_is_not_read_to_its_end_is_in_nobodys_way(tmp_path: Path) -> None:
+    """Damaged pictures are read under a switch of the whole process."""
+    path = frames(tmp_path, "gif", [1000, 200, 700])
+    half = Animation(Source(path, allow_damaged=True)).show([0, 1, 1.5])
+    next(half)
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    assert read_image(Source(path, allow_damaged=True)).shape == (24, 32, 3)
+
+
 def test_no_delay_is_a_tenth_of_a_second(tmp_path: Path) -> None:
     assert Animation(frames(tmp_path, "gif", [10, 0, 20])).starts == pytest.approx([0, 0.1, 0.2])
     assert Animation(frames(tmp_path, "gif", [10, 0, 20])).end == pytest.approx(0.22)

@@ -27,7 +27,7 @@ from fastav_plugin.lab.testbed.words import (
     build_tokenizer,
     vocabulary,
 )
-from fastav_plugin.lab.testbed.world import FRAME_SIZE
+from fastav_plugin.lab.testbed.world import CLIP_SECONDS, FRAME_SIZE
 from fastav_plugin.media.inputs import Media, prepare_prompt
 from fastav_plugin.media.sound import SAMPLE_RATE
 from fastav_plugin.media.video import FRAMES_PER_SECOND
@@ -61,7 +61,10 @@ def build_processor() -> Qwen2_5OmniProcessor:
             fps=float(FRAMES_PER_SECOND),
         ),
         feature_extractor=WhisperFeatureExtractor(  # type: ignore[no-untyped-call]
-            feature_size=128, sampling_rate=SAMPLE_RATE, return_attention_mask=True
+            feature_size=128,
+            sampling_rate=SAMPLE_RATE,
+            chunk_length=CLIP_SECONDS,
+            return_attention_mask=True,
         ),
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE,
@@ -155,7 +158,7 @@ def prepare_inputs(
     Args:
         processor: from `build_processor` or loaded.
         frames: uint8 [T, H, W, 3], RGB, two per second.
-        waveform: float32 [n] at 16 kHz; at most 30 seconds are used.
+        waveform: float32 [n] at 16 kHz; at most 8 seconds are used.
         question: in the vocabulary of `tasks`; each unknown word becomes the unknown token.
 
     Returns:
