@@ -22,7 +22,7 @@ SAMPLE_RATE = 16_000
 
 #: Seconds by which time stamps may be off before it is a gap or an overlap: they are rounded.
 _JITTER = 0.01
-#: Seconds: a stretch that begins so much later is sought; codecs need some of them to settle.
+#: Seconds: of a longer pause between stretches nothing is decoded; codecs need some to settle.
 _FAR, _SETTLE = 60.0, 1.0
 #: A track of MP4 ends within its last packet.
 _ENDS_EXACTLY = ("mov,mp4,m4a,3gp,3g2,mj2",)
@@ -88,6 +88,16 @@ def _groups(spans: Sequence[tuple[float, float]], seekable: bool) -> list[list[i
     return groups
 
 
+def _pauses(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Start and end of what need not be decoded before and between stretches."""
+    found, reached = [], 0.0
+    for start, stop in sorted(spans):
+        if start > reached + _FAR:
+            found.append((reached + _SETTLE if reached else -math.inf, start - _SETTLE))
+        reached = max(reached, stop)
+    return found
+
+
 def _decode(
     source: Source, tracks: Tracks, spans: Sequence[tuple[float, float]], mix: bool
 ) -> list[Waveform]:
@@ -98,7 +108,7 @@ def _decode(
     end = 0
     with opened(source) as container:
         player = _Player(source, container, tracks, mix)
-        for place, samples in player.play(min(start for start, _ in spans)):
+        for place, samples in player.play(spans):
             for first, waveform in zip(firsts, whole, strict=True):
                 start, stop = max(place, first), min(place + len(samples), first + len(waveform))
                 if start < stop:
@@ -128,16 +138,20 @@ class _Player:
         streams = [self._stream, *(others if not tracks.sound.seekable else ())]
         self._packets = PacketReader(container, streams)
         self._sent = self._failed = 0
+        self._resumed = False  # whether decoding goes on after a part that was left out
+        self._stamp: int | None = None  # of the packet that it goes on with
         exact = container.format.name in _ENDS_EXACTLY
         self._last = round(self._track.end * SAMPLE_RATE) if exact else None
 
-    def play(self, start: float) -> Iterator[tuple[int, Waveform]]:
-        """Place, in samples from time 0, and samples; from `start` seconds on or earlier."""
+    def play(self, spans: Sequence[tuple[float, float]]) -> Iterator[tuple[int, Waveform]]:
+        """Place, in samples from time 0, and samples; of some stretches and what lies near them."""
+        start = min(start for start, _ in spans)
         if start > _FAR and self._track.seekable:
             stamp = (start - _SETTLE + self._origin) / self._stream.time_base
             self._container.seek(math.floor(stamp), stream=self._stream, backward=True)
+            self._resumed = True
         run: _Run | None = None
-        for frame in self._frames():
+        for frame in self._frames(_pauses(spans)):
             limits = self._source.limits
             if limits is not None and limits.check_sound is not None:
                 limits.check_sound(frame)
@@ -146,6 +160,14 @@ class _Player:
                 yield from self._placed(run.flush())
                 run = None
             if run is None:
+                if self._resumed:
+                    cut = self._before_step(frame, time)
+                    if cut >= frame.samples:
+                        continue
+                    self._resumed = False
+                    if cut:
+                        time += cut / frame.sample_rate
+                        frame = _without_first(frame, cut)
                 run = _Run(frame, time, self._layout)
             yield from self._placed(run.add(frame, time))
         if run is not None:
@@ -155,10 +177,20 @@ class _Player:
                 f"{self._failed} of {self._sent} packets of its sound cannot be decoded"
             )
 
-    def _frames(self) -> Iterator[Any]:
+    def _frames(self, pauses: Sequence[tuple[float, float]]) -> Iterator[Any]:
+        left_out = False
         for packet in self._packets:
-            if packet.stream_index == self._stream.index:
-                yield from self._send(packet)
+            if packet.stream_index != self._stream.index:
+                continue
+            if packet.pts is not None:
+                time = float(packet.pts * self._stream.time_base) - self._origin
+                if any(first < time < last for first, last in pauses):
+                    left_out = True
+                    continue
+            if left_out:
+                self._stream.codec_context.flush_buffers()
+                left_out, self._resumed, self._stamp = False, True, packet.pts
+            yield from self._send(packet)
         yield from self._send(None)
 
     def _send(self, packet: Any) -> list[Any]:
@@ -170,13 +202,22 @@ class _Player:
             return []
 
     def _time(self, frame: Any, run: "_Run | None") -> float:
-        if frame.pts is None:
+        stamp = self._stamp if frame.pts is None and self._resumed else frame.pts
+        if stamp is None:
             return self._track.start if run is None else run.end
-        time = float(frame.pts * self._stream.time_base) - self._origin
+        time = float(stamp * self._stream.time_base) - self._origin
         limits = self._source.limits
         if limits is not None and time > limits.seconds:
             raise self._source.fault(f"it lasts longer than {limits.seconds:g} s")
         return time
+
+    def _before_step(self, frame: Any, time: float) -> int:
+        """Samples of a frame before the next one that a resampler from the start would begin with.
+
+        So a stretch has the same samples whether or not what comes before it was decoded.
+        """
+        step = frame.sample_rate // math.gcd(frame.sample_rate, SAMPLE_RATE)
+        return -round((time - self._track.start) * frame.sample_rate) % step
 
     def _placed(self, pieces: Iterator[tuple[int, Waveform]]) -> Iterator[tuple[int, Waveform]]:
         for place, samples in pieces:

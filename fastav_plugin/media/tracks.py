@@ -3,8 +3,10 @@
 import itertools
 import logging
 import re
+from array import array
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -106,10 +108,11 @@ class Tracks:
 class _Stamps:
     """What packets of one stream say, in seconds of the container's clock."""
 
-    times: list[float] = field(default_factory=list)
-    decoding: list[float] = field(default_factory=list)
-    durations: list[float] = field(default_factory=list)
-    keys: list[bool] = field(default_factory=list)
+    # A film of two hours has half a million packets.
+    times: "array[float]" = field(default_factory=partial(array, "d"))
+    decoding: "array[float]" = field(default_factory=partial(array, "d"))
+    durations: "array[float]" = field(default_factory=partial(array, "d"))
+    keys: "array[int]" = field(default_factory=partial(array, "b"))
 
     def add(self, packet: Any, by_stamp: bool) -> None:
         base = float(packet.time_base)
@@ -175,7 +178,10 @@ def read_tracks(source: AnySource) -> Tracks:
             end = found.times[-1] + found.durations[-1] - origin
             if container.format.name == "flac" and audio.duration is not None:
                 _check_end(source, end + origin, float(audio.duration * audio.time_base))
-            start, exact = sound_start - origin, container.format.name in _SOUND_SEEKABLE
+            start, name = sound_start - origin, container.format.name
+            # The byte rate that WAV finds a time by is a round number for what is compressed.
+            plain = name != "wav" or audio.codec_context.name.startswith("pcm_")
+            exact = name in _SOUND_SEEKABLE and plain
             sound = SoundTrack(audio.index, start, max(end, start), sure and exact)
     return Tracks(pictures, sound, origin)
 

@@ -208,3 +208,33 @@ def test_damaged_packets_are_silent(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=r"cut off: it has \d+\.\d of 60\.0 s"):
         read_sound(path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "codec"), [("mp3", "libmp3lame"), ("m4a", "aac"), ("ogg", "libopus"), ("wav", None)]
+)
+def test_a_stretch_far_inside_is_that_of_the_whole(
+    tmp_path: Path, ending: str, codec: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies before it is not decoded, and it has the same samples."""
+    path = tmp_path / f"long.{ending}"
+    rate = 48_000 if codec == "libopus" else 44_100
+    time = np.arange(150 * rate) / rate
+    samples = (2**14 * np.sin((1000 + 6 * time) * time)).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+    frame.sample_rate = rate
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream(codec or "pcm_s16le", rate=rate)
+        stream.layout = "mono"
+        for part in (frame, None):
+            file.mux(stream.encode(part))
+    (whole,) = read_sound(path)
+    spans = [(100.3, 102.3), (0.5, 1.5), (149.0, 149.5)]
+    decoded: list[int] = []
+    monkeypatch.setattr(sound._Run, "add", _counting(sound._Run.add, decoded))
+    stretches = read_sound(path, spans)
+    assert sum(decoded) < 70 * rate
+    for (start, stop), found in zip(spans, stretches, strict=True):
+        first = int(start * SAMPLE_RATE)
+        assert len(found) == round((stop - start) * SAMPLE_RATE)
+        assert np.array_equal(found, whole[first : first + len(found)])
