@@ -84,13 +84,13 @@ def listed_samples(data: bytes) -> int:
     Raises:
         MediaError: it has so many parts that it is no real one.
     """
-    boxes = list(_boxes(data, 0, len(data)))
-    if not any(kind in _KNOWN for kind, _, _ in boxes):
+    top = list(boxes(data, 0, len(data)))
+    if not any(kind in _KNOWN for kind, _, _ in top):
         return 0
     total = 0
-    for kind, start, end in boxes:
+    for kind, start, end in top:
         if kind == b"moov":
-            total += sum(_samples(data[a:b]) for _, a, b in _boxes(data, start + 8, end))
+            total += sum(_samples(data[a:b]) for _, a, b in boxes(data, start + 8, end))
         elif kind != b"mdat":
             total += _samples(data[start:end])
     return total
@@ -105,7 +105,7 @@ def _samples(part: bytes) -> int:
     return sum(int.from_bytes(found[1], "big") for found in _SAMPLES.finditer(part))
 
 
-def _boxes(data: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(data: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of each box of MP4; what makes no box is one without a kind."""
     parts = 0
     while place + 8 <= end:

@@ -15,6 +15,7 @@ from fastav_plugin.media.sound import SAMPLE_RATE
 from fastav_plugin.media.timeline import count_samples, spread
 from fastav_plugin.media.tracks import Tracks, read_tracks
 from fastav_plugin.media.video import FRAMES_PER_SECOND
+from fastav_plugin.serving.media.avif import decoded_pixels
 from fastav_plugin.serving.media.headers import (
     PACKED,
     gif_pictures,
@@ -26,10 +27,22 @@ from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 #: Samples per second of a sound that is read; of few, resampling makes very many.
 SLOWEST, FASTEST = 1_000, 768_000
 #: Pillow's formats whose header says how large a picture becomes.
-PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-#: Brands of AVIF and HEIC.
-_UNBOUNDED = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
-_UNBOUNDED += (b"mif1", b"msf1", b"miaf")
+PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
+#: Brands of HEIC and of animated AVIF, of which FFmpeg and Pillow would open some.
+_UNBOUNDED: tuple[bytes, ...] = (
+    b"avis",
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"mif1",
+    b"msf1",
+)
+_AVIF = b"avif"
+#: Pixels that AVIF decodes for each one shown: alpha, a thumbnail, and edges of tiles.
+_PARTS = 4
 #: Containers that hold media and name no other file; playlists would make the server fetch them.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
 #: Codecs whose frames cost what their pixels say; one of JPEGs may pass over each for long.
@@ -76,7 +89,7 @@ def measure(kind: str, data: bytes, policy: MediaPolicy, max_frames: int | None 
         raise MediaError(f"'{kind}' is none of image, video and audio.")
     _check_installed()
     with refusing(kind):
-        _check_format(data)
+        _check_format(data, policy)
         if kind == "image":
             return _picture(data, policy)
         if kind == "audio":
@@ -101,11 +114,20 @@ def refusing(kind: str) -> Iterator[None]:
         raise MediaError(f"{what} ({type(error).__name__}).") from error
 
 
-def _check_format(data: bytes) -> None:
-    """Refuse pictures in which a few bytes of AV1 or HEVC may hold any number of pixels."""
-    if data[4:8] == b"ftyp" and data[8:12] in _UNBOUNDED:
-        name = "AVIF" if data[8:10] == b"av" else "HEIC"
+def _check_format(data: bytes, policy: MediaPolicy) -> None:
+    """Refuse what may hold any number of pixels, whatever the header of the picture says."""
+    if data[4:8] != b"ftyp":
+        return
+    if data[8:12] in _UNBOUNDED:
+        name = "an animation of AVIF" if data[8:12] == b"avis" else "HEIC"
         raise MediaError(f"it is no picture that can be read: {name} is not. Send PNG or JPEG.")
+    if data[8:12] == _AVIF:
+        pixels = decoded_pixels(data)
+        if pixels > _PARTS * policy.max_pixels:
+            raise MediaError(
+                f"{pixels} pixels of its parts are more than the {_PARTS * policy.max_pixels} that "
+                "are allowed."
+            )
 
 
 def _picture(data: bytes, policy: MediaPolicy) -> Measured:

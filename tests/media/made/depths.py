@@ -149,9 +149,7 @@ DEPTHS = [
     ),
     picture("transparent.gif", saved(_with_alpha), corners=TOP, tolerance=8),
     picture("lossy-alpha.webp", saved(_with_alpha, quality=95), corners=TOP, tolerance=16),
-    picture(
-        "alpha.avif", saved(_with_alpha, quality=90), corners=TOP, tolerance=16, refused=REFUSED
-    ),
+    picture("alpha.avif", saved(_with_alpha, quality=90), corners=TOP, tolerance=16),
     picture(
         "alpha.ico", saved(_with_alpha, sizes=[(96, 64)]), corners=TOP, tolerance=1, refused=REFUSED
     ),

@@ -124,6 +124,17 @@ def webp(pictures: int, size: tuple[int, int], seconds: float) -> bytes:
     return bytes(data)
 
 
+def avif(
+    size: tuple[int, int], mode: str = "RGB", pictures: int = 1, said: tuple[int, int] | None = None
+) -> bytes:
+    """A picture, or an animation, of one colour; its header may say another size."""
+    file = io.BytesIO()
+    first, *rest = (Image.new(mode, size, number) for number in range(pictures))
+    first.save(file, "AVIF", save_all=bool(rest), append_images=rest, speed=10)
+    data = file.getvalue()
+    return data if said is None else data.replace(numbers(*size), numbers(*said))
+
+
 def box(name: bytes, *parts: bytes) -> bytes:
     body = b"".join(parts)
     return (len(body) + 8).to_bytes(4, "big") + name + body
@@ -196,7 +207,7 @@ def index(
 #: The shape of pixels in an MP4.
 _WIDE, _VERY_WIDE = b"pasp" + numbers(16, 1), b"pasp" + numbers(65_535, 1)
 #: Pillow refuses the largest itself.
-_LARGE = "pixels are more than the 33554432|DecompressionBomb"
+_LARGE = "pixels .*are more than the|DecompressionBomb"
 #: What is shown of two pictures that are so far apart.
 _APART = [0.0, 0.25, 590.0]
 
@@ -204,6 +215,13 @@ BOMBS: dict[str, Bomb] = {
     "picture": Bomb("image", lambda: png(10_000), _LARGE),
     "animated picture": Bomb("image", lambda: png(10_000, 2), _LARGE),
     "canvas of WebP": Bomb("image", lambda: webp(2, (12_000, 12_000), 1), _LARGE),
+    "AVIF": Bomb("image", lambda: avif((4000, 3000)), _LARGE, {"max_pixels": 2**20}),
+    "AVIF that grows": Bomb(
+        "image",
+        lambda: avif((4000, 3000), said=(16, 12)),
+        "12000000 pixels of its parts are more than the 4194304",
+        {"max_pixels": 2**20},
+    ),
     "pictures of PNG": Bomb("video", lambda: png(8, 2**31 - 1), "more than the 18000 frames"),
     "large pictures of PNG": Bomb("video", lambda: png(5000, 1000), "pixels of all its frames"),
     "pictures of GIF": Bomb("video", lambda: gif(18_001), "more than the 18000 frames"),

@@ -176,7 +176,7 @@ def test_frames_that_grow(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "limits", [{"max_pixels": 256}, {"max_video_pixels": 6000}, {"max_decoded_bytes": 300_000}]
 )
-def test_frames_that_grow_too_much(limits: dict[str, int], tmp_path: Path) -> None:
+def test_frames_that_grow_too_much(limits: dict[str, Any], tmp_path: Path) -> None:
     """A header of 16 x 16 pixels, and larger frames behind it, which no decoder makes room for."""
     data = stream(tmp_path / "clip.ts", 8, 16, 1024, more=12)
     assert len(decode("video", data, MediaPolicy()).frames) == 10

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from fastav_plugin import ConfigError, UnsupportedError
 from fastav_plugin.lab.testbed.samples import SAMPLES
@@ -16,7 +14,7 @@ from fastav_plugin.media.clips import read_video
 from fastav_plugin.media.files import Limits, Source
 from fastav_plugin.serving.media.measuring import measure, refusing
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
-from tests.serving.media.bombs import clip, gif, png, sounds, webp
+from tests.serving.media.bombs import avif, clip, gif, png, sounds, webp
 
 CLIP = SAMPLES[0].path.read_bytes()
 
@@ -72,16 +70,21 @@ def test_room_for_frames_that_grow() -> None:
 
 def test_what_is_not_read_here() -> None:
     """Their headers do not say how large they become."""
-    file = io.BytesIO()
-    Image.new("RGB", (16, 16)).save(file, "AVIF")
     for data, name in [
-        (file.getvalue(), "AVIF"),
+        (avif((16, 16), pictures=2), "an animation of AVIF"),
         (b"\0\0\0\x18ftypheic" + bytes(40), "HEIC"),
         (b"\0\0\0\x18ftypmif1" + bytes(40), "HEIC"),
     ]:
         for kind in ("image", "video"):
             with pytest.raises(MediaError, match=f"no picture that can be read: {name} is not"):
                 measure(kind, data, MediaPolicy())
+
+
+def test_a_picture_of_avif() -> None:
+    data = avif((16, 12), "RGBA")
+    assert measure("image", data, MediaPolicy(max_pixels=192)).size == 576
+    with pytest.raises(MediaError, match="16 x 12 pixels are more than the 191"):
+        measure("image", data, MediaPolicy(max_pixels=191))
 
 
 def test_a_picture_is_no_sound() -> None:
