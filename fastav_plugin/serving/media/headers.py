@@ -22,8 +22,10 @@ _MOST_PARTS = 2**20
 _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, 0x3B
 
 #: Boxes by which FFmpeg knows MP4 and QuickTime.
-_KNOWN = (b"ftyp", b"moov", b"moof", b"mdat", b"styp", b"sidx", b"free", b"skip", b"wide", b"uuid")
-_KNOWN += (b"pnot", b"udta", b"junk", b"pict", b"prfl")
+_KNOWN = frozenset(
+    (b"ftyp", b"moov", b"moof", b"mdat", b"styp", b"sidx", b"free", b"skip", b"wide", b"uuid")
+    + (b"pnot", b"udta", b"junk", b"pict", b"prfl")
+)
 #: Number of samples in an index: of a track, and of a fragment of one.
 _SAMPLES = re.compile(rb"(?=(?:stsz.{8}|stz2.{8}|trun.{4})(.{4}))", re.DOTALL)
 _HANDLER = re.compile(rb"(?=hdlr.{8}(.{4}))", re.DOTALL)

@@ -40,7 +40,7 @@ def test_passes_of_a_jpeg() -> None:
 def test_pictures_of_a_gif(pictures: int) -> None:
     data = saved("GIF", pictures=pictures, duration=50, comment="a comment")
     with Image.open(io.BytesIO(data)) as image:
-        assert image.n_frames == pictures
+        assert getattr(image, "n_frames", 1) == pictures
     assert gif_pictures(data, 100) == (pictures, 40, 30)
     assert gif_pictures(data, 1)[0] == min(2, pictures)
 
@@ -61,8 +61,8 @@ def test_a_gif_that_grows() -> None:
 
 
 def samples(data: bytes) -> int:
-    with av.open(io.BytesIO(data)) as container:
-        return sum(1 for packet in container.demux() if packet.size)
+    with av.open(io.BytesIO(data), "r") as container:
+        return len([packet for packet in container.demux() if packet.size])
 
 
 @pytest.mark.parametrize("options", [{}, {"movflags": "frag_keyframe"}])
