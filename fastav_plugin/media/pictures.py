@@ -130,12 +130,13 @@ def _heic(source: Source, file: Any) -> Any:
         raise source.fault("it is a HEIC picture, which is not read here")
     try:
         # Not its plugin for Pillow, whose import changes what Pillow opens in the whole process.
-        from pillow_heif import HeifImageFile
+        import pillow_heif
     except ImportError as error:
         raise UnsupportedError(
             f"{source.name} is a HEIC picture, which needs pillow-heif. {install_hint('heic')}"
         ) from error
-    return HeifImageFile(file)
+    opener: Any = pillow_heif.HeifImageFile
+    return opener(file)
 
 
 @contextmanager

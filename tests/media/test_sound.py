@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -168,7 +169,7 @@ def test_stretches_that_lie_far_apart_are_sought(
     path = long_sound(tmp_path / f"long.{ending}", 600)
     (whole,) = read_sound(path)
     assert len(whole) == 600 * SAMPLE_RATE
-    decoded = []
+    decoded: list[int] = []
     monkeypatch.setattr(sound._Run, "add", _counting(sound._Run.add, decoded))
     found = read_sound(path, [(500.0, 502.0), (1.0, 3.0), (250.5, 252.5)])
     assert sum(decoded) < 60 * 8000
@@ -180,8 +181,8 @@ def test_stretches_that_lie_far_apart_are_sought(
         assert np.allclose(middle, expected[SAMPLE_RATE // 4 : SAMPLE_RATE // 2], atol=1e-3)
 
 
-def _counting(add, decoded):  # type: ignore[no-untyped-def]
-    def counted(self, frame, time):  # type: ignore[no-untyped-def]
+def _counting(add: Any, decoded: list[int]) -> Any:
+    def counted(self: Any, frame: Any, time: float) -> Any:
         decoded.append(frame.samples)
         return add(self, frame, time)
 

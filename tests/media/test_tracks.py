@@ -78,7 +78,8 @@ def test_the_default_track_is_taken(tmp_path: Path, kind: str) -> None:
     found = read_tracks(write_tracks(tmp_path / "three.mkv", tracks))
     track = found.pictures if kind == "video" else found.sound
     assert track is not None
-    assert (track.stream, found.seconds) == (1, pytest.approx(2.0))
+    assert track.stream == 1
+    assert found.seconds == pytest.approx(2.0)
     none = [(kind, 0.0, 1.0, False), (kind, 0.0, 2.0, False)]
     assert read_tracks(write_tracks(tmp_path / "none.mkv", none)).seconds == pytest.approx(1.0)
 
@@ -126,7 +127,8 @@ def test_a_picture_that_stands_until_the_file_ends(tmp_path: Path) -> None:
         container.mux(packet)
     track = read_tracks(path).pictures
     assert track is not None
-    assert (track.end, track.rate, track.count) == (pytest.approx(8.0), EVEN_RATE, 200)
+    assert track.end == pytest.approx(8.0)
+    assert (track.rate, track.count) == (EVEN_RATE, 200)
 
 
 def test_nothing_to_see_or_hear(tmp_path: Path) -> None:
