@@ -58,8 +58,11 @@ def run(
     own = own_model(config) is not None
     with progress("generate", 1 + (1 + len(configs)) * (1 + repeats)) as tick:
         # A file that cannot be read is an error before the model is loaded.
-        media = None if own else read_media(**files, fps=reading.fps, max_frames=reading.frames)
-        loaded, processor = machine.load(model)
+        processor, media = machine.load_processor(model), None
+        if not own:
+            taken: dict[str, Any] = {"fps": reading.fps, "max_frames": reading.frames}
+            media = read_media(**files, **taken, processor=processor)
+        loaded = machine.load_model(model)
         if media is None:
             inputs = prepare_files(processor, question, **files, frames=reading.frames)
         else:

@@ -142,7 +142,8 @@ class SampleInputs:
         if self._read is None or self._read[0] != files:
             found: Media | str
             try:
-                found = read_media(**files, fps=self.fps, max_frames=self.frames)
+                options: dict[str, Any] = {"fps": self.fps, "max_frames": self.frames}
+                found = read_media(**files, **options, processor=self.processor)
             except ConfigError as error:
                 found = str(error)
             self._read = files, found

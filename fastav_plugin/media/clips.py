@@ -115,10 +115,19 @@ class ClipFile:
             raise ConfigError(f"{self.source.name} is a picture and holds no sound.")
         return read_sound(self.source, stretches, mix=mix, tracks=self._tracks)
 
-    def heard(self, seconds: float) -> Waveform | None:
-        """The sound of the first seconds, as long as they are; None without, or where silent."""
+    def heard(self, seconds: float, most: float | None = None) -> Waveform | None:
+        """The sound of the first seconds, as long as they are; None without, or where silent.
+
+        Of a sound that is not silent at its beginning no more than `most` seconds are decoded.
+        """
         if not self.has_sound:
             return None
+        if most is not None and most < seconds:
+            beginning = self.heard(most)
+            if beginning is None:
+                whole = self.heard(seconds)
+                return None if whole is None else whole[: round(most * SAMPLE_RATE)]
+            return beginning
         waveform = fit_length(self.sound([(0.0, seconds)])[0], round(seconds * SAMPLE_RATE))
         return waveform if waveform.any() else None
 
@@ -147,11 +156,12 @@ def read_clip(
 
 
 def read_video(
-    source: AnySource,
+    source: AnySource | ClipFile,
     fps: float = float(FRAMES_PER_SECOND),
     max_frames: int | None = None,
     *,
     seconds: float | None = None,
+    sound_seconds: float | None = None,
 ) -> Video:
     """Read what a player shows at a frame rate, and the sound; no more is held than is returned.
 
@@ -163,14 +173,26 @@ def read_video(
         fps: frames of each second.
         max_frames: at most so many, spread evenly over the clip.
         seconds: of the clip, its first ones; None for all of it.
+        sound_seconds: of the sound, where no more is used than its first ones; 0 for none.
 
     Raises:
         ConfigError: also if the file has no pictures.
     """
-    clip = ClipFile(source)
+    clip = source if isinstance(source, ClipFile) else ClipFile(source)
     length = clip.seconds if seconds is None else min(clip.seconds, seconds)
     taken = count_samples(length, fps)
     chosen = spread(taken, max_frames)
-    frames = np.stack(list(clip.show([index / fps for index in chosen])))
+    frames = _stack(clip.show([index / fps for index in chosen]), len(chosen))
     whole = (taken + taken % 2) / fps
-    return Video(frames, len(frames) / whole, clip.heard(whole))
+    waveform = None if sound_seconds == 0 else clip.heard(whole, sound_seconds)
+    return Video(frames, len(frames) / whole, waveform)
+
+
+def _stack(pictures: Iterator[Frames], count: int) -> Frames:
+    """Pictures of one size as one array, without holding them twice."""
+    first = next(pictures)
+    whole = np.empty((count, *first.shape), np.uint8)
+    whole[0] = first
+    for index, picture in enumerate(pictures, 1):
+        whole[index] = picture
+    return whole

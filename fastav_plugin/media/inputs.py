@@ -1,16 +1,19 @@
 """Files into the inputs of generate(), through a checkpoint's own processor."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media.clips import read_video
+from fastav_plugin.media.clips import ClipFile, read_video
 from fastav_plugin.media.files import Source
 from fastav_plugin.media.pictures import read_image
 from fastav_plugin.media.presentation import Frames
-from fastav_plugin.media.sound import Waveform, read_sound
+from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 
 #: How the sound of a video file is used.
@@ -37,24 +40,63 @@ def read_media(
     max_frames: int | None = None,
     sound: str = "separate",
     allow_damaged: bool = False,
+    processor: Any = None,
 ) -> Media:
     """Read picture, video and sound files.
 
     Of the video `fps` frames are taken of each second, at most `max_frames`, spread evenly.
     `audio` goes before the video's own sound, which is used as `sound` says, one of SOUND. With
-    `allow_damaged` what can be decoded of a damaged file is used.
+    `allow_damaged` what can be decoded of a damaged file is used. Of a sound no more is read than
+    the `processor` uses, where one is given.
     """
     media = Media(images=[read_image(Source(path, allow_damaged)) for path in images], fps=fps)
     if video is not None:
-        clip = read_video(Source(video, allow_damaged), fps, max_frames)
+        file = ClipFile(Source(video, allow_damaged))
+        takes_sound = processor is None or hasattr(processor, "feature_extractor")
+        wanted = takes_sound and sound != "none" and audio is None
+        most = _most_sound(processor, file) if wanted else 0.0
+        clip = read_video(file, fps, max_frames, sound_seconds=most)
         media.frames, media.fps = clip.frames, clip.fps
-        if sound != "none" and audio is None and clip.waveform is not None:
+        if clip.waveform is not None:
             media.waveform, media.interleaved = clip.waveform, sound == "interleaved"
     if audio is not None:
-        (media.waveform,) = read_sound(Source(audio, allow_damaged))
+        file = ClipFile(Source(audio, allow_damaged))
+        most = _most_sound(processor, file)
+        (media.waveform,) = file.sound(None if most is None else [(0.0, most)])
         if not len(media.waveform):
             raise ConfigError(f"Cannot read the media file '{audio}': no sound could be decoded.")
     return media
+
+
+def _most_sound(processor: Any, file: ClipFile) -> float | None:
+    """Seconds of a file's sound that a processor uses; None for all of it."""
+    extractor = getattr(processor, "feature_extractor", None)
+    if extractor is None or not file.has_sound:
+        return None
+    length = getattr(extractor, "n_samples", None)
+    if length is None:
+        option = inspect.signature(type(extractor).__call__).parameters.get("max_length")
+        length = None if option is None else option.default
+    if not isinstance(length, int) or file.sound_seconds <= length / SAMPLE_RATE + 1:
+        return None
+    return length / SAMPLE_RATE if _cuts_off(processor, length) else None
+
+
+def _cuts_off(processor: Any, length: int) -> bool:
+    """Whether a processor makes the same of a sound that goes on after so many samples."""
+    import torch
+
+    message = {"role": "user", "content": [{"type": "audio"}]}
+    noise = np.random.default_rng(0).normal(0, 0.1, length + SAMPLE_RATE).astype(np.float32)
+    try:
+        text = processor.apply_chat_template([message], tokenize=False)
+        short, long = (
+            dict(processor(text=[text], audio=[sound], return_tensors="pt"))
+            for sound in (noise[:length], noise)
+        )
+    except Exception:  # whatever is wrong is said of the sound itself
+        return False
+    return short.keys() == long.keys() and all(torch.equal(short[k], long[k]) for k in short)
 
 
 def prepare_prompt(processor: Any, media: Media, question: str) -> dict[str, Any]:

@@ -63,7 +63,9 @@ def read_sound(
         for index, waveform in zip(group, _decode(source, tracks, own, mix), strict=True):
             found[index] = waveform
     if not any(waveform.any() for waveform in found):
-        logger.warning("%s: its sound is silent.", source.name)
+        whole = any(start <= 0 and stop >= tracks.sound.end for start, stop in spans)
+        part = "" if whole else "what is used of "
+        logger.warning("%s: %sits sound is silent.", source.name, part)
     return found
 
 

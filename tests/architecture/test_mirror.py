@@ -19,7 +19,6 @@ COVERED = {
     "binding.binding": "test_attach",
     "binding.layer_entry": "behaviour/families/test_schedule",
     "pruning.model_identity": "calibration/test_config",
-    "media.inputs": "cli/test_generate",
     "pruning.bound_model": "upstream/test_contracts",
     "pruning.decode": "behaviour/decoding/test_turns",
     "pruning.forward": "behaviour/families/test_families",

@@ -1,5 +1,7 @@
 """The options of a checkpoint folder and of the machine it runs on, and its loading."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,24 +45,40 @@ class Machine:
 
     def load(self, folder: Path) -> tuple[Any, Any]:
         """The model and the processor in a folder, for text output."""
-        limit_threads(self.threads)
-        config = read_config(folder)
-        own = own_model(config)
+        processor = self.load_processor(folder)
+        return self.load_model(folder), processor
+
+    def load_processor(self, folder: Path) -> Any:
+        """The processor in a folder."""
+        own = own_model(read_config(folder))
         processors: Any = AutoProcessor if own is None else own.processor_class()
-        try:
+        with _faults_named(folder):
             processor = processors.from_pretrained(folder, local_files_only=True)
             if not hasattr(processor, "tokenizer"):
                 raise UnsupportedError(
                     f"'{folder}' holds a {type(processor).__name__} and no processor of media."
                 )
+        return processor
+
+    def load_model(self, folder: Path) -> Any:
+        """The model in a folder, for text output."""
+        limit_threads(self.threads)
+        config = read_config(folder)
+        with _faults_named(folder):
             options: dict[str, Any] = {"dtype": self.dtype, "local_files_only": True}
             model = model_class(config).from_pretrained(folder, **options)
-            return unwrap(model).to(self.device).eval(), processor
-        except UnsupportedError:
-            raise
-        except Exception as error:  # files of any kind of damage, read by several libraries
-            first = str(error).strip().split("\n")[0]
-            raise ConfigError(f"Cannot load the checkpoint in '{folder}': {first}") from error
+            return unwrap(model).to(self.device).eval()
+
+
+@contextmanager
+def _faults_named(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnsupportedError:
+        raise
+    except Exception as error:  # files of any kind of damage, read by several libraries
+        first = str(error).strip().split("\n")[0]
+        raise ConfigError(f"Cannot load the checkpoint in '{folder}': {first}") from error
 
 
 def limit_threads(count: int | None) -> None:

@@ -74,7 +74,7 @@ def _prompt(kind: str) -> Callable[[], Read]:
 
         def read(path: Path) -> Any:
             files: dict[str, Any] = {"video": None, "audio": None, kind: path}
-            media = read_media(images=[], **files, max_frames=8)
+            media = read_media(images=[], **files, max_frames=8, processor=processor)
             return model, prepare_prompt(processor, media, "Which sound is heard?")
 
         return read
