@@ -109,17 +109,19 @@ CASES = {
 
 
 def measure(name: str, path: Path) -> dict[str, Any]:
-    """Read once in this process: seconds, and bytes of the peak and of the pixels returned."""
+    """Read once in this process: seconds, and bytes of the peak and of the array returned."""
     read = CASES[name].prepare()
     read(SAMPLES[0].path)  # imports what it needs
     forget_peak_memory()
-    before, start = peak_memory(), time.perf_counter()
+    before, start, worked = peak_memory(), time.perf_counter(), time.process_time()
     found = read(path)
-    seconds, peak = time.perf_counter() - start, peak_memory()
+    seconds, worked = time.perf_counter() - start, time.process_time() - worked
+    peak = peak_memory()
     return {
         "case": name,
         "ending": path.suffix[1:],
         "seconds": seconds,
+        "cpu_seconds": worked,
         "peak_bytes": None if peak is None or before is None else peak - before,
         "held_bytes": found.nbytes if isinstance(found, np.ndarray) else None,
     }
@@ -195,9 +197,12 @@ def main(
 def table_line(entry: dict[str, Any]) -> str:
     """What was measured once, as a line of a table of Markdown."""
     title, ending = CASES[entry["case"]].title, entry["ending"]
-    peak = "" if entry["peak_bytes"] is None else f"{entry['peak_bytes'] / 1e6:.0f} MB"
-    held = "" if entry["held_bytes"] is None else f"{entry['held_bytes'] / 1e6:.0f} MB"
-    return f"| {title} | {ending} | {entry['seconds']:.1f} s | {peak} | {held} |"
+    seconds, worked = (f"{entry[name]:.1f} s" for name in ("seconds", "cpu_seconds"))
+    peak, held = (
+        "" if entry[name] is None else f"{entry[name] / 1e6:.0f} MB"
+        for name in ("peak_bytes", "held_bytes")
+    )
+    return f"| {title} | {ending} | {seconds} | {worked} | {peak} | {held} |"
 
 
 if __name__ == "__main__":
