@@ -56,12 +56,17 @@ class PacketReader:
     def _settle(self, packet: Any) -> None:
         clock = self._clocks[packet.stream_index]
         base = float(packet.time_base)
-        stamp = packet.pts if packet.dts is None else packet.dts
-        if stamp is None:
+        if packet.dts is None and packet.pts is not None:
+            # Matroska does not say when the first packets of a stream are decoded, which are not
+            # in the order in which they are shown: nothing to compare others with.
+            packet.pts += round(clock.shift / base)
+            return
+        if packet.dts is None:
             self.repaired = True
             packet.dts = round(clock.next / base)
             time = clock.next
         else:
+            stamp = packet.dts
             time = stamp * base + clock.shift
             if self._jumped(clock, time):
                 self.repaired = True

@@ -26,6 +26,8 @@ Picture = tuple[Any, Alpha | None]
 
 #: Frames up to which a stream is decoded on rather than searched.
 _NEAR = 8
+#: Decoders that may leave out a frame and take the next; that of AV1 decides once for all.
+_SKIPPING = ("h264", "hevc", "vp8", "vp9", "mpeg4", "mpeg2video", "mpeg1video")
 #: Seconds of packets after which a key frame counts as lost.
 _PATIENCE = 5.0
 
@@ -169,6 +171,7 @@ class _Decoder:
         self._packets = PacketReader(container, streams)
         self._alpha = SideAlpha(source, self._stream) if SideAlpha.is_in(self._stream) else None
         context = self._stream.codec_context
+        self._skips = context.name in _SKIPPING
         context.thread_type = "AUTO"
         context.thread_count = min(4, os.cpu_count() or 1)  # each thread holds frames
         if source.limits is not None:
@@ -217,7 +220,7 @@ class _Decoder:
 
     def _skip_before(self, packet: Any, target: Any) -> None:
         """Leave out frames before the wanted one that no other frame refers to."""
-        if self._track.by_stamp and packet.pts is not None:
+        if self._skips and self._track.by_stamp and packet.pts is not None:
             before = float(packet.pts * packet.time_base) - self._origin < target() - ROUNDING
             self._stream.codec_context.skip_frame = "NONREF" if before else "DEFAULT"
 

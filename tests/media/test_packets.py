@@ -86,3 +86,10 @@ def test_what_an_edit_list_leaves_out_is_no_jump() -> None:
 def test_packets_without_content_are_left_out() -> None:
     packets = [packet(0, 0), packet(0, 1, size=0), packet(0, 2), packet(0, None, size=0)]
     assert [dts for _, dts, _ in read(packets, FILE)[0]] == [0, 2]
+
+
+def test_packets_that_say_only_when_they_are_shown_are_not_compared() -> None:
+    """Matroska with pictures that refer to later ones, one a second: 0, 30, 10, then in order."""
+    packets = [packet(0, None, 0), packet(0, None, 30), packet(0, 0, 10), packet(0, 10, 20)]
+    found, repaired = read(packets, FILE)
+    assert (found, repaired) == ([(0, None, 0), (0, None, 30), (0, 0, 10), (0, 10, 20)], False)
