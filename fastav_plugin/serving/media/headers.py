@@ -34,6 +34,45 @@ _TIMES = re.compile(rb"(?=stts.{4}(.{4}).{4}(.{4}))", re.DOTALL)
 _ONE = (1).to_bytes(4, "big")
 
 
+#: Tags of a sound: length of the name of its encoder, before their number.
+_COMMENTS = re.compile(rb"(?:\x03vorbis|OpusTags)(.{4})", re.DOTALL)
+#: Names of tags in MP4, before their number; and what begins one in Matroska and in MP3.
+_KEYS = re.compile(rb"(?=keys.{4}(.{4}))", re.DOTALL)
+_EBML, _SIMPLE_TAG, _TEXT = b"\x1a\x45\xdf\xa3", b"\x67\xc8", b"TXXX"
+
+
+def listed_tags(data: bytes) -> int:
+    """Tags in a file, at least; FFmpeg compares each with all before it."""
+    if data[:4] == b"fLaC":
+        return _flac_tags(data)
+    if data[:4] == b"OggS":
+        places = [(f.end(), int.from_bytes(f[1], "little")) for f in _COMMENTS.finditer(data)]
+        return max((_four(data, place + skip) for place, skip in places), default=0)
+    if data[:4] == _EBML:
+        return data.count(_SIMPLE_TAG)
+    if data[:3] == b"ID3":
+        return data.count(_TEXT)
+    index = (data[a:b] for kind, a, b in boxes(data, 0, len(data)) if kind == b"moov")
+    counts = (int.from_bytes(found[1], "big") for part in index for found in _KEYS.finditer(part))
+    return max(counts, default=0)
+
+
+def _flac_tags(data: bytes) -> int:
+    place, count = 4, 0
+    while place + 4 <= len(data):
+        kind, length = data[place], int.from_bytes(data[place + 1 : place + 4], "big")
+        if kind & 0x7F == 4:
+            count += _four(data, place + 8 + _four(data, place + 4))
+        if kind & 0x80:
+            break
+        place += 4 + length
+    return count
+
+
+def _four(data: bytes, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "little")
+
+
 def jpeg_passes(data: bytes) -> int:
     """Scans of the first picture in a JPEG file; what phones append to it is not read."""
     passes, place = 0, 2

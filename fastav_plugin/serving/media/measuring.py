@@ -21,6 +21,7 @@ from fastav_plugin.serving.media.headers import (
     gif_pictures,
     jpeg_passes,
     listed_samples,
+    listed_tags,
 )
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 
@@ -51,6 +52,8 @@ VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpe
 _PASSES = 30
 #: Packets of a second of all sounds in a file; the shortest ones that encoders make last 2.5 ms.
 _PACKETS = 1_000
+#: Tags of a file; FFmpeg compares each with all before it.
+_TAGS = 4096
 #: Seconds by which codecs may lengthen a sound to fill their last packet.
 _PADDING = 0.5
 #: Pixels by which a decoder may round an edge up.
@@ -223,6 +226,8 @@ def _tracks(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, _Stream
     most = policy.max_frames + int(_PACKETS * policy.max_seconds)
     if PACKED.search(data):
         raise MediaError("its index is compressed.")
+    if listed_tags(data) > _TAGS:
+        raise MediaError(f"it has more than {_TAGS} tags.")
     if listed_samples(data) > most:
         raise MediaError(f"its index lists more than {most} packets.")
     source = _source(data, policy, policy.max_pixels)

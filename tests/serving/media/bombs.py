@@ -79,6 +79,14 @@ def sounds(times: list[float], tracks: int = 1, samples: int = 80) -> bytes:
     return file.getvalue()
 
 
+def tagged(tags: int) -> bytes:
+    """A FLAC with so many tags."""
+    comments = b"".join(struct.pack("<I", 8) + b"%06d=v" % number for number in range(tags))
+    body = struct.pack("<II", 0, tags) + comments
+    about = b"\x10\0\x10\0" + bytes(6) + (8000 << 44 | 15 << 36).to_bytes(8, "big") + bytes(16)
+    return b"fLaC\0\0\0\x22" + about + b"\x84" + len(body).to_bytes(3, "big") + body + bytes(99)
+
+
 def gif(
     pictures: int,
     size: tuple[int, int] = (1, 1),
@@ -277,6 +285,7 @@ BOMBS: dict[str, Bomb] = {
         "more than 2001 packets",
         {"max_frames": 1, "max_seconds": 2},
     ),
+    "tags": Bomb("audio", lambda: tagged(10**6), "more than 4096 tags"),
     "packed index": Bomb("video", packed_index, "its index is compressed"),
     "packed index of a sound": Bomb("audio", packed_index, "its index is compressed"),
     "index of pictures": Bomb("video", lambda: index(b"vide", 10**8), "lists more than 618000"),

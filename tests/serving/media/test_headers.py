@@ -10,9 +10,15 @@ import pytest
 from PIL import Image
 
 from fastav_plugin.lab.testbed.samples import SAMPLES
-from fastav_plugin.serving.media.headers import PACKED, gif_pictures, jpeg_passes, listed_samples
+from fastav_plugin.serving.media.headers import (
+    PACKED,
+    gif_pictures,
+    jpeg_passes,
+    listed_samples,
+    listed_tags,
+)
 from fastav_plugin.serving.media.policy import MediaError
-from tests.serving.media.bombs import clip, gif, index, muxed, packed_index
+from tests.serving.media.bombs import clip, gif, index, muxed, packed_index, tagged
 
 
 def saved(
@@ -115,3 +121,19 @@ def test_boxes_without_end() -> None:
 def test_an_index_that_is_compressed() -> None:
     assert PACKED.search(packed_index())
     assert not PACKED.search(SAMPLES[0].path.read_bytes())
+
+
+@pytest.mark.parametrize("form", ["flac", "ogg", "matroska", "mp4", "mp3"])
+def test_tags_are_counted(form: str) -> None:
+    options = {"movflags": "use_metadata_tags"} if form == "mp4" else {}
+    codec = {"flac": "flac", "ogg": "libopus", "mp3": "libmp3lame"}.get(form, "aac")
+    with muxed(form, **options) as (container, file):
+        container.metadata.update({f"name{number}": "value" for number in range(50)})
+        stream = container.add_stream(codec, rate=48_000, layout="mono")
+        silence = np.zeros((1, 4800), np.float32)
+        frame = av.AudioFrame.from_ndarray(silence, format="flt", layout="mono")
+        frame.sample_rate = 48_000
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+    assert 50 <= listed_tags(file.getvalue()) <= 60
+    assert listed_tags(tagged(7)) == 7
