@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def later(by: float) -> Moved:
 ONE_A_SECOND = Track(steady(SHOWN, 6, 1), last=1, rate=1)
 SIX = Track(steady(SHOWN, 6, 10))
 SLOW = Track(changes(SLIDES), last=1.8, rate=25, fine=True)
+REORDERED = {"preset": "medium", "x264-params": "bframes=3:b-adapt=0:scenecut=0"}
 STILL = Track(changes(((0.0, "cyan"),)), last=8, rate=25, fine=True)
 CALM = ((0.0, "cyan"),)
 NTSC = Fraction(30_000, 1001)
@@ -85,6 +87,23 @@ TIMELINES = [
     ),
     # Nothing says how long the last one is shown: as long as there is sound.
     clip("slides.ts", SLOW, beep(1.25, 5.25, seconds=7.9), beeps=BEEPS, seconds=7.94, shown=SLIDES),
+    # Packets in another order than pictures.
+    *(
+        clip(
+            f"b-frames-one-a-second.{ending}",
+            replace(ONE_A_SECOND, options=REORDERED),
+            beep(1.25, 5.25, seconds=5.9),
+            **SIX_BEEPS,
+        )
+        for ending in ("mp4", "mkv", "ts")
+    ),
+    clip(
+        "b-frames-slides.mkv",
+        replace(SLOW, options=REORDERED),
+        beep(1.25, 5.25, seconds=7.9),
+        beeps=BEEPS,
+        **SLIDES_SHOWN,
+    ),
     clip("slides-without-sound.mp4", SLOW, **SLIDES_SHOWN),
     clip("slides-without-sound.mkv", SLOW, **SLIDES_SHOWN),
     clip("still.mp4", STILL, beep(1.25, 5.25, seconds=7.9), seconds=8, shown=CALM, beeps=BEEPS),

@@ -27,6 +27,8 @@ DIFFERENT = {
     "containers/bare.h264": "it has no times at all",
     "clocks/clock-restarts.ts": "it joins the parts in its own way",
     "clocks/clock-hours-later.ts": "it joins the parts in its own way",
+    "sounds/chained.ogg": "with its own times it loses the second part",
+    "sounds/chained.opus": "with its own times it loses the second part",
     "presentation/untagged-large.mp4": "takes untagged colours for BT.601 at any size",
     "presentation/window.mp4": "crops from version 7.1 on",
     "presentation/window.mkv": "crops from version 7.1 on",
@@ -36,7 +38,11 @@ CLIPS = [
     for name, made in FILES.items()
     if name.split("/")[0] in KINDS and made.role == "video" and name not in DIFFERENT
 ]
-SOUNDS = [name for name, made in FILES.items() if made.role == "audio" and not made.expected.error]
+SOUNDS = [
+    name
+    for name, made in FILES.items()
+    if made.role == "audio" and made.expected.error is None and name not in DIFFERENT
+]
 #: Pixels that are not square, which ffmpeg leaves as they are, made square.
 SQUARE = (
     "scale=w='if(gte(sar,1),round(iw*sar),iw)':h='if(gte(sar,1),ih,round(ih/sar))':flags=bilinear"
