@@ -63,7 +63,7 @@ def starts(irregular: bool) -> list[float]:
         )
         # The last ones are regular, or the end would be that of a picture before the last one.
         steps[-20:] = 0.04
-    return np.round(np.cumsum(steps) - steps, 3).tolist()
+    return [round(float(start), 3) for start in np.cumsum(steps) - steps]
 
 
 @pytest.mark.parametrize(
