@@ -1,6 +1,7 @@
 """Media files as they are opened, and their faults as one error that names the file."""
 
 import io
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
 from fastav_plugin.media.completeness import EMPTY, missing_part
 
+logger = logging.getLogger("fastav_plugin.media")
+
+_NO_MEDIA = "it holds text, no media"
+#: Formats of FFmpeg that draw the letters of a text.
+_TEXT = ("tty", "bin", "xbin", "adf", "idf")
 #: The option of every command that sets `Source.allow_damaged`.
 REMEDY = "Get a whole copy of it, or use what can be decoded with `--allow-damaged`."
 
@@ -77,6 +83,18 @@ class Source:
             return self.fault(reason)
         return ConfigError(f"Cannot read the media file {self.name}: {reason}. {REMEDY}")
 
+    def lacks(self, failed: int, sent: int, *, of: str, instead: str) -> None:
+        """Name packets that could not be decoded, and what is taken in their place.
+
+        Raises:
+            ConfigError: it is more than half of them, unless that is allowed.
+        """
+        reason = f"{failed} of {sent} packets of its {of} cannot be decoded"
+        if 2 * failed > sent and not self.allow_damaged:
+            raise self.damage(reason)
+        if failed:
+            logger.warning("%s: %s; %s.", self.name, reason, instead)
+
     def check_whole(self) -> bool:
         """Whether the file ends where its own header says; else ConfigError unless allowed."""
         with self.open() as file:
@@ -85,6 +103,8 @@ class Source:
             raise self.fault(reason)
         if reason is not None and not self.allow_damaged:
             raise self.damage(reason)
+        if reason is not None:
+            logger.warning("%s: %s.", self.name, reason)
         return reason is None
 
 
@@ -124,6 +144,8 @@ def opened(source: AnySource) -> Iterator[Any]:
         whole = source.content
         file = io.BytesIO(whole) if isinstance(whole, bytes) else str(whole)
         with av.open(file, options=options, metadata_errors="ignore") as container:
+            if container.format.name in _TEXT:
+                raise source.fault(_NO_MEDIA)
             yield container
 
 
@@ -137,14 +159,14 @@ def _reason(source: Source, error: Exception) -> str:
     except OSError as failed:
         return _lower(failed.strerror or str(failed))
     if missing is not None:
-        return missing
+        return missing if missing == EMPTY else f"{missing}, and without it nothing can be read"
     if start and all(byte in b"\t\n\r\f\x1b" or byte >= 32 for byte in start):
         try:
             start.decode()
         except UnicodeDecodeError:
             pass
         else:
-            return "it holds text, no media"
+            return _NO_MEDIA
     message = getattr(error, "strerror", None) or str(error)
     return f"its format is not known, or it is damaged ({_lower(message)})"
 

@@ -1,6 +1,7 @@
 """Files into the inputs of generate(), through a checkpoint's own processor."""
 
 import inspect
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,10 @@ from fastav_plugin.media.presentation import Frames
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 
+logger = logging.getLogger("fastav_plugin.media")
+
+#: Seconds that a codec may add to a sound, which nobody misses.
+_PADDING = 0.2
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
 
@@ -77,9 +82,15 @@ def _most_sound(processor: Any, file: ClipFile) -> float | None:
     if length is None:
         option = inspect.signature(type(extractor).__call__).parameters.get("max_length")
         length = None if option is None else option.default
-    if not isinstance(length, int) or file.sound_seconds <= length / SAMPLE_RATE + 1:
+    if not isinstance(length, int) or file.sound_seconds <= length / SAMPLE_RATE + _PADDING:
         return None
-    return length / SAMPLE_RATE if _cuts_off(processor, length) else None
+    if not _cuts_off(processor, length):
+        return None
+    seconds = length / SAMPLE_RATE
+    name = type(processor).__name__
+    message = "%s: %s takes the first %g s of its sound, which lasts %.1f s."
+    logger.warning(message, file.source.name, name, seconds, file.sound_seconds)
+    return seconds
 
 
 def _cuts_off(processor: Any, length: int) -> bool:

@@ -1,5 +1,6 @@
 """Picture files, still or animated, as a viewer shows them."""
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,7 @@ import numpy as np
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
 from fastav_plugin.media.files import AnySource, Source
-from fastav_plugin.media.presentation import Frames, over_background
+from fastav_plugin.media.presentation import BACKGROUND, Frames, over_background
 from fastav_plugin.media.timeline import shown_at
 
 #: Pillow's formats of pictures; each knows its files by their first bytes.
@@ -70,9 +71,12 @@ class Animation:
         self.source = Source.of(source)
         self.starts = []
         self.end = 0.0
+        self._first = 0
         with _decoding(self.source), _open(self.source) as image:
             pictures = getattr(image, "n_frames", 1)
-            for number in range(pictures if pictures > 1 else 0):
+            # PNG may have a picture for viewers that show no animation, which is no part of it.
+            self._first = int(bool(image.info.get("default_image")))
+            for number in range(self._first, pictures if pictures > 1 else 0):
                 image.seek(number)
                 image.load()
                 delay = float(image.info.get("duration") or 0)
@@ -95,7 +99,7 @@ class Animation:
             for number in shown_at(self.starts, times):
                 if number != found or picture is None:
                     with _decoding(self.source):
-                        image.seek(number)
+                        image.seek(self._first + number)
                         found, picture = number, _rgb(self.source, image)
                 yield picture
 
@@ -165,7 +169,10 @@ def _decoding(source: Source) -> Iterator[None]:
     except FileNotFoundError as error:
         raise source.fault("there is no such file") from error
     except Image.DecompressionBombError as error:
-        raise source.fault("it has more pixels than Pillow takes for safe") from error
+        size, most = (int(number) for number in re.findall(r"\d+", str(error))[:2])
+        raise source.fault(
+            f"it has {size} pixels and at most {most} are read; scale it down"
+        ) from error
     except Exception as error:  # decoders of damaged bytes raise anything
         if isinstance(error, OSError) and error.strerror:
             raise source.fault(error.strerror.lower()) from error
@@ -179,12 +186,11 @@ def _rgb(source: Source, image: Any) -> Frames:
     from PIL import ImageOps
 
     image.load()
+    form = image.format
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):
-        # Pillow would cut off what is brighter than 255.
-        grey = np.asarray(image).astype(np.uint32)
-        levels = ((grey * 255 + 32767) // 65535).astype(np.uint8)
-        return np.repeat(levels[..., None], 3, axis=2)
+    # Pillow gives 16 bits of PPM as 32.
+    if image.mode.startswith("I;16") or (image.mode == "I" and form == "PPM"):
+        return _from_16_bits(np.asarray(image), image.info.get("transparency"))
     if image.mode in ("I", "F"):
         raise source.fault(
             "it has one channel of 32 bits, of which nobody says what is white; convert it to 8 or "
@@ -193,3 +199,12 @@ def _rgb(source: Source, image: Any) -> Frames:
     if image.has_transparency_data:
         return over_background(np.asarray(image.convert("RGBA")))
     return np.array(image.convert("RGB"))  # writable, as PyTorch wants it
+
+
+def _from_16_bits(grey: Any, transparent: Any) -> Frames:
+    """Levels [H, W], of which one may be transparent; Pillow would make all above 255 white."""
+    levels = ((grey.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    seen = np.repeat(levels[..., None], 3, axis=2)
+    if isinstance(transparent, int):
+        seen[grey == transparent] = BACKGROUND
+    return seen

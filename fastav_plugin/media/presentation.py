@@ -14,6 +14,8 @@ Alpha = npt.NDArray[np.uint8]
 
 #: What shows through transparent pixels.
 BACKGROUND = (255, 255, 255)
+#: Lines of a picture that are blended at a time.
+_STRIP = 64
 #: Numbers of colour matrices (H.273); pictures from this width, or above this height, are HD.
 _BT709, _UNSPECIFIED = 1, 2
 _HIGH_DEFINITION = (1280, 576)
@@ -140,9 +142,13 @@ class SideAlpha:
 
 def over_background(rgba: npt.NDArray[np.uint8]) -> Frames:
     """Pixels with alpha, uint8 [H, W, 4], over the background: uint8 [H, W, 3]."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    blended = rgba[..., :3] * alpha + np.array(BACKGROUND, np.uint16) * (255 - alpha)
-    return ((blended + 127) // 255).astype(np.uint8)
+    seen = np.empty((*rgba.shape[:2], 3), np.uint8)
+    for top in range(0, len(rgba), _STRIP):  # in strips: numbers of 16 bits take twice the room
+        strip = rgba[top : top + _STRIP]
+        alpha = strip[..., 3:].astype(np.uint16)
+        blended = strip[..., :3] * alpha + np.array(BACKGROUND, np.uint16) * (255 - alpha)
+        seen[top : top + _STRIP] = (blended + 127) // 255
+    return seen
 
 
 def _rgb(

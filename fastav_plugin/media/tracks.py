@@ -6,7 +6,6 @@ import re
 from array import array
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -109,10 +108,10 @@ class _Stamps:
     """What packets of one stream say, in seconds of the container's clock."""
 
     # A film of two hours has half a million packets.
-    times: "array[float]" = field(default_factory=partial(array, "d"))
-    decoding: "array[float]" = field(default_factory=partial(array, "d"))
-    durations: "array[float]" = field(default_factory=partial(array, "d"))
-    keys: "array[int]" = field(default_factory=partial(array, "b"))
+    times: "array[float]" = field(default_factory=lambda: array("d"))
+    decoding: "array[float]" = field(default_factory=lambda: array("d"))
+    durations: "array[float]" = field(default_factory=lambda: array("d"))
+    keys: "array[int]" = field(default_factory=lambda: array("b"))
 
     def add(self, packet: Any, by_stamp: bool) -> None:
         base = float(packet.time_base)

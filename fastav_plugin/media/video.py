@@ -7,6 +7,7 @@ find a time the file is decoded from its beginning.
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,29 +80,24 @@ def _frames_at(
     count = _Count()
     done = 0
     last: Any = None
-    if track.seekable:
-        try:
-            for key, numbers in _stretches(track, wanted):
-                for number, frame, shape in _decode(source, tracks, track, key, numbers, count):
-                    last = frame if frame is not None else last
+    for sought in (True, False) if track.seekable else (False,):
+        rest = wanted[done:]
+        groups = _stretches(track, rest) if sought else [(None, rest)]
+        with opened(source) as container, suppress(_Lost):
+            decoder = _Decoder(source, container, tracks, track, count)
+            for key, numbers in groups:
+                for number, picture in decoder.pick(key, numbers):
+                    last = picture if picture is not None else last
                     if last is None:
                         raise _Lost
                     done += 1
-                    yield number, last, shape
-        except _Lost:
-            pass
-    if done < len(wanted):
-        rest = wanted[done:]
-        for number, frame, shape in _decode(source, tracks, track, None, rest, count):
-            last = frame if frame is not None else last
-            if last is None:
-                break
-            done += 1
-            yield number, last, shape
+                    yield number, last, decoder.shape
+        if done == len(wanted):
+            break
     if done < len(wanted):
         raise source.fault("none of its pictures can be decoded")
-    if 2 * count.failed > count.sent and not source.allow_damaged:
-        raise source.damage(f"{count.failed} of {count.sent} packets cannot be decoded")
+    instead = "the picture before them is shown on"
+    source.lacks(count.failed, count.sent, of="pictures", instead=instead)
 
 
 def _stretches(track: PictureTrack, wanted: Sequence[int]) -> list[tuple[int | None, list[int]]]:
@@ -118,58 +114,24 @@ def _stretches(track: PictureTrack, wanted: Sequence[int]) -> list[tuple[int | N
     return groups
 
 
-def _decode(
-    source: Source,
-    tracks: Tracks,
-    track: PictureTrack,
-    key: int | None,
-    wanted: Sequence[int],
-    count: _Count,
-) -> Iterator[tuple[int, Any, Any]]:
-    """Decode from a key frame, or the beginning, and pick; None where nothing was decoded so far.
-
-    A frame comes with its alpha. One that is missing is replaced by the one before it, which is
-    shown on.
-
-    Raises:
-        _Lost: the key frame is not where the index says.
-    """
-    queue = list(wanted)
-    held: Any = None
-    with opened(source) as container:
-        stream = container.streams[track.stream]
-        shape = stream.sample_aspect_ratio
-        decoder = _Decoder(source, container, tracks, track, count)
-        for time, picture in decoder.frames(key, lambda: float(track.starts[queue[0]])):
-            if held is None and key is None:
-                held = picture  # shown from the beginning where nothing before it can be decoded
-            while queue and time > track.starts[queue[0]] + ROUNDING:
-                yield queue.pop(0), held, shape
-            held = picture
-            if queue and time >= track.starts[queue[0]] - ROUNDING:
-                yield queue.pop(0), held, shape
-            if not queue:
-                return
-        while queue:
-            yield queue.pop(0), held, shape
-
-
 class _Decoder:
     """Decodes the pictures of an open container in the order in which they are shown."""
 
     def __init__(
         self, source: Source, container: Any, tracks: Tracks, track: PictureTrack, count: _Count
     ) -> None:
+        self._source = source
         self._container = container
         self._track = track
         self._origin = tracks.origin
         self._count = count
         self._stream = container.streams[track.stream]
+        self.shape = self._stream.sample_aspect_ratio
         others = () if tracks.sound is None else (container.streams[tracks.sound.stream],)
         # Jumps of one stream move the other: both are read where that was so.
         streams = [self._stream, *(others if not track.seekable else ())]
         self._packets = PacketReader(container, streams)
-        self._alpha = SideAlpha(source, self._stream) if SideAlpha.is_in(self._stream) else None
+        self._alpha: SideAlpha | None = None
         context = self._stream.codec_context
         self._skips = context.name in _SKIPPING
         context.thread_type = "AUTO"
@@ -177,7 +139,32 @@ class _Decoder:
         if source.limits is not None:
             context.options = {**context.options, "max_pixels": str(source.limits.pixels)}
 
-    def frames(self, key: int | None, target: Any) -> Iterator[tuple[float, Picture]]:
+    def pick(self, key: int | None, wanted: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """Decode from a key frame, or the beginning, and pick frames, each with its alpha.
+
+        One that is missing is replaced by the one before it, which is shown on; None where nothing
+        was decoded so far.
+
+        Raises:
+            _Lost: the key frame is not where the index says.
+        """
+        starts = self._track.starts
+        queue = list(wanted)
+        held: Any = None
+        for time, picture in self._frames(key, lambda: float(starts[queue[0]])):
+            if held is None and key is None:
+                held = picture  # shown from the beginning where nothing before it can be decoded
+            while queue and time > starts[queue[0]] + ROUNDING:
+                yield queue.pop(0), held
+            held = picture
+            if queue and time >= starts[queue[0]] - ROUNDING:
+                yield queue.pop(0), held
+            if not queue:
+                return
+        while queue:
+            yield queue.pop(0), held
+
+    def _frames(self, key: int | None, target: Any) -> Iterator[tuple[float, Picture]]:
         """Seconds, and frame with its alpha, from a key frame or the beginning on.
 
         Args:
@@ -187,6 +174,8 @@ class _Decoder:
         Raises:
             _Lost: the key frame is none, or its alpha is none.
         """
+        if SideAlpha.is_in(self._stream):
+            self._alpha = SideAlpha(self._source, self._stream)
         packets = self._from_key(key) if key is not None else iter(self._packets)
         number = 0
         for packet in packets:

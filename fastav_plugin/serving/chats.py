@@ -5,14 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.media.clips import Video, read_video
+from fastav_plugin.media.clips import Video
 from fastav_plugin.media.inputs import video_arguments
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 from fastav_plugin.serving.media.budget import MediaBudget
-from fastav_plugin.serving.media.measuring import refusing
+from fastav_plugin.serving.media.measuring import Sampling
 from fastav_plugin.serving.media.policy import MediaPolicy
-from fastav_plugin.serving.media.references import Reference, named
+from fastav_plugin.serving.media.references import Reference
 from fastav_plugin.upstream.server import FRAMES
 
 #: The part of a processor that takes each kind of medium, and where a block of a message has it.
@@ -26,6 +26,9 @@ _KEYS = {
 _ARGUMENTS = {"image": "images", "video": "videos", "audio": "audio"}
 #: A video processor's arguments for sampling a file, which the reader does.
 _SAMPLING = ("fps", "num_frames", "do_sample_frames", "video_metadata")
+
+#: Frames of each second that a request may ask for.
+_FASTEST = 240
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 #: Bytes without an address, as transformers takes them; what is shorter is a path.
@@ -74,13 +77,7 @@ class Chat:
         self._of_videos = dict(self._arguments.pop("videos_kwargs", None) or {})
         fps, self._frames, *_ = (self._pop(name) for name in _SAMPLING)
         fps = fps or getattr(getattr(processor, "video_processor", None), "fps", None)
-        # Limits are measured for that rate.
-        self._fps = min(float(fps or FRAMES_PER_SECOND), float(FRAMES_PER_SECOND))
-        if not self._fps > 0 or (self._frames is not None and self._frames < 2):
-            raise ConfigError(
-                "A chat takes `fps` above 0 and `num_frames` of at least 2, got "
-                f"{fps} and {self._frames}."
-            )
+        self._sampling = _sampling(fps or FRAMES_PER_SECOND, self._frames)
         # The server asks for it where its model may be one that takes sound.
         self._sound = bool(self._pop("load_audio_from_video")) and "audio" in takes(processor)
         self._messages: list[dict[str, Any]] = []
@@ -155,12 +152,7 @@ class Chat:
             taken = ", ".join(sorted(takes(self._processor)))
             name = type(self._processor).__name__
             raise UnsupportedError(f"{name} takes no {kind}, only {taken}.")
-        if kind == "video" and self._fps != FRAMES_PER_SECOND:
-            source = self._budget.source(reference)
-            with named(reference), refusing(kind):
-                medium: Any = read_video(source, self._fps, self._frames)
-        else:
-            medium = self._budget.load(reference, self._frames)
+        medium = self._budget.load(reference, self._sampling)
         if kind == "audio":
             return [self._audio(medium.waveform)]
         blocks = [{"type": kind, kind: medium}]
@@ -211,9 +203,23 @@ class OwnChat(Chat):
         return [{"type": reference.kind}]
 
 
+def _sampling(fps: Any, frames: Any) -> Sampling:
+    """What a request asks for; ConfigError where that is none."""
+    numbers = not isinstance(fps, bool) and isinstance(fps, int | float) and 0 < fps <= _FASTEST
+    if not numbers or not (frames is None or (isinstance(frames, int) and frames >= 2)):
+        raise ConfigError(
+            f"A chat takes `fps` above 0, at most {_FASTEST}, and `num_frames` of at least 2, got "
+            f"{fps} and {frames}."
+        )
+    return Sampling(float(fps), frames)
+
+
 def _sources(block: Any) -> list[str]:
     """What a block of a message names; none where the medium itself is in it, or it is a text."""
     keys = _KEYS.get(str(block.get("type")), ()) if isinstance(block, dict) else ()
+    for key in keys:
+        if isinstance(block.get(key), int | float | list | dict):
+            raise ConfigError(f"`{key}` of a message must be an address, got {block[key]!r}.")
     return [block[key] for key in keys if isinstance(block.get(key), str)]
 
 

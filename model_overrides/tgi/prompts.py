@@ -14,6 +14,7 @@ from fastav_plugin.errors import FastAVError
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.tgi.layouts import Layout, Medium
 from fastav_plugin.serving.media.budget import MediaBudget
+from fastav_plugin.serving.media.measuring import Sampling
 from fastav_plugin.serving.media.policy import MediaPolicy
 from fastav_plugin.serving.media.references import Reference, split_references
 
@@ -129,7 +130,9 @@ class PromptReader:
             )
         if self.layout.samples_files:
             return Medium(reference.kind, budget.source(reference))
-        return Medium(reference.kind, budget.load(reference, self.layout.max_frames))
+        return Medium(
+            reference.kind, budget.load(reference, Sampling(max_frames=self.layout.max_frames))
+        )
 
     def _fit(
         self, pieces: list[str | Medium], special: bool, most: int, *, lenient: bool

@@ -18,6 +18,7 @@ from tests.media.test_video import CLIP
     [
         (b"", "it is empty"),
         (b"<html><body>404 not found</body></html>", "it holds text, no media"),
+        (b"Notes on the film, line by line.\n" * 60, "it holds text, no media"),
         (bytes(range(256)) * 8, "its format is not known, or it is damaged"),
         (None, "(there is )?no such file"),
     ],

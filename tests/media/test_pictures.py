@@ -47,6 +47,31 @@ def test_sixteen_bits_of_grey_are_levels_not_white(tmp_path: Path) -> None:
         assert np.array_equal(found[..., 1].reshape(-1), np.arange(256))
 
 
+def test_sixteen_bits_of_other_files(tmp_path: Path) -> None:
+    """PPM states what is white; one level of PNG may be transparent."""
+    (tmp_path / "grey.pgm").write_bytes(b"P5 3 1 4095\n" + bytes([0, 0, 8, 0, 15, 255]))
+    assert read_image(tmp_path / "grey.pgm")[0, :, 0].tolist() == [0, 128, 255]
+    levels = Image.fromarray(np.array([[0, 1000, 65535]], np.uint16))
+    levels.save(tmp_path / "glass.png", transparency=1000)
+    assert read_image(tmp_path / "glass.png")[0, :, 0].tolist() == [0, 255, 255]
+
+
+def test_too_many_pixels_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing().save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ConfigError, match="it has 2400 pixels and at most 2000 are read; scale"):
+        read_image(tmp_path / "large.png")
+
+
+def test_a_picture_beside_the_animation_is_no_part_of_it(tmp_path: Path) -> None:
+    path = frames(tmp_path, "png", [1000, 200, 700], default_image=True)
+    moving = Animation(path)
+    assert moving.starts == [0, 1]
+    assert moving.end == pytest.approx(1.2)
+    assert [tuple(picture[5, 5]) for picture in moving.show([0.5, 1.1])] == [GREEN, BLUE]
+    assert tuple(read_image(path)[5, 5]) == RED
+
+
 def test_a_channel_of_32_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "depth.tiff")
     with pytest.raises(ConfigError, match=r"depth\.tiff': it has one channel of 32 bits"):

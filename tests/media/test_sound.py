@@ -225,7 +225,7 @@ def test_a_stretch_far_inside_is_that_of_the_whole(
     frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
     frame.sample_rate = rate
     with av.open(str(path), "w") as file:
-        stream = file.add_stream(codec or "pcm_s16le", rate=rate)
+        stream: Any = file.add_stream(codec or "pcm_s16le", rate=rate)
         stream.layout = "mono"
         for part in (frame, None):
             file.mux(stream.encode(part))

@@ -199,7 +199,9 @@ def test_a_file_that_is_damaged_further_on(tmp_path: Path) -> None:
     broken = content[:middle] + b"\0" * (end - middle) + content[end:]
     (tmp_path / "cut.mp4").write_bytes(broken)
     assert len(picked(tmp_path / "cut.mp4", [0])) == 1
-    with pytest.raises(ConfigError, match=r"cut.mp4': \d+ of \d+ packets cannot be decoded"):
+    with pytest.raises(
+        ConfigError, match=r"cut.mp4': \d+ of \d+ packets of its pictures cannot be decoded"
+    ):
         picked(tmp_path / "cut.mp4", [0, 299])
     assert len(list(ClipFile(Source(tmp_path / "cut.mp4", True)).frames([0, 299]))) == 2
 

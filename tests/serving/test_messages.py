@@ -195,7 +195,11 @@ def test_frames_are_those_that_the_request_asks_for(
     assert "input_features" not in found, "nobody asked for the sound"
 
 
-@pytest.mark.parametrize("asked", [{"fps": -1}, {"num_frames": 0}, {"num_frames": 1, "fps": 1}])
+@pytest.mark.parametrize(
+    "asked",
+    [{"fps": -1}, {"num_frames": 0}, {"num_frames": 1, "fps": 1}, {"num_frames": "many"}]
+    + [{"num_frames": 4.5}, {"fps": 1e9}, {"fps": True}],
+)
 def test_frames_that_cannot_be_taken(media: MessageMedia, asked: dict[str, Any]) -> None:
     processor = omni()
     media.wrap(processor, None)

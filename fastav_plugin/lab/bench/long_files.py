@@ -84,7 +84,8 @@ def _add_sound(file: Any, codec: str) -> Any:
 
 def _encoded(stream: Any, frames: Iterator[Any]) -> list[Any]:
     packets = [packet for frame in frames for packet in stream.encode(frame)]
-    return packets + stream.encode(None)
+    found: list[Any] = packets + stream.encode(None)
+    return found
 
 
 def _repeated(stream: Any, packets: list[Any], seconds: int) -> Iterator[tuple[float, Any]]:

@@ -70,7 +70,7 @@ def _prompt(kind: str) -> Callable[[], Read]:
         from transformers import AutoProcessor, Qwen2_5OmniThinkerForConditionalGeneration
 
         model = Qwen2_5OmniThinkerForConditionalGeneration.from_pretrained(MODEL_PATH)
-        processor = AutoProcessor.from_pretrained(MODEL_PATH)
+        processor = AutoProcessor.from_pretrained(MODEL_PATH)  # type: ignore[no-untyped-call]
 
         def read(path: Path) -> Any:
             files: dict[str, Any] = {"video": None, "audio": None, kind: path}
@@ -85,7 +85,8 @@ def _prompt(kind: str) -> Callable[[], Read]:
 def _load_video() -> Read:
     from transformers.video_utils import load_video
 
-    return lambda path: load_video(str(path), num_frames=8, backend="pyav")[0]
+    stock: Any = load_video
+    return lambda path: stock(str(path), num_frames=8, backend="pyav")[0]
 
 
 #: By name.

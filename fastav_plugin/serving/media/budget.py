@@ -7,7 +7,7 @@ from typing import Any
 from fastav_plugin.media.clips import Video
 from fastav_plugin.media.files import Source
 from fastav_plugin.serving.media.decoding import Sound, decode
-from fastav_plugin.serving.media.measuring import measure
+from fastav_plugin.serving.media.measuring import EACH_HALF_SECOND, Sampling, measure
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from fastav_plugin.serving.media.references import Reference, named
 from fastav_plugin.serving.media.sources import read_source
@@ -26,12 +26,12 @@ class MediaBudget:
         self._bytes = 0
         self._seconds = 0.0
 
-    def load(self, reference: Reference, max_frames: int | None = None) -> Any:
+    def load(self, reference: Reference, sampling: Sampling = EACH_HALF_SECOND) -> Any:
         """Read and decode what a reference names.
 
         Args:
             reference: what `split_references` found.
-            max_frames: take at most this many frames, spread evenly over the video.
+            sampling: what is taken of a video.
 
         Returns:
             PIL.Image.Image in RGB for "image", Video for "video", Sound for "audio".
@@ -42,7 +42,7 @@ class MediaBudget:
             UnsupportedError: what reads media is not installed.
         """
         with named(reference):
-            return self._decode(reference.kind, self._read(reference), max_frames)
+            return self._decode(reference.kind, self._read(reference), sampling)
 
     def source(self, reference: Reference) -> Source:
         """Read and measure what a reference names, for a processor that samples files itself.
@@ -63,7 +63,7 @@ class MediaBudget:
             MediaError: it is too large or damaged, or the request has more than is allowed.
         """
         self._count()
-        return self._decode("image", data, None)
+        return self._decode("image", data, EACH_HALF_SECOND)
 
     def _read(self, reference: Reference) -> bytes:
         self._count()
@@ -84,8 +84,8 @@ class MediaBudget:
             most = self._policy.max_per_request
             raise MediaError(f"the request has more than the {most} media that are allowed.")
 
-    def _decode(self, kind: str, data: bytes, max_frames: int | None) -> Any:
-        medium = decode(kind, data, self._left(), max_frames=max_frames)
+    def _decode(self, kind: str, data: bytes, sampling: Sampling) -> Any:
+        medium = decode(kind, data, self._left(), sampling)
         self._bytes += _size(medium)
         return medium
 

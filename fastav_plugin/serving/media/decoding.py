@@ -6,8 +6,7 @@ from typing import Any
 from fastav_plugin.media.clips import read_video
 from fastav_plugin.media.pictures import read_image
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform, read_sound
-from fastav_plugin.media.video import FRAMES_PER_SECOND
-from fastav_plugin.serving.media.measuring import measure, refusing
+from fastav_plugin.serving.media.measuring import EACH_HALF_SECOND, Sampling, measure, refusing
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 
 
@@ -24,14 +23,16 @@ class Sound:
     sample_rate: int = SAMPLE_RATE
 
 
-def decode(kind: str, data: bytes, policy: MediaPolicy, *, max_frames: int | None = None) -> Any:
+def decode(
+    kind: str, data: bytes, policy: MediaPolicy, sampling: Sampling = EACH_HALF_SECOND
+) -> Any:
     """Decode an untrusted medium, after it was measured.
 
     Args:
         kind: "image", "video" or "audio".
         data: the medium as it is encoded.
         policy: how large it may be.
-        max_frames: take at most this many frames, spread evenly over the video.
+        sampling: what is taken of a video.
 
     Returns:
         PIL.Image.Image in RGB, Video or Sound.
@@ -40,14 +41,14 @@ def decode(kind: str, data: bytes, policy: MediaPolicy, *, max_frames: int | Non
         MediaError: it is too large, or damaged.
         UnsupportedError: what reads media is not installed.
     """
-    source = measure(kind, data, policy, max_frames).source
+    source = measure(kind, data, policy, sampling).source
     with refusing(kind):
         if kind == "image":
             from PIL import Image
 
             return Image.fromarray(read_image(source))
         if kind == "video":
-            return read_video(source, FRAMES_PER_SECOND, max_frames)
+            return read_video(source, sampling.fps, sampling.max_frames)
         (waveform,) = read_sound(source)
     if not len(waveform):
         raise MediaError("no sound can be decoded from it.")

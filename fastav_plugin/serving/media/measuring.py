@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.media.completeness import missing_part
 from fastav_plugin.media.files import Limits, Source, opened
 from fastav_plugin.media.pictures import Animation, is_picture
 from fastav_plugin.media.sound import SAMPLE_RATE
@@ -75,14 +76,28 @@ class Measured:
     size: int
 
 
-def measure(kind: str, data: bytes, policy: MediaPolicy, max_frames: int | None = None) -> Measured:
+@dataclass(frozen=True)
+class Sampling:
+    """What is taken of a video: frames of each second, and at most so many, spread evenly."""
+
+    fps: float = float(FRAMES_PER_SECOND)
+    max_frames: int | None = None
+
+
+#: Two frames of each second.
+EACH_HALF_SECOND = Sampling()
+
+
+def measure(
+    kind: str, data: bytes, policy: MediaPolicy, sampling: Sampling = EACH_HALF_SECOND
+) -> Measured:
     """Measure an untrusted medium.
 
     Args:
         kind: "image", "video" or "audio".
         data: the medium as it is encoded.
         policy: how large it may be.
-        max_frames: of a video, as `read_video` takes them.
+        sampling: of a video.
 
     Raises:
         MediaError: it is too large, or damaged.
@@ -91,19 +106,22 @@ def measure(kind: str, data: bytes, policy: MediaPolicy, max_frames: int | None 
     if kind not in ("image", "video", "audio"):
         raise MediaError(f"'{kind}' is none of image, video and audio.")
     _check_installed()
-    with refusing(kind):
+    with refusing(kind, data):
         _check_format(data, policy)
         if kind == "image":
             return _picture(data, policy)
         if kind == "audio":
             return _sound(data, policy)
         animated = is_picture(_source(data, policy, policy.max_pixels))
-        return (_animation if animated else _clip)(data, policy, max_frames)
+        return (_animation if animated else _clip)(data, policy, sampling)
 
 
 @contextmanager
-def refusing(kind: str) -> Iterator[None]:
-    """Whatever a reader of untrusted bytes raises while the block runs becomes a MediaError."""
+def refusing(kind: str, data: bytes | None = None) -> Iterator[None]:
+    """Whatever a reader of untrusted bytes raises while the block runs becomes a MediaError.
+
+    Where the bytes are given, it says what is missing of them.
+    """
     what = "it is no picture that can be read" if kind == "image" else "it cannot be decoded"
     try:
         yield
@@ -114,7 +132,10 @@ def refusing(kind: str) -> Iterator[None]:
         reason = str(error).removeprefix(f"Cannot read the media file {name}: ")
         raise MediaError(f"{what}: {reason}") from error
     except Exception as error:  # a decoder of untrusted bytes may raise anything
-        raise MediaError(f"{what} ({type(error).__name__}).") from error
+        missing = None if data is None else missing_part(io.BytesIO(data))
+        if missing is None and type(error).__name__ == "UnidentifiedImageError":
+            missing = "its format is not known"
+        raise MediaError(f"{what} ({missing or type(error).__name__}).") from error
 
 
 def _check_format(data: bytes, policy: MediaPolicy) -> None:
@@ -146,7 +167,7 @@ def _picture(data: bytes, policy: MediaPolicy) -> Measured:
     return Measured(_source(data, policy, policy.max_pixels), width * height * 3)
 
 
-def _animation(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Measured:
+def _animation(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured:
     """An animated picture, or a still one, as a clip."""
     from PIL import Image
 
@@ -164,10 +185,10 @@ def _animation(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Meas
     source = _source(data, policy, policy.max_pixels)
     seconds = Animation(source).end  # which decodes each of them
     _check_seconds(seconds, policy)
-    return Measured(source, _taken_bytes(seconds, width * height, max_frames, policy))
+    return Measured(source, _taken_bytes(seconds, width * height, sampling, policy))
 
 
-def _clip(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Measured:
+def _clip(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured:
     tracks, streams = _tracks(data, policy)
     if tracks.pictures is None:
         raise MediaError("it holds no pictures.")
@@ -184,7 +205,7 @@ def _clip(data: bytes, policy: MediaPolicy, max_frames: int | None) -> Measured:
             f"{shown} pixels of a frame as it is shown are more than the {policy.max_pixels} that "
             "are allowed."
         )
-    size = _taken_bytes(tracks.seconds, shown, max_frames, policy)
+    size = _taken_bytes(tracks.seconds, shown, sampling, policy)
     # Frames may grow after the header, as far as the same limits hold for all of them.
     taken = max(1, size // max(1, 3 * shown))
     room = min(
@@ -285,9 +306,9 @@ class _SoundLimit:
             raise ConfigError(f"it lasts longer than {self.policy.max_seconds:g} s.")
 
 
-def _taken_bytes(seconds: float, pixels: int, max_frames: int | None, policy: MediaPolicy) -> int:
+def _taken_bytes(seconds: float, pixels: int, sampling: Sampling, policy: MediaPolicy) -> int:
     """Bytes of the frames that are taken of so many seconds, one of which may be shown often."""
-    taken = len(spread(count_samples(seconds, FRAMES_PER_SECOND), max_frames))
+    taken = len(spread(count_samples(seconds, sampling.fps), sampling.max_frames))
     size = taken * pixels * 3
     _check_bytes(size, "bytes of the frames taken of it", policy)
     return size

@@ -15,7 +15,6 @@ import torch
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, TokenMapError, detach
 from fastav_plugin.model_overrides import video_salmonn2
 from fastav_plugin.model_overrides.video_salmonn2 import Clip
-from fastav_plugin.model_overrides.video_salmonn2.processing.clips import OpenClip
 from tests.model_overrides.video_salmonn2 import tiny
 from tests.support.cache_names import passing
 

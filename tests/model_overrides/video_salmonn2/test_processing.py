@@ -11,8 +11,8 @@ import torch
 from transformers import Qwen2VLVideoProcessor, WhisperFeatureExtractor
 
 from fastav_plugin import ConfigError, Modality, TokenMap
-from fastav_plugin.media.sound import read_sound
 from fastav_plugin.media.clips import ClipFile
+from fastav_plugin.media.sound import read_sound
 from fastav_plugin.model_overrides import video_salmonn2
 from fastav_plugin.model_overrides.registry import override_for_config
 from fastav_plugin.model_overrides.video_salmonn2 import Clip

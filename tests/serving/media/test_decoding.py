@@ -19,6 +19,7 @@ from fastav_plugin.media.clips import Video, read_video
 from fastav_plugin.media.inputs import read_media
 from fastav_plugin.serving.media.budget import MediaBudget
 from fastav_plugin.serving.media.decoding import Sound, decode
+from fastav_plugin.serving.media.measuring import Sampling
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from fastav_plugin.serving.media.references import Reference
 from tests.serving.media.bombs import png
@@ -89,7 +90,7 @@ def test_pixels_are_counted_exactly() -> None:
 
 @pytest.mark.parametrize("most", [None, 6, 9])
 def test_a_clip_is_read_as_the_command_line_reads_it(most: int | None) -> None:
-    found = decode("video", CLIP.read_bytes(), MediaPolicy(), max_frames=most)
+    found = decode("video", CLIP.read_bytes(), MediaPolicy(), Sampling(max_frames=most))
     expected = read_media(images=[], video=CLIP, audio=None, max_frames=most)
     assert isinstance(found, Video)
     assert found.waveform is not None and expected.waveform is not None
@@ -180,7 +181,7 @@ def test_frames_that_grow_too_much(limits: dict[str, Any], tmp_path: Path) -> No
     """A header of 16 x 16 pixels, and larger frames behind it, which no decoder makes room for."""
     data = stream(tmp_path / "clip.ts", 8, 16, 1024, more=12)
     assert len(decode("video", data, MediaPolicy()).frames) == 10
-    with pytest.raises(MediaError, match="12 of 20 packets cannot be decoded"):
+    with pytest.raises(MediaError, match="12 of 20 packets of its pictures cannot be decoded"):
         decode("video", data, MediaPolicy(**limits))
 
 

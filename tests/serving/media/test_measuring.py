@@ -12,7 +12,7 @@ from fastav_plugin import ConfigError, UnsupportedError
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.clips import read_video
 from fastav_plugin.media.files import Limits, Source
-from fastav_plugin.serving.media.measuring import measure, refusing
+from fastav_plugin.serving.media.measuring import Sampling, measure, refusing
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
 from tests.serving.media.bombs import avif, clip, gif, png, sounds, webp
 
@@ -33,8 +33,8 @@ VIDEOS = {
 @pytest.mark.parametrize("name", VIDEOS)
 @pytest.mark.parametrize("most", [None, 4])
 def test_a_video_takes_what_was_measured(name: str, most: int | None) -> None:
-    data = VIDEOS[name]
-    measured = measure("video", data, MediaPolicy(), most)
+    data, few = VIDEOS[name], Sampling(max_frames=most)
+    measured = measure("video", data, MediaPolicy(), few)
     found = read_video(measured.source, 2, most)
     frames = found.frames.nbytes
     sound = 0 if found.waveform is None else found.waveform.nbytes
@@ -43,9 +43,9 @@ def test_a_video_takes_what_was_measured(name: str, most: int | None) -> None:
     plain = read_video(Source(data), 2, most)
     assert np.array_equal(found.frames, plain.frames)
     exact = MediaPolicy(max_decoded_bytes=measured.size)
-    assert measure("video", data, exact, most).size == measured.size
+    assert measure("video", data, exact, few).size == measured.size
     with pytest.raises(MediaError, match="other media of the request left"):
-        measure("video", data, MediaPolicy(max_decoded_bytes=measured.size - 1), most)
+        measure("video", data, MediaPolicy(max_decoded_bytes=measured.size - 1), few)
 
 
 def test_a_sound_takes_what_was_measured() -> None:
