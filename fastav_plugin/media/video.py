@@ -130,7 +130,7 @@ class _Decoder:
         others = () if tracks.sound is None else (container.streams[tracks.sound.stream],)
         # Jumps of one stream move the other: both are read where that was so.
         streams = [self._stream, *(others if not track.seekable else ())]
-        self._packets = PacketReader(container, streams)
+        self._streams = streams
         self._alpha: SideAlpha | None = None
         context = self._stream.codec_context
         self._skips = context.name in _SKIPPING
@@ -176,7 +176,8 @@ class _Decoder:
         """
         if SideAlpha.is_in(self._stream):
             self._alpha = SideAlpha(self._source, self._stream)
-        packets = self._from_key(key) if key is not None else iter(self._packets)
+        reader = PacketReader(self._container, self._streams)
+        packets = self._from_key(reader, key) if key is not None else iter(reader)
         number = 0
         for packet in packets:
             if packet.stream_index != self._stream.index:
@@ -191,12 +192,12 @@ class _Decoder:
             yield self._time(picture[0], number), picture
             number += 1
 
-    def _from_key(self, key: int) -> Iterator[Any]:
+    def _from_key(self, reader: PacketReader, key: int) -> Iterator[Any]:
         base = self._stream.time_base
         stamp = float(self._track.keys[key])
         self._container.seek(math.floor(stamp / base), stream=self._stream, backward=True)
         waiting = True
-        for packet in self._packets:
+        for packet in reader:
             time = float((packet.pts if packet.dts is None else packet.dts) * base)
             if waiting and packet.is_keyframe and abs(time - stamp) < base / 2:
                 waiting = False
