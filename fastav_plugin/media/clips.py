@@ -97,6 +97,8 @@ class ClipFile:
         """
         if self._animation is not None:
             return self._animation.show(times)
+        if self._tracks.pictures is None and "video" in self._tracks.unknown:
+            raise self.source.fault("nothing decodes the codec of its pictures")
         if self._tracks.pictures is None:
             raise ConfigError(
                 f"{self.source.name} holds no pictures. Give a file with a video stream."
@@ -178,6 +180,10 @@ def read_video(
     Raises:
         ConfigError: also if the file has no pictures.
     """
+    if not fps > 0 or (max_frames is not None and max_frames < 1):
+        raise ConfigError(
+            f"`fps` must be above 0 and `max_frames` at least 1, got {fps} and {max_frames}."
+        )
     clip = source if isinstance(source, ClipFile) else ClipFile(source)
     length = clip.seconds if seconds is None else min(clip.seconds, seconds)
     taken = count_samples(length, fps)

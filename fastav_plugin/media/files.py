@@ -15,10 +15,14 @@ from fastav_plugin.media.completeness import EMPTY, missing_part
 logger = logging.getLogger("fastav_plugin.media")
 
 _NO_MEDIA = "it holds text, no media"
-#: Formats of FFmpeg that draw the letters of a text.
+#: Formats of FFmpeg that draw the letters of a text, and those that are a text about media.
 _TEXT = ("tty", "bin", "xbin", "adf", "idf")
+_LISTS = ("hls", "concat", "dash", "sdp")
 #: The option of every command that sets `Source.allow_damaged`.
-REMEDY = "Get a whole copy of it, or use what can be decoded with `--allow-damaged`."
+REMEDY = (
+    "Get a whole copy of it, or use what can be decoded with `--allow-damaged` (in Python: "
+    "Source(path, allow_damaged=True))."
+)
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,8 @@ def opened(source: AnySource) -> Iterator[Any]:
         whole = source.content
         file = io.BytesIO(whole) if isinstance(whole, bytes) else str(whole)
         with av.open(file, options=options, metadata_errors="ignore") as container:
-            if container.format.name in _TEXT:
+            name = container.format.name
+            if name in _TEXT or (name not in _LISTS and _is_text(source)):
                 raise source.fault(_NO_MEDIA)
             yield container
 
@@ -154,21 +159,26 @@ def _reason(source: Source, error: Exception) -> str:
     try:
         with source.open() as file:
             missing = missing_part(file)
-            file.seek(0)
-            start = file.read(512)
     except OSError as failed:
         return _lower(failed.strerror or str(failed))
     if missing is not None:
         return missing if missing == EMPTY else f"{missing}, and without it nothing can be read"
-    if start and all(byte in b"\t\n\r\f\x1b" or byte >= 32 for byte in start):
-        try:
-            start.decode()
-        except UnicodeDecodeError:
-            pass
-        else:
-            return _NO_MEDIA
+    if _is_text(source):
+        return _NO_MEDIA
     message = getattr(error, "strerror", None) or str(error)
     return f"its format is not known, or it is damaged ({_lower(message)})"
+
+
+def _is_text(source: Source) -> bool:
+    with source.open() as file:
+        start = file.read(512)
+    if not start or any(byte < 32 and byte not in b"\t\n\r\f\x1b" for byte in start):
+        return False
+    try:
+        start[:500].decode()
+    except UnicodeDecodeError as error:
+        return error.start > 490  # a letter that was cut
+    return True
 
 
 def _lower(message: str) -> str:

@@ -21,6 +21,8 @@ logger = logging.getLogger("fastav_plugin.media")
 
 #: Seconds that a codec may add to a sound, which nobody misses.
 _PADDING = 0.2
+#: Seconds: a shorter sound is followed by silence, or it would give no token.
+_SHORTEST = 0.2
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
 
@@ -70,6 +72,8 @@ def read_media(
         (media.waveform,) = file.sound(None if most is None else [(0.0, most)])
         if not len(media.waveform):
             raise ConfigError(f"Cannot read the media file '{audio}': no sound could be decoded.")
+        missing = round(_SHORTEST * SAMPLE_RATE) - len(media.waveform)
+        media.waveform = np.pad(media.waveform, (0, max(0, missing)))
     return media
 
 

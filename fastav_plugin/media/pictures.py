@@ -2,6 +2,7 @@
 
 import re
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -112,9 +113,13 @@ def _open(source: Source) -> Iterator[Any]:
     with source.open() as file:
         start = file.read(16)
         file.seek(0)
+        limits = source.limits
         heic = start[4:8] == b"ftyp" and start[8:12] in _HEIC
-        with _heic(source, file) if heic else Image.open(file, formats=_formats(source)) as image:
-            limits = source.limits
+        with warnings.catch_warnings():
+            if limits is None:  # a user's own picture may be large
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = _heic(source, file) if heic else Image.open(file, formats=_formats(source))
+        with image:
             if limits is not None and image.width * image.height > limits.pixels:
                 raise source.fault(f"{image.width} x {image.height} pixels are too many")
             yield image

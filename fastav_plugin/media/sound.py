@@ -56,9 +56,13 @@ def read_sound(
     """
     source = Source.of(source)
     tracks = read_tracks(source) if tracks is None else tracks
+    if tracks.sound is None and "audio" in tracks.unknown:
+        raise source.fault("nothing decodes the codec of its sound")
     if tracks.sound is None:
         raise ConfigError(f"{source.name} holds no sound. Give a file with an audio stream.")
     spans = [(0.0, tracks.sound.end)] if stretches is None else list(stretches)
+    if any(not 0 <= start <= stop for start, stop in spans):
+        raise ConfigError(f"Stretches must be (start, end) in seconds, from 0 on, got {spans}.")
     found: list[Waveform] = [np.zeros(0, np.float32) for _ in spans]
     for group in _groups(spans, tracks.sound.seekable):
         own = [spans[index] for index in group]

@@ -91,11 +91,13 @@ class Tracks:
     Attributes:
         pictures, sound: None where there are none.
         origin: time 0 in the container's clock, seconds.
+        unknown: "video" and "audio" where a track has a codec that nothing decodes.
     """
 
     pictures: PictureTrack | None
     sound: SoundTrack | None
     origin: float
+    unknown: frozenset[str] = frozenset()
 
     @property
     def seconds(self) -> float:
@@ -134,7 +136,11 @@ def read_tracks(source: AnySource) -> Tracks:
         covers = pyav().stream.Disposition.attached_pic
         videos = [s for s in container.streams.video if not s.disposition & covers]
         audios = list(container.streams.audio)
+        unknown = {s.type for s in (*videos, *audios) if s.codec_context is None}
+        videos, audios = (_decodable(source, streams) for streams in (videos, audios))
         if not videos and not audios:
+            if unknown:
+                raise source.fault("nothing decodes the codecs of its tracks")
             if container.streams.video:
                 raise source.fault("it holds a cover picture and nothing else")
             raise ConfigError(f"{source.name} holds neither pictures nor sound.")
@@ -182,12 +188,20 @@ def read_tracks(source: AnySource) -> Tracks:
             plain = name != "wav" or audio.codec_context.name.startswith("pcm_")
             exact = name in _SOUND_SEEKABLE and plain
             sound = SoundTrack(audio.index, start, max(end, start), sure and exact)
-    return Tracks(pictures, sound, origin)
+    return Tracks(pictures, sound, origin, frozenset(unknown))
 
 
 def _end_of_damaged(source: Source) -> AbstractContextManager[None]:
     """Ends the reading of packets where a file that may be damaged breaks off."""
     return suppress(pyav().FFmpegError) if source.allow_damaged else nullcontext()
+
+
+def _decodable(source: Source, streams: list[Any]) -> list[Any]:
+    """Tracks without those of a codec that nothing decodes, which are named."""
+    for stream in streams:
+        if stream.codec_context is None:
+            logger.warning("%s: nothing decodes its track %d.", source.name, stream.index)
+    return [stream for stream in streams if stream.codec_context is not None]
 
 
 def _chosen(source: Source, streams: list[Any], stamps: dict[int, _Stamps], kind: str) -> Any:

@@ -221,7 +221,9 @@ class _Decoder:
         except pyav().FFmpegError:
             self._count.failed += 1
             return []
-        frames = [frame for frame in frames if not frame.is_corrupt]
+        whole = [frame for frame in frames if not frame.is_corrupt]
+        self._count.failed += len(frames) - len(whole)
+        frames = whole
         if self._alpha is None:
             return [(frame, None) for frame in frames]
         self._count.failed += packet is not None and not self._alpha.read(packet)

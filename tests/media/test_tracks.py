@@ -133,7 +133,7 @@ def test_a_picture_that_stands_until_the_file_ends(tmp_path: Path) -> None:
 
 def test_nothing_to_see_or_hear(tmp_path: Path) -> None:
     (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n")
-    with pytest.raises(ConfigError, match="holds neither pictures nor sound"):
+    with pytest.raises(ConfigError, match="words.srt': it holds text, no media"):
         read_tracks(tmp_path / "words.srt")
     with wave.open(str(tmp_path / "hollow.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))

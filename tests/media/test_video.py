@@ -208,5 +208,5 @@ def test_a_file_that_is_damaged_further_on(tmp_path: Path) -> None:
 
 def test_other_streams_are_neither_pictures_nor_sound(tmp_path: Path) -> None:
     (tmp_path / "words.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nHello\n")
-    with pytest.raises(ConfigError, match="holds neither pictures nor sound"):
+    with pytest.raises(ConfigError, match="it holds text, no media"):
         ClipFile(tmp_path / "words.srt").seconds  # noqa: B018
