@@ -162,7 +162,8 @@ def _reason(source: Source, error: Exception) -> str:
     except OSError as failed:
         return _lower(failed.strerror or str(failed))
     if missing is not None:
-        return missing if missing == EMPTY else f"{missing}, and without it nothing can be read"
+        rest = "" if missing == EMPTY else ", and nothing can be decoded without the rest"
+        return missing + rest
     if _is_text(source):
         return _NO_MEDIA
     message = getattr(error, "strerror", None) or str(error)

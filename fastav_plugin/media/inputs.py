@@ -91,9 +91,8 @@ def _most_sound(processor: Any, file: ClipFile) -> float | None:
     if not _cuts_off(processor, length):
         return None
     seconds = length / SAMPLE_RATE
-    name = type(processor).__name__
-    message = "%s: %s takes the first %g s of its sound, which lasts %.1f s."
-    logger.warning(message, file.source.name, name, seconds, file.sound_seconds)
+    message = "%s: the model's processor takes the first %g s of its sound, which lasts %.1f s."
+    logger.warning(message, file.source.name, seconds, file.sound_seconds)
     return seconds
 
 

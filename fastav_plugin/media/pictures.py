@@ -1,10 +1,12 @@
 """Picture files, still or animated, as a viewer shows them."""
 
+import logging
 import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,8 @@ from fastav_plugin.installation import install_hint
 from fastav_plugin.media.files import AnySource, Source
 from fastav_plugin.media.presentation import BACKGROUND, Frames, over_background
 from fastav_plugin.media.timeline import shown_at
+
+logger = logging.getLogger("fastav_plugin.media")
 
 #: Pillow's formats of pictures; each knows its files by their first bytes.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
@@ -35,6 +39,11 @@ def read_image(source: AnySource) -> Frames:
         UnsupportedError: HEIC without pillow-heif.
     """
     source = Source.of(source)
+    if source.allow_damaged:
+        try:
+            return read_image(replace(source, allow_damaged=False))
+        except ConfigError:
+            logger.warning("%s: it is damaged; what can be decoded is used.", source.name)
     with _decoding(source), _open(source) as image:
         return _rgb(source, image)
 

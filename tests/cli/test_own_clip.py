@@ -64,7 +64,7 @@ def test_a_clip_without_sound(tmp_path: Path) -> None:
     assert len(frames) == 2  # one, and the same again
     assert waveform.shape == (16_000,)
     assert not waveform.any()
-    assert remarks[-1] == "mute.mp4 has no sound: the audio input is silent."
+    assert remarks[-1] == "Nothing is heard of mute.mp4: the audio input is silent."
 
 
 def test_a_sound_is_no_clip(tmp_path: Path) -> None:

@@ -234,3 +234,17 @@ def test_limits_come_before_the_work(tmp_path: Path) -> None:
 def test_pillow_knows_every_format() -> None:
     Image.init()
     assert set(FORMATS) <= set(Image.OPEN)
+
+
+def test_a_damaged_picture_that_is_used_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    Image.fromarray(noise).save(tmp_path / "whole.png")
+    read_image(Source(tmp_path / "whole.png", allow_damaged=True))
+    assert not caplog.records
+    (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:3000])
+    read_image(Source(tmp_path / "half.png", allow_damaged=True))
+    assert caplog.messages == [
+        f"'{tmp_path / 'half.png'}': it is damaged; what can be decoded is used."
+    ]

@@ -93,5 +93,5 @@ def read_start(
     elif length < seconds:
         remarks.append(f"{path.name} lasts {length:.0f} s; the model knows clips of {seconds:.0f}.")
     if video.waveform is None:
-        remarks.append(f"{path.name} has no sound: the audio input is silent.")
+        remarks.append(f"Nothing is heard of {path.name}: the audio input is silent.")
     return frames, fit_length(video.waveform, round(length * SAMPLE_RATE)), remarks

@@ -135,6 +135,8 @@ def refusing(kind: str, data: bytes | None = None) -> Iterator[None]:
         missing = None if data is None else missing_part(io.BytesIO(data))
         if missing is None and type(error).__name__ == "UnidentifiedImageError":
             missing = "its format is not known"
+        if missing is None and type(error).__name__ == "DecompressionBombError":
+            missing = "it has too many pixels"
         raise MediaError(f"{what} ({missing or type(error).__name__}).") from error
 
 
