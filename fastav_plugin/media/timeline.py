@@ -52,6 +52,9 @@ def spread(count: int, most: int | None = None) -> list[int]:
 def steady_rate(starts: Seconds, end: float) -> float | None:
     """Pictures per second where they follow at equal intervals; None where they do not.
 
+    The last one must last as long as the others, and each at most a second: of slides an even part
+    of the pictures is no even part of the time.
+
     Args:
         starts: of each picture in seconds, ascending.
         end: of the last one.
@@ -60,6 +63,6 @@ def steady_rate(starts: Seconds, end: float) -> float | None:
         return None
     step = (starts[-1] - starts[0]) / (len(starts) - 1)
     regular = starts[0] + step * np.arange(len(starts))
-    if step <= 0 or np.abs(starts - regular).max() > max(ROUNDING, 0.02 * step):
+    if not 0 < step <= 1 + ROUNDING or np.abs(starts - regular).max() > max(ROUNDING, 0.02 * step):
         return None
-    return 1 / step if end - starts[-1] < 1.5 * step + ROUNDING else None
+    return 1 / step if abs(end - starts[-1] - step) < 0.25 * step + ROUNDING else None

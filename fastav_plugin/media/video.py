@@ -195,7 +195,10 @@ class _Decoder:
     def _from_key(self, reader: PacketReader, key: int) -> Iterator[Any]:
         base = self._stream.time_base
         stamp = float(self._track.keys[key])
-        self._container.seek(math.floor(stamp / base), stream=self._stream, backward=True)
+        try:
+            self._container.seek(math.floor(stamp / base), stream=self._stream, backward=True)
+        except pyav().FFmpegError as error:  # some containers find no time at all
+            raise _Lost from error
         waiting = True
         for packet in reader:
             time = float((packet.pts if packet.dts is None else packet.dts) * base)

@@ -67,7 +67,7 @@ def test_an_odd_frame_is_repeated() -> None:
     assert spread(5, 3) == [0, 4]
 
 
-@given(st.floats(0.2, 60), st.integers(2, 300), st.floats(0, 5))
+@given(st.floats(1, 60), st.integers(2, 300), st.floats(0, 5))
 def test_a_steady_rate_is_found_in_rounded_stamps(rate: float, count: int, first: float) -> None:
     starts = np.round(first + np.arange(count) / rate, 3)
     found = steady_rate(starts, starts[-1] + 1 / rate)
@@ -81,3 +81,7 @@ def test_pictures_without_a_steady_rate() -> None:
     # The last picture stands.
     assert steady_rate(np.arange(4.0), 20.0) is None
     assert steady_rate(np.arange(4.0), 4.0) == 1.0
+    assert steady_rate(np.arange(4.0), 3.5) is None
+    # Slides.
+    assert steady_rate(10 * np.arange(3.0), 25.0) is None
+    assert steady_rate(10 * np.arange(3.0), 30.0) is None

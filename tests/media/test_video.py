@@ -62,6 +62,7 @@ CONTAINERS = [
     ("avi", "mpeg4", {"bf": "2"}),
     ("ts", "libx264", {"x264-params": "keyint=50"}),
     ("mpg", "mpeg2video", {"bf": "2"}),
+    ("vob", "mpeg2video", {"bf": "2"}),
 ]
 
 

@@ -276,6 +276,8 @@ def _tracks(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, _Stream
 def _stream(stream: Any) -> _Stream:
     shape = float(stream.sample_aspect_ratio or 1)
     stretch = min(max(shape, 1 / shape), _MOST_STRETCH)
+    if stream.codec_context is None:
+        raise MediaError("nothing decodes the codec of its pictures.")
     codec = stream.codec_context.codec.canonical_name
     return _Stream(codec, int(stream.width), int(stream.height), stretch, int(stream.frames))
 

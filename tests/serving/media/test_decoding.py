@@ -276,3 +276,12 @@ def test_loading_names_the_reference(tmp_path: Path) -> None:
     with pytest.raises(MediaError) as error:
         MediaBudget(policy).load(Reference("image", source))
     assert len(str(error.value)) < 200
+
+
+def test_a_codec_that_nothing_decodes() -> None:
+    """As of protected films."""
+    content = CLIP.read_bytes()
+    place = content.index(b"avc1", content.index(b"stsd"))
+    unknown = content[:place] + b"xxxx" + content[place + 4 :]
+    with pytest.raises(MediaError, match="nothing decodes the codec of its pictures"):
+        decode("video", unknown, MediaPolicy())
