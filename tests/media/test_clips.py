@@ -104,6 +104,8 @@ def test_an_even_view_of_uneven_pictures(tmp_path: Path) -> None:
     assert (clip.rate, clip.count) == (25.0, 125)
     shown = [round(float(frame.mean())) for frame in clip.frames([0, 74, 75, 86, 88, 124])]
     assert shown == [10, 10, 20, 20, 30, 30]
+    long = ClipFile(write_pictures(tmp_path / "long.mkv", [0, 10, 20], 25))
+    assert (long.rate, long.count) == (25.0, 625)
     even = ClipFile(write_pictures(tmp_path / "even.mkv", [0, 1, 2, 3], 4))
     assert (even.rate, even.count) == (1.0, 4)
 
