@@ -1,8 +1,8 @@
 # make demo                  ask about three clips: tables, demo/report.json, demo/*.png
 # make test                  ruff, mypy and the tests that are not slow, with their coverage gate:
-#                            about 10 minutes on 2 cores
+#                            about 15 minutes on 2 cores
 # make test-all              the same with the slow tests, which are the full matrix of families,
-#                            methods, prompt shapes, decoding modes and devices: about 30 minutes
+#                            methods, prompt shapes, decoding modes and devices: more than half an hour
 #                            on 2 cores; a time table by folder follows
 # make test-releases         the test groups on the oldest and the newest supported transformers
 # make test-releases-quick   the 3-minute part of it that CI runs
@@ -44,8 +44,8 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/fastav demo --output demo
 
-test: WHAT := ruff, mypy and the tests that are not slow: about 10 minutes on 2 cores
-test-all: WHAT := ruff, mypy and all tests: about 30 minutes on 2 cores
+test: WHAT := ruff, mypy and the tests that are not slow: about 15 minutes on 2 cores
+test-all: WHAT := ruff, mypy and all tests: more than half an hour on 2 cores
 test: TESTS := -m "not slow" --dist loadfile
 # One slow test may take as long as a file of others: a process that is done takes tests of the rest.
 test-all: TESTS := -p tests.support.time_table --dist worksteal

@@ -349,6 +349,7 @@ def continue_from(path: str) -> None:
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_conversation_goes_on_in_another_process(tmp_path: Path) -> None:
     """The bundled model counts rotary positions on from what the first process saw of the clip."""
     model, clip = bundled(), read_clip(SAMPLES[0].path, 2.0)

@@ -109,6 +109,7 @@ def test_clips_of_commands(name: str, file: Callable[[str], tuple[MadeFile, Path
     assert np.allclose(waveform, whole[: len(waveform)], atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", named("video"))
 def test_a_few_frames_are_those_of_the_whole(
     name: str, file: Callable[[str], tuple[MadeFile, Path]]
@@ -123,6 +124,7 @@ def test_a_few_frames_are_those_of_the_whole(
         assert np.array_equal(few.waveform, whole.waveform)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", named("video"))
 def test_the_beginning_is_that_of_the_whole(
     name: str, file: Callable[[str], tuple[MadeFile, Path]]
@@ -150,6 +152,7 @@ def test_clips_of_requests(name: str, file: Callable[[str], tuple[MadeFile, Path
         assert np.array_equal(video.waveform, whole.waveform)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", named("video"))
 def test_frames_of_videollama2(name: str, file: Callable[[str], tuple[MadeFile, Path]]) -> None:
     """The middles of four equal parts of the pictures."""
@@ -173,6 +176,7 @@ def check_middle(picture: Any, expected: Expected, time: float, around: float) -
         assert min(differs) <= expected.tolerance, f"{time} s: one of {near}, got {middle}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", named("video"))
 def test_clips_of_salmonn(name: str, file: Callable[[str], tuple[MadeFile, Path]]) -> None:
     made, path = file(name)
@@ -187,6 +191,7 @@ def test_clips_of_salmonn(name: str, file: Callable[[str], tuple[MadeFile, Path]
     check_sound(clip.sound(mix=True), made.expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", named("video"))
 def test_sound_of_clips_of_videollama2(
     name: str, file: Callable[[str], tuple[MadeFile, Path]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fastav_plugin.media.clips import read_video
@@ -81,6 +81,8 @@ def timelines(draw: st.DrawFn) -> Timeline:
         reached = start + length
     offset = draw(st.sampled_from([0.0, 0.0, 3.14, 1234.0]))
     *starts, end = places.tolist()
+    # Sound that begins just so much earlier may be the beginning or not: stamps are rounded.
+    assume(not sounds or abs(starts[0] - sounds[0][0] - 0.1) > 0.01)
     return Timeline(tuple(starts), end, tuple(sounds), offset)
 
 
