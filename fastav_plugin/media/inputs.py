@@ -247,12 +247,11 @@ def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> di
         )
         for frames, fps in clips
     ]
-    rates = [float(fps) for _, fps in clips]
     options: dict[str, Any] = {
         "do_sample_frames": False,
         "input_data_format": "channels_first",
         "video_metadata": metadata,
-        "fps": rates[0] if len(set(rates)) == 1 else rates,
+        "fps": float(clips[0][1]),  # `at_own_rates` corrects what is made of it
     }
     # A processor class may have a size of its own that goes before the checkpoint's.
     size = getattr(processor.video_processor, "size", None)
@@ -261,3 +260,17 @@ def video_arguments(processor: Any, clips: Sequence[tuple[Frames, float]]) -> di
         options["size"] = edges
     videos = [torch.from_numpy(frames).permute(0, 3, 1, 2) for frames, _ in clips]  # [T, 3, H, W]
     return {"videos": videos, "videos_kwargs": options}
+
+
+def at_own_rates(inputs: Any, rates: Sequence[float]) -> None:
+    """Correct inputs of clips with different rates, in place.
+
+    Processors of Qwen Omni take one rate for all clips; others go by the metadata of each.
+
+    Args:
+        inputs: what a processor made with `video_arguments`.
+        rates: frames per second of each clip.
+    """
+    if "video_second_per_grid" in inputs:
+        for index, rate in enumerate(rates):
+            inputs["video_second_per_grid"][index] *= rates[0] / rate

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.media.clips import Video
-from fastav_plugin.media.inputs import video_arguments
+from fastav_plugin.media.inputs import at_own_rates, video_arguments
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 from fastav_plugin.serving.media.budget import MediaBudget
@@ -105,11 +105,8 @@ class Chat:
         if self._of_videos:
             self._arguments["videos_kwargs"] = self._of_videos
         made = self._stock(self._messages, **self._arguments)
-        if "video_second_per_grid" in made:
-            # Of processors that take one rate for all; the others go by the metadata of each clip.
-            rates = [clip.fps for clip in self._clips]
-            for index, rate in enumerate(rates):
-                made["video_second_per_grid"][index] *= rates[0] / rate
+        if self._clips:
+            at_own_rates(made, [clip.fps for clip in self._clips])
         return made
 
     def _place_clips(self) -> None:
@@ -121,10 +118,10 @@ class Chat:
             for block in message["content"]:
                 if isinstance(block, dict) and isinstance(block.get("video"), Video):
                     block["video"] = next(videos)
-        options = {**made["videos_kwargs"], "fps": self._clips[0].fps}
         # A size that the request names goes before that of the checkpoint.
         named = self._of_videos.keys() | self._arguments.keys()
-        self._of_videos |= {name: value for name, value in options.items() if name not in named}
+        options = made["videos_kwargs"].items()
+        self._of_videos |= {name: value for name, value in options if name not in named}
 
     def _pop(self, name: str) -> Any:
         """Take an argument out of where it may stand."""

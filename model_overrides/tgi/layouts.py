@@ -10,7 +10,7 @@ import numpy as np
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.media.files import Source
-from fastav_plugin.media.inputs import as_pictures, video_arguments
+from fastav_plugin.media.inputs import as_pictures, at_own_rates, video_arguments
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
 
@@ -97,6 +97,7 @@ class HubLayout(Layout):
         if given.get("audio"):
             arguments["audio"] = [sound.waveform for sound in given["audio"]]
         inputs = dict(self.processor(**arguments, add_special_tokens=special))
+        at_own_rates(inputs, [clip.fps for clip in given.get("video", [])])
         inputs.pop("labels", None)  # PaliGemma's is always ready to be trained
         return inputs
 

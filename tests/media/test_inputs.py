@@ -12,7 +12,7 @@ import torch
 from transformers import Qwen2AudioProcessor, Qwen3OmniMoeProcessor
 
 from fastav_plugin.lab.testbed.model import build_processor
-from fastav_plugin.media.inputs import prepare_prompt, read_media
+from fastav_plugin.media.inputs import at_own_rates, prepare_prompt, read_media, video_arguments
 
 RATE = 16_000
 
@@ -62,3 +62,13 @@ def test_sound_beyond_what_a_processor_uses_is_not_read(
     )
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_clips_of_different_rates_keep_their_own() -> None:
+    """As two clips of one request, of which one was sampled more thinly."""
+    processor = build_processor()
+    clips = [(np.zeros((4, 112, 112, 3), np.uint8), rate) for rate in (2.0, 0.5)]
+    mark = "<|vision_bos|><|VIDEO|><|vision_eos|>"
+    made = processor(text=[2 * mark], **video_arguments(processor, clips), return_tensors="pt")
+    at_own_rates(made, [2.0, 0.5])
+    assert made["video_second_per_grid"].tolist() == [1.0, 4.0]
