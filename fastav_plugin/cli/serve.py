@@ -1,8 +1,10 @@
 """fastav serve: transformers' own OpenAI-compatible server, with every model attached."""
 
+import contextlib
 import functools
 import importlib.util
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,7 +107,6 @@ def run(
         _refuse_shared_memory(options)
     policy = server_policy(media_dir)
     limit_threads(threads)
-    _log_to_stderr()
 
     def make_config(loaded: Any) -> FastAVConfig:
         config = FastAVConfig.for_model(loaded, method=method, **overrides)
@@ -117,7 +118,7 @@ def run(
     def on_report(name: str, report: PruningReport | None) -> None:
         logger.info("fastav: %s: %s", name, describe(report))
 
-    with attaching(make_config, on_report, policy):
+    with _log_to_stderr(), attaching(make_config, on_report, policy):
         try:
             _server().callback(**{_MODEL: model}, **options)
         except FastAVError:
@@ -153,14 +154,22 @@ def _refuse_shared_memory(options: dict[str, Any]) -> None:
             )
 
 
-def _log_to_stderr() -> None:
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
     """One line per request and per remark about a medium, in the form of the server's own."""
-    for own in (logger, logging.getLogger(REMARKS)):
-        if not own.handlers:
-            handler = logging.StreamHandler()
-            handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
-            own.addHandler(handler)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
+    loggers = (logger, logging.getLogger(REMARKS))
+    for own in loggers:
+        own.addHandler(handler)
+    level = logger.level
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        for own in loggers:
+            own.removeHandler(handler)
 
 
 def describe(report: PruningReport | None) -> str:

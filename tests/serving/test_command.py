@@ -34,13 +34,18 @@ Fail = Callable[..., str]
 
 @pytest.fixture(autouse=True)
 def levels() -> Iterator[None]:
-    """The server sets the level of its own logs, and the command that of its lines."""
-    loggers = [logging.getLogger(n) for n in ("transformers", "fastav_plugin.cli.serve")]
-    before = [logger.level for logger in loggers]
+    """The server sets the level of its own logs; the command leaves ours as they were."""
+    server = logging.getLogger("transformers")
+    level, before = server.level, _loggers()
     yield
-    for logger, level in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-    loggers[1].handlers.clear()
+    server.setLevel(level)
+    assert _loggers() == before
+
+
+def _loggers() -> list[tuple[int, list[logging.Handler]]]:
+    """Level and handlers of the loggers that the command writes to stderr."""
+    own = (logging.getLogger(name) for name in ("fastav_plugin.cli.serve", serve.REMARKS))
+    return [(logger.level, [*logger.handlers]) for logger in own]
 
 
 def test_help_shows_both_kinds_of_options(
