@@ -22,8 +22,10 @@ def pruning() -> FastAVConfig:
 @pytest.fixture
 def witness() -> Iterator[Witness]:
     """A fresh model; whatever the test does, it must work afterwards."""
+    waiting = global_hooks()
     found = Witness(qwen2(), prompt())
     yield found
     found.usable()
     detach(found.model)
-    assert not any(global_hooks().values())
+    # Fewer where a cache of an earlier test was collected meanwhile.
+    assert all(count <= waiting[name] for name, count in global_hooks().items())

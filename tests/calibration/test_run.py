@@ -255,7 +255,7 @@ def test_what_is_chosen_is_measured_on_samples_of_no_part(
     assert f"on the {len(parts.check)} samples of the check, which are not" in told
 
 
-@pytest.mark.parametrize("after", [3, 5])
+@pytest.mark.parametrize("after", [3, pytest.param(5, marks=pytest.mark.slow)])
 def test_if_a_setting_fails_the_check_the_next_one_is_tried(
     model: Any, processor: Any, tmp_path: Path, after: int
 ) -> None:

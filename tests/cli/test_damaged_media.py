@@ -205,7 +205,7 @@ def write_half(path: Path, clip: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(tiny.CONFIGS))
-@pytest.mark.parametrize("own", ["eval", "calibrate"])
+@pytest.mark.parametrize("own", ["eval", pytest.param("calibrate", marks=pytest.mark.slow)])
 def test_models_of_this_package_read_files_themselves(
     invoke: Invoke, folder: Path, tmp_path: Path, name: str, own: str
 ) -> None:

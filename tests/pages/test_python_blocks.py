@@ -59,6 +59,14 @@ def names_of_an_example() -> dict[str, Any]:
 
 
 @pytest.fixture
+def names() -> Iterator[dict[str, Any]]:
+    """The names of examples. Their functions refer to them, and so keep caches that wait."""
+    found: dict[str, Any] = {}
+    yield found
+    found.clear()
+
+
+@pytest.fixture
 def registries() -> Iterator[None]:
     """What the examples register is forgotten afterwards."""
     kept: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -79,16 +87,19 @@ def execute(block: str, page: str, names: dict[str, Any]) -> None:
 # transformers before 5.20 reads pictures with what the newest torchvision calls deprecated.
 @pytest.mark.filterwarnings("ignore:The image decoding:DeprecationWarning")
 @pytest.mark.parametrize("name", WITH_PYTHON)
-def test_blocks_of_a_page(registries: None, working_folder: Path, name: str) -> None:
-    names = names_of_an_example()
+def test_blocks_of_a_page(
+    registries: None, working_folder: Path, names: dict[str, Any], name: str
+) -> None:
+    names |= names_of_an_example()
     for block in PAGES[name].blocks("python"):
         execute(block, name, names)
 
 
-def test_the_first_example_prunes(working_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_example_prunes(
+    working_folder: Path, names: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     first = PAGES["README.md"].blocks("python")[0]
     assert f'"{stand_ins.OMNI}"' in first
-    names: dict[str, Any] = {}
     execute(first, "README.md", names)
     report = names["cache"].report()
     assert report.reason is None
@@ -98,8 +109,10 @@ def test_the_first_example_prunes(working_folder: Path, capsys: pytest.CaptureFi
     assert f"{report.flops_ratio} {counts}" in capsys.readouterr().out
 
 
-def test_the_classes_shown_do_what_they_say(registries: None, working_folder: Path) -> None:
-    names = names_of_an_example()
+def test_the_classes_shown_do_what_they_say(
+    registries: None, working_folder: Path, names: dict[str, Any]
+) -> None:
+    names |= names_of_an_example()
     for page in ("hooks/README.md", "model_overrides/README.md"):
         for block in PAGES[page].blocks("python"):
             if "class " in block:

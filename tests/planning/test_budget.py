@@ -65,7 +65,7 @@ rules = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(prompts, methods, rules, st.floats(0.05, 1.0), st.floats(0.05, 1.0))
 def test_at_most_the_target_near_it_and_monotone(
     counts: dict[str, int], method: str, rule: Any, one: float, two: float

@@ -33,6 +33,7 @@ def test_skipped(): pass
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [[], ["-n", "2", "--dist", "worksteal"]])
 def test_each_folder_has_its_line(tmp_path: Path, workers: list[str]) -> None:
     for folder in ("tests/rooms/deep/deeper", "tests/other"):

@@ -147,8 +147,8 @@ def test_compiled_after_detach_is_stock() -> None:
     "way",
     [
         whole,
-        method,
         one_layer,
+        pytest.param(method, marks=pytest.mark.slow),
         pytest.param(forward, marks=pytest.mark.slow),
         pytest.param(layer_forward, marks=pytest.mark.slow),
     ],
@@ -173,6 +173,7 @@ class Placeholders(ModelOverride):
         return {79: Modality.VIDEO}
 
 
+@pytest.mark.slow
 def test_the_exchange_of_an_attached_and_compiled_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """No cache of the user's: attach exchanges the one that generate makes."""
     monkeypatch.setitem(OVERRIDES, "qwen2", Placeholders())

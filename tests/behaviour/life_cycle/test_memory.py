@@ -41,11 +41,13 @@ def test_fastav_saves_what_its_later_layers_never_hold() -> None:
 
 
 @needs_procfs
+@pytest.mark.slow
 def test_divprune_saves_as_long_as_its_distances_are_smaller() -> None:
     assert peak("dense") - peak("divprune") > KV * LAYERS // 2
 
 
 @needs_procfs
+@pytest.mark.slow
 def test_a_cache_that_cuts_nothing_costs_nothing() -> None:
     assert peak("none") == pytest.approx(peak("dense"), rel=0.02)
 

@@ -21,6 +21,11 @@ RESULTS = ROOT / "deploy/benchmarks/results/long-media.json"
 needs_procfs = pytest.mark.skipif(
     not os.access("/proc/self/clear_refs", os.W_OK), reason="reads Linux's high-water mark"
 )
+#: One container, and the others behind the marker `slow`.
+FILMS = [
+    pytest.param(ending, marks=() if ending == "mp4" else pytest.mark.slow)
+    for ending in long_files.FILMS
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +57,7 @@ def test_a_sound_lasts_as_long_as_asked(tmp_path: Path, ending: str) -> None:
 
 
 @needs_procfs
-@pytest.mark.parametrize("ending", long_files.FILMS)
+@pytest.mark.parametrize("ending", FILMS)
 def test_memory_of_a_film_is_that_of_the_frames_asked_for(films: Path, ending: str) -> None:
     path = films / f"film.{ending}"
     found = measure_apart("frames", path)

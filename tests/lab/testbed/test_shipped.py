@@ -41,7 +41,7 @@ def test_it_answers_the_questions_about_the_shipped_clips(
         assert [answer.strip() for answer in answers] == [question.answer], question.text
 
 
-@pytest.mark.parametrize("combinations", [False, True])
+@pytest.mark.parametrize("combinations", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_it_answers_held_out_questions(combinations: bool, model: Any, processor: Any) -> None:
     items = held_out_items(6, combinations=combinations)
     right = sum(
