@@ -1,6 +1,7 @@
 """Each module of the core has tests under its own name, or a named file of tests that covers it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -79,3 +80,24 @@ def test_where_tested_a_room_have_its_module(room: str) -> None:
     tested = {path.stem.removeprefix("test_") for path in (TESTS / room).glob("test_*.py")}
     assert tested
     assert tested <= known
+
+
+#: What a driver names; pytest does not run drivers, so a file that moves would be missed late.
+DRIVERS = [
+    path
+    for folder in ("tgi_real", "releases", "canary")
+    for path in sorted((TESTS / folder).rglob("*.py"))
+    if not path.name.startswith("test_")
+]
+PATH = re.compile(r"(?:tests|deploy|hooks|model_overrides|fastav_plugin)/[\w./-]+")
+
+
+@pytest.mark.parametrize("driver", DRIVERS, ids=lambda path: str(path.relative_to(TESTS)))
+def test_paths_that_a_driver_names_exist(driver: Path) -> None:
+    named = [
+        node.value.partition("::")[0]
+        for node in ast.walk(ast.parse(driver.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    paths = [text for text in named if PATH.fullmatch(text)]
+    assert not [path for path in paths if not (ROOT / path).exists()]

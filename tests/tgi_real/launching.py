@@ -16,7 +16,7 @@ from tests.tgi_real.router import Arrival, Router
 from tests.tgi_real.setting import ROOT, SHIMS, Setting
 from tests.tgi_real.shards import Shards
 
-STAND_IN = ROOT / "tests" / "tgi" / "stand_in_launcher.py"
+STAND_IN = ROOT / "tests/model_overrides/tgi/stand_in_launcher.py"
 NAME, METHOD = "llava", "fastav"
 
 
