@@ -1,5 +1,5 @@
 # make demo                  ask about three clips: tables, demo/report.json, demo/*.png
-# make test                  ruff, mypy and the tests that are not slow: about 10 minutes on 2 cores;
+# make test                  ruff, mypy and the tests that are not slow: about 12 minutes on 2 cores;
 #                            a third more with COVERAGE=yes, which is the gate that CI sets
 # make test-all              the same with the slow tests, which are the full matrix of families,
 #                            methods, prompt shapes, decoding modes and devices: more than half an hour
@@ -47,7 +47,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 demo: $(READY)
 	@$(BIN)/fastav demo --output demo
 
-test: WHAT := ruff, mypy and the tests that are not slow: about 10 minutes on 2 cores
+test: WHAT := ruff, mypy and the tests that are not slow: about 12 minutes on 2 cores
 test-all: WHAT := ruff, mypy and all tests: more than half an hour on 2 cores
 test: TESTS := -m "not slow" --dist loadfile
 # One slow test may take as long as a file of others: a process that is done takes tests of the rest.
