@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from fastav_plugin.media.part_headers import box_header, element_header
+
 EMPTY = "it is empty"
 #: Boxes of MP4 and QuickTime that may stand at the top level.
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"moof", b"styp", b"sidx", b"pnot")
@@ -55,16 +57,11 @@ def _boxes(file: Any, size: int) -> Iterator[tuple[bytes, int]]:
     place = 0
     while place + 8 <= size:
         file.seek(place)
-        head = file.read(16)
-        length = int.from_bytes(head[:4], "big")
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        elif length == 0:
-            length = size - place
+        kind, _, length = box_header(file.read(16), size - place)
         if length < 8:
             return
         place += length
-        yield head[4:8], place
+        yield kind, place
 
 
 def _segment_end(file: Any) -> int | None:
@@ -73,15 +70,10 @@ def _segment_end(file: Any) -> int | None:
     for wanted in (_EBML, _SEGMENT):
         file.seek(place)
         head = file.read(12)
-        if int.from_bytes(head[:4], "big") != wanted or len(head) < 12:
+        element = element_header(head) if len(head) == 12 else None
+        if element is None or element[0] != wanted or element[2] is None:
             return None
-        width = 9 - head[4].bit_length()  # of the size: the first bit that is set says
-        if width > 8:
-            return None
-        stated = int.from_bytes(head[4 : 4 + width], "big") - (1 << 7 * width)
-        if stated == (1 << 7 * width) - 1:
-            return None
-        place += 4 + width + stated
+        place += element[1] + element[2]
     return place
 
 

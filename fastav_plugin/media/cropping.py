@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from fastav_plugin.media.files import Source
+from fastav_plugin.media.part_headers import box_header, element_header
 
 #: Parts that are looked at before a file counts as one without crops; a real track has some dozens.
 _MOST = 20_000
@@ -79,27 +80,25 @@ class _Parts:
         """Kind and content of each box of MP4."""
         place, stop = span
         while len(head := self.read((place, stop), 16)) >= 8:
-            size = int.from_bytes(head[:4], "big")
-            start = place + (16 if size == 1 else 8)
-            size = int.from_bytes(head[8:], "big") if size == 1 else size or stop - place
-            place = min(stop, place + size)
+            kind, content, length = box_header(head, stop - place)
+            start, place = place + content, min(stop, place + length)
             if place < start:
                 return
-            yield head[4:8], (start, place)
+            yield kind, (start, place)
 
     def elements(self, span: Span) -> Iterator[tuple[Any, Span]]:
         """Number and content of each element of Matroska; one of unknown size takes the rest."""
         place, stop = span
         while head := self.read((place, stop), 16):
-            name = 9 - head[0].bit_length()  # the first bit that is set tells the length
-            width = 9 - int.from_bytes(head[name : name + 1], "big").bit_length()
-            size = int.from_bytes(head[name : name + width], "big") - (1 << 7 * width)
-            start = place + name + width
-            unknown = size == (1 << 7 * width) - 1
-            place = stop if unknown else min(stop, start + size)
-            if max(name, width) > 8 or place < start:
+            element = element_header(head)
+            if element is None:
                 return
-            yield int.from_bytes(head[:name], "big"), (start, place)
+            number, content, size = element
+            start = place + content
+            place = stop if size is None else min(stop, start + size)
+            if place < start:
+                return
+            yield number, (start, place)
 
 
 def _find(walk: Walk, span: Span, *path: Any) -> Span:

@@ -7,6 +7,7 @@ be refused: an index of 20 bytes may list a billion samples.
 import re
 from collections.abc import Iterator
 
+from fastav_plugin.media.part_headers import box_header
 from fastav_plugin.serving.media.policy import MediaError
 
 #: What FFmpeg would unpack at once, of any length: an index of QuickTime that was compressed.
@@ -150,12 +151,9 @@ def boxes(data: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]
     """Kind, start and end of each box of MP4; what makes no box is one without a kind."""
     parts = 0
     while place + 8 <= end:
-        length = int.from_bytes(data[place : place + 4], "big")
-        if length == 1:
-            length = int.from_bytes(data[place + 8 : place + 16], "big")
-        kind = data[place + 4 : place + 8] if length >= 8 or not length else b""
+        kind, _, length = box_header(data[place : place + 16], end - place)
         stop = min(end, place + length) if length >= 8 else end
-        yield kind, place, stop
+        yield kind if length >= 8 or not length else b"", place, stop
         place = stop
         parts = _counted(parts)
 
