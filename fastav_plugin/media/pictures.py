@@ -1,6 +1,5 @@
 """Picture files, still or animated, as a viewer shows them."""
 
-import logging
 import re
 import threading
 import warnings
@@ -13,16 +12,14 @@ import numpy as np
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
-from fastav_plugin.media.files import AnySource, Source
+from fastav_plugin.media.files import AnySource, Source, logger
 from fastav_plugin.media.presentation import BACKGROUND, Frames, over_background
 from fastav_plugin.media.timeline import shown_at
-
-logger = logging.getLogger("fastav_plugin.media")
 
 #: Pillow's formats of pictures; each knows its files by their first bytes.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "ICO")
 #: Brands of HEIC, as pillow-heif reads them.
-_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 #: Milliseconds: a shorter delay stands for a tenth of a second, as browsers have it.
 _SHORTEST, _USUAL = 10.0, 100.0
 #: Pillow has one switch for the whole process.
@@ -57,7 +54,7 @@ def is_picture(source: AnySource) -> bool:
         with source.open() as file:
             start = file.read(16)
             if start[4:8] == b"ftyp":
-                return start[8:12] in (*_HEIC, b"avif", b"avis")
+                return start[8:12] in (*HEIC, b"avif", b"avis")
             file.seek(0)
             with Image.open(file, formats=_formats(source)):
                 return True
@@ -123,7 +120,7 @@ def _open(source: Source) -> Iterator[Any]:
         start = file.read(16)
         file.seek(0)
         limits = source.limits
-        heic = start[4:8] == b"ftyp" and start[8:12] in _HEIC
+        heic = start[4:8] == b"ftyp" and start[8:12] in HEIC
         with warnings.catch_warnings():
             if limits is None:  # a user's own picture may be large
                 warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -41,15 +41,15 @@ def decode(
         MediaError: it is too large, or damaged.
         UnsupportedError: what reads media is not installed.
     """
-    source = measure(kind, data, policy, sampling).source
+    measured = measure(kind, data, policy, sampling)
     with refusing(kind):
         if kind == "image":
             from PIL import Image
 
-            return Image.fromarray(read_image(source))
+            return Image.fromarray(read_image(measured.source))
         if kind == "video":
-            return read_video(source, sampling.fps, sampling.max_frames)
-        (waveform,) = read_sound(source)
+            return read_video(measured.clip or measured.source, sampling.fps, sampling.max_frames)
+        (waveform,) = read_sound(measured.source)
     if not len(waveform):
         raise MediaError("no sound can be decoded from it.")
     return Sound(waveform)

@@ -5,62 +5,29 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.media.clips import ClipFile
 from fastav_plugin.media.completeness import missing_part
-from fastav_plugin.media.files import Limits, Source, opened
-from fastav_plugin.media.pictures import Animation, is_picture
+from fastav_plugin.media.files import Source
+from fastav_plugin.media.pictures import HEIC, is_picture
 from fastav_plugin.media.sound import SAMPLE_RATE
 from fastav_plugin.media.timeline import count_samples, spread
-from fastav_plugin.media.tracks import Tracks, read_tracks
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 from fastav_plugin.serving.media.avif import decoded_pixels
-from fastav_plugin.serving.media.headers import (
-    PACKED,
-    gif_pictures,
-    jpeg_passes,
-    listed_samples,
-    listed_tags,
-)
+from fastav_plugin.serving.media.headers import gif_pictures, jpeg_passes
 from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
+from fastav_plugin.serving.media.streams import EDGE, PICTURES, read_streams, untrusted_source
 
-#: Samples per second of a sound that is read; of few, resampling makes very many.
-SLOWEST, FASTEST = 1_000, 768_000
-#: Pillow's formats whose header says how large a picture becomes.
-PICTURES = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 #: Brands of HEIC and of animated AVIF, of which FFmpeg and Pillow would open some.
-_UNBOUNDED: tuple[bytes, ...] = (
-    b"avis",
-    b"heic",
-    b"heix",
-    b"heim",
-    b"heis",
-    b"hevc",
-    b"hevx",
-    b"mif1",
-    b"msf1",
-)
+_UNBOUNDED = (b"avis", *HEIC)
 _AVIF = b"avif"
 #: Pixels that AVIF decodes for each one shown: alpha, a thumbnail, and edges of tiles.
 _PARTS = 4
-#: Containers that hold media and name no other file; playlists would make the server fetch them.
-CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,wav,mp3,flac,ogg,aac"
 #: Codecs whose frames cost what their pixels say; one of JPEGs may pass over each for long.
 VIDEO_CODECS = ("h264", "hevc", "vp8", "vp9", "av1", "mpeg4", "mpeg2video", "mpeg1video")
 #: Scans of a JPEG; encoders make about ten.
 _PASSES = 30
-#: Packets of a second of all sounds in a file; the shortest ones that encoders make last 2.5 ms.
-_PACKETS = 1_000
-#: Tags of a file; FFmpeg compares each with all before it.
-_TAGS = 4096
-#: Seconds by which codecs may lengthen a sound to fill their last packet.
-_PADDING = 0.5
-#: Pixels by which a decoder may round an edge up.
-_EDGE = 128
-#: Pixels of other shapes than a player believes are square.
-_MOST_STRETCH = 16
 
 
 @dataclass(frozen=True)
@@ -70,10 +37,12 @@ class Measured:
     Attributes:
         source: for the reader, with the limits of this medium.
         size: bytes that it takes once it is decoded, at most.
+        clip: of an animated picture: its timeline, which takes decoding all of it to find.
     """
 
     source: Source
     size: int
+    clip: ClipFile | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +81,7 @@ def measure(
             return _picture(data, policy)
         if kind == "audio":
             return _sound(data, policy)
-        animated = is_picture(_source(data, policy, policy.max_pixels))
+        animated = is_picture(untrusted_source(data, policy, policy.max_pixels))
         return (_animation if animated else _clip)(data, policy, sampling)
 
 
@@ -161,12 +130,12 @@ def _picture(data: bytes, policy: MediaPolicy) -> Measured:
 
     with Image.open(io.BytesIO(data), formats=PICTURES) as picture:
         width, height = picture.size
-        _check_pixels(width, height, policy)
-        _check_bytes(width * height * 3, "bytes of the picture", policy)
+        policy.check_pixels(width, height)
+        policy.check_bytes(width * height * 3, "bytes of the picture")
         # Each pass over a progressive picture takes as long as all of it, and few bytes.
         if picture.format in ("JPEG", "MPO") and jpeg_passes(data) > _PASSES:
             raise MediaError(f"it has more than {_PASSES} passes.")
-    return Measured(_source(data, policy, policy.max_pixels), width * height * 3)
+    return Measured(untrusted_source(data, policy, policy.max_pixels), width * height * 3)
 
 
 def _animation(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured:
@@ -182,25 +151,25 @@ def _animation(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured
             count = getattr(picture, "n_frames", 1)
     if count > policy.max_frames:
         raise MediaError(f"it has more than the {policy.max_frames} frames that are allowed.")
-    _check_pixels(width, height, policy)
-    _check_all_pixels(count * width * height, policy)
-    source = _source(data, policy, policy.max_pixels)
-    seconds = Animation(source).end  # which decodes each of them
-    _check_seconds(seconds, policy)
-    return Measured(source, _taken_bytes(seconds, width * height, sampling, policy))
+    policy.check_pixels(width, height)
+    policy.check_all_pixels(count * width * height)
+    source = untrusted_source(data, policy, policy.max_pixels)
+    clip = ClipFile(source)  # which decodes each of them
+    policy.check_seconds(clip.seconds)
+    return Measured(source, _taken_bytes(clip.seconds, width * height, sampling, policy), clip)
 
 
 def _clip(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured:
-    tracks, streams = _tracks(data, policy)
+    tracks, streams = read_streams(data, policy)
     if tracks.pictures is None:
         raise MediaError("it holds no pictures.")
     stream = streams[tracks.pictures.stream]
-    _check_pixels(stream.width, stream.height, policy)
+    policy.check_pixels(stream.width, stream.height)
     if stream.codec not in VIDEO_CODECS:
         raise MediaError(f"its codec {stream.codec!r} is none of {', '.join(VIDEO_CODECS)}.")
-    _check_seconds(tracks.seconds, policy)
+    policy.check_seconds(tracks.seconds)
     pixels = stream.width * stream.height
-    _check_all_pixels(stream.packets * pixels, policy)
+    policy.check_all_pixels(stream.packets * pixels)
     shown = round(pixels * stream.stretch)
     if shown > policy.max_pixels:
         raise MediaError(
@@ -215,139 +184,33 @@ def _clip(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured:
         policy.max_video_pixels // stream.packets,
         policy.max_decoded_bytes // (3 * taken),
     )
-    room = max(room, (stream.width + _EDGE) * (stream.height + _EDGE))
+    room = max(room, (stream.width + EDGE) * (stream.height + EDGE))
     if tracks.sound is not None:
         size += _sound_bytes(tracks.seconds)
-        _check_bytes(size, "bytes of its frames and its sound", policy)
-    return Measured(_source(data, policy, room), size)
+        policy.check_bytes(size, "bytes of its frames and its sound")
+    return Measured(untrusted_source(data, policy, room), size)
 
 
 def _sound(data: bytes, policy: MediaPolicy) -> Measured:
-    tracks, _ = _tracks(data, policy)
+    tracks, _ = read_streams(data, policy)
     if tracks.sound is None:
         raise MediaError("it holds no sound.")
-    _check_seconds(tracks.sound.end, policy)
+    policy.check_seconds(tracks.sound.end)
     size = _sound_bytes(tracks.sound.end)
-    _check_bytes(size, "bytes of the sound", policy)
-    return Measured(_source(data, policy, policy.max_pixels), size)
-
-
-@dataclass
-class _Stream:
-    """What the header says of a video stream, and its packets."""
-
-    codec: str
-    width: int
-    height: int
-    stretch: float  # pixels as shown for each one as decoded, at most
-    listed: int
-    packets: int = 0
-
-
-def _tracks(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, _Stream]]:
-    """The tracks of a container, once its packets were counted; none is decoded for it."""
-    most = policy.max_frames + int(_PACKETS * policy.max_seconds)
-    if PACKED.search(data):
-        raise MediaError("its index is compressed.")
-    if listed_tags(data) > _TAGS:
-        raise MediaError(f"it has more than {_TAGS} tags.")
-    if listed_samples(data) > most:
-        raise MediaError(f"its index lists more than {most} packets.")
-    source = _source(data, policy, policy.max_pixels)
-    packets = 0
-    with opened(source) as container:
-        streams = {stream.index: _stream(stream) for stream in container.streams.video}
-        for packet in container.demux(*container.streams.video, *container.streams.audio):
-            if not packet.size:
-                continue
-            packets += 1
-            stream = streams.get(packet.stream_index)
-            if stream is not None:
-                stream.packets += 1
-            if packets > most or (stream is not None and stream.packets > policy.max_frames):
-                break
-    if any(max(s.packets, s.listed) > policy.max_frames for s in streams.values()):
-        raise MediaError(f"it has more than the {policy.max_frames} frames that are allowed.")
-    if packets > most:
-        raise MediaError(f"it has more than {most} packets.")
-    return read_tracks(source), streams
-
-
-def _stream(stream: Any) -> _Stream:
-    shape = float(stream.sample_aspect_ratio or 1)
-    stretch = min(max(shape, 1 / shape), _MOST_STRETCH)
-    if stream.codec_context is None:
-        raise MediaError("nothing decodes the codec of its pictures.")
-    codec = stream.codec_context.codec.canonical_name
-    return _Stream(codec, int(stream.width), int(stream.height), stretch, int(stream.frames))
-
-
-def _source(data: bytes, policy: MediaPolicy, pixels: int) -> Source:
-    options = {
-        "format_whitelist": CONTAINERS,
-        "protocol_whitelist": "none",
-        # FFmpeg decodes a few frames of some formats when it opens a file.
-        "max_pixels": str(2 * policy.max_pixels + _EDGE**2),
-    }
-    check = _SoundLimit(policy).check
-    return Source(data, limits=Limits(options, PICTURES, pixels, policy.max_seconds, check))
-
-
-class _SoundLimit:
-    """The seconds of a sound so far. A header says anything; each frame is counted as decoded."""
-
-    def __init__(self, policy: MediaPolicy) -> None:
-        self.policy = policy
-        self.seconds = Fraction()
-
-    def check(self, frame: Any) -> None:
-        """Refuse a frame that, resampled, would be more than is allowed."""
-        rate = frame.sample_rate
-        if not SLOWEST <= rate <= FASTEST:
-            raise ConfigError(f"{rate} samples a second are not between {SLOWEST} and {FASTEST}.")
-        self.seconds += Fraction(frame.samples, rate)
-        if self.seconds > self.policy.max_seconds + _PADDING:
-            raise ConfigError(f"it lasts longer than {self.policy.max_seconds:g} s.")
+    policy.check_bytes(size, "bytes of the sound")
+    return Measured(untrusted_source(data, policy, policy.max_pixels), size)
 
 
 def _taken_bytes(seconds: float, pixels: int, sampling: Sampling, policy: MediaPolicy) -> int:
     """Bytes of the frames that are taken of so many seconds, one of which may be shown often."""
     taken = len(spread(count_samples(seconds, sampling.fps), sampling.max_frames))
     size = taken * pixels * 3
-    _check_bytes(size, "bytes of the frames taken of it", policy)
+    policy.check_bytes(size, "bytes of the frames taken of it")
     return size
 
 
 def _sound_bytes(seconds: float) -> int:
     return math.ceil(seconds * SAMPLE_RATE) * 4
-
-
-def _check_pixels(width: int, height: int, policy: MediaPolicy) -> None:
-    if width * height > policy.max_pixels:
-        raise MediaError(
-            f"{width} x {height} pixels are more than the {policy.max_pixels} that are allowed."
-        )
-
-
-def _check_all_pixels(pixels: int, policy: MediaPolicy) -> None:
-    if pixels > policy.max_video_pixels:
-        raise MediaError(
-            f"{pixels} pixels of all its frames are more than the {policy.max_video_pixels} that "
-            "are allowed."
-        )
-
-
-def _check_bytes(size: int, what: str, policy: MediaPolicy) -> None:
-    if size > policy.max_decoded_bytes:
-        raise MediaError(
-            f"{size} {what} are more than the {policy.max_decoded_bytes} that are allowed, or that "
-            "other media of the request left."
-        )
-
-
-def _check_seconds(seconds: float, policy: MediaPolicy) -> None:
-    if seconds > policy.max_seconds:
-        raise MediaError(f"it lasts longer than the {policy.max_seconds:g} s that are allowed.")
 
 
 def _check_installed() -> None:

@@ -105,6 +105,34 @@ class MediaPolicy:
         )
         return dataclasses.replace(policy, **limits)  # type: ignore[arg-type]
 
+    def check_pixels(self, width: int, height: int) -> None:
+        """Raise MediaError for a picture or frame that is too large."""
+        if width * height > self.max_pixels:
+            raise MediaError(
+                f"{width} x {height} pixels are more than the {self.max_pixels} that are allowed."
+            )
+
+    def check_all_pixels(self, pixels: int) -> None:
+        """Raise MediaError for so many pixels of all frames of a video."""
+        if pixels > self.max_video_pixels:
+            raise MediaError(
+                f"{pixels} pixels of all its frames are more than the {self.max_video_pixels} that "
+                "are allowed."
+            )
+
+    def check_bytes(self, size: int, what: str) -> None:
+        """Raise MediaError for so many decoded bytes, of `what`."""
+        if size > self.max_decoded_bytes:
+            raise MediaError(
+                f"{size} {what} are more than the {self.max_decoded_bytes} that are allowed, or "
+                "that other media of the request left."
+            )
+
+    def check_seconds(self, seconds: float) -> None:
+        """Raise MediaError for a video or sound that lasts so long."""
+        if seconds > self.max_seconds:
+            raise MediaError(f"it lasts longer than the {self.max_seconds:g} s that are allowed.")
+
 
 #: The numbers among the fields, with their types.
 _LIMITS: dict[str, type[int] | type[float]] = {
