@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from typer.core import TyperGroup
 
 from fastav_plugin.errors import ConfigError, FastAVError
+from fastav_plugin.media.files import logger as media_logger
 from fastav_plugin.report import size as size
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
@@ -175,8 +176,7 @@ def progress(title: str, total: int | None) -> Iterator[Tick]:
     console = Console(stderr=True)
     text, silent = TextColumn("{task.description}"), not console.is_terminal
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    reader = logging.getLogger("fastav_plugin.media")
-    reader.addHandler(_REMARKS)
+    media_logger.addHandler(_REMARKS)
     try:
         with Progress(*columns, console=console, transient=True, disable=silent) as bar:
             task = bar.add_task(title, total=total)
@@ -186,7 +186,7 @@ def progress(title: str, total: int | None) -> Iterator[Tick]:
 
             yield tick
     finally:
-        reader.removeHandler(_REMARKS)
+        media_logger.removeHandler(_REMARKS)
     _REMARKS.show()
 
 

@@ -17,6 +17,7 @@ from fastav_plugin.cli.options.pruning import Pruning
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
+from fastav_plugin.media.files import logger as media_logger
 from fastav_plugin.report import PruningReport
 from fastav_plugin.serving.media.policy import MEDIA_DIR
 from fastav_plugin.serving.openai_server import attaching, check_server
@@ -25,8 +26,6 @@ from fastav_plugin.upstream import server
 
 logger = logging.getLogger(__name__)
 
-#: The logger of remarks about media, such as a default sound track that is silent.
-REMARKS = "fastav_plugin.media"
 #: What the server's own command takes as its model.
 _MODEL = "force_model"
 
@@ -159,7 +158,7 @@ def _log_to_stderr() -> Iterator[None]:
     """One line per request and per remark about a medium, in the form of the server's own."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
-    loggers = (logger, logging.getLogger(REMARKS))
+    loggers = (logger, media_logger)
     for own in loggers:
         own.addHandler(handler)
     level = logger.level

@@ -12,6 +12,7 @@ from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
 from fastav_plugin.media.completeness import EMPTY, missing_part
 
+#: What the reader remarks, such as a default sound track that is silent.
 logger = logging.getLogger("fastav_plugin.media")
 
 _NO_MEDIA = "it holds text, no media"

@@ -1,7 +1,6 @@
 """Files into the inputs of generate(), through a checkpoint's own processor."""
 
 import inspect
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,18 +10,19 @@ import numpy as np
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.media.clips import ClipFile, read_video
-from fastav_plugin.media.files import Source
+from fastav_plugin.media.files import Source, logger
 from fastav_plugin.media.pictures import read_image
 from fastav_plugin.media.presentation import Frames
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 
-logger = logging.getLogger("fastav_plugin.media")
-
 #: Seconds that a codec may add to a sound, which nobody misses.
 _PADDING = 0.2
 #: Seconds: a shorter sound is followed by silence, or it would give no token.
 _SHORTEST = 0.2
+#: The part of a processor that takes each kind of medium, and the keyword it is given by.
+PARTS = {"image": "image_processor", "video": "video_processor", "audio": "feature_extractor"}
+ARGUMENTS = {"image": "images", "video": "videos", "audio": "audio"}
 #: How the sound of a video file is used.
 SOUND = ("separate", "interleaved", "none")
 

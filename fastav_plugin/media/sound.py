@@ -1,6 +1,5 @@
 """The sound of media files as one channel on the file's timeline, decoded as a stream."""
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.media.files import AnySource, Source, opened, pyav
+from fastav_plugin.media.files import AnySource, Source, logger, opened, pyav
 from fastav_plugin.media.packets import PacketReader
 from fastav_plugin.media.tracks import Tracks, read_tracks
 
 Waveform = npt.NDArray[np.float32]
 
-logger = logging.getLogger("fastav_plugin.media")
 
 #: Samples per second of every sound that is read.
 SAMPLE_RATE = 16_000

@@ -1,7 +1,6 @@
 """What a container holds and when: its tracks on one timeline, found without decoding it."""
 
 import itertools
-import logging
 import re
 from array import array
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -12,11 +11,9 @@ import numpy as np
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.media.cropping import Crop, crop_of
-from fastav_plugin.media.files import AnySource, Source, opened, pyav
+from fastav_plugin.media.files import AnySource, Source, logger, opened, pyav
 from fastav_plugin.media.packets import PacketReader
 from fastav_plugin.media.timeline import Seconds, steady_rate
-
-logger = logging.getLogger("fastav_plugin.media")
 
 #: Seconds by which sound may begin before the pictures and not be their beginning: codecs' delay.
 _DELAY = 0.1

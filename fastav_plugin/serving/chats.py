@@ -6,7 +6,7 @@ from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.media.clips import Video
-from fastav_plugin.media.inputs import at_own_rates, video_arguments
+from fastav_plugin.media.inputs import ARGUMENTS, PARTS, at_own_rates, video_arguments
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 from fastav_plugin.serving.media.budget import MediaBudget
@@ -15,15 +15,12 @@ from fastav_plugin.serving.media.policy import MediaPolicy
 from fastav_plugin.serving.media.references import Reference
 from fastav_plugin.upstream.server import FRAMES
 
-#: The part of a processor that takes each kind of medium, and where a block of a message has it.
-_PARTS = {"image": "image_processor", "video": "video_processor", "audio": "feature_extractor"}
+#: Where a block of a message has each kind of medium.
 _KEYS = {
     "image": ("image", "url", "path", "base64"),
     "video": ("video", "url", "path"),
     "audio": ("audio", "url", "path"),
 }
-#: A processor's arguments for each kind; in a chat they would go past the reader.
-_ARGUMENTS = {"image": "images", "video": "videos", "audio": "audio"}
 #: A video processor's arguments for sampling a file, which the reader does.
 _SAMPLING = ("fps", "num_frames", "do_sample_frames", "video_metadata")
 
@@ -37,7 +34,7 @@ _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4}){16,}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9
 
 def takes(processor: Any) -> frozenset[str]:
     """The kinds of media that a processor takes."""
-    return frozenset(kind for kind, part in _PARTS.items() if hasattr(processor, part))
+    return frozenset(kind for kind, part in PARTS.items() if hasattr(processor, part))
 
 
 class Chat:
@@ -71,7 +68,8 @@ class Chat:
         self._budget = MediaBudget(policy)
         self._arguments = {**arguments, **(arguments.get("processor_kwargs") or {})}
         self._arguments.pop("processor_kwargs", None)
-        for name in (*_ARGUMENTS, *_ARGUMENTS.values()):
+        # A processor's arguments for media; in a chat they would go past the reader.
+        for name in (*ARGUMENTS, *ARGUMENTS.values()):
             if name in self._arguments:
                 raise ConfigError(f"`{name}` is no argument of a chat. Media go into its messages.")
         self._of_videos = dict(self._arguments.pop("videos_kwargs", None) or {})
@@ -186,7 +184,7 @@ class OwnChat(Chat):
         super().read()
         arguments = {**self._arguments, "tokenize": False, "return_dict": False}
         text = self._stock(self._messages, **arguments)
-        files = {_ARGUMENTS[kind]: [found] for kind, found in self._files.items()}
+        files = {ARGUMENTS[kind]: [found] for kind, found in self._files.items()}
         # The server's own default is not asked for: these models were trained on other numbers.
         frames = None if self._frames == FRAMES else self._frames
         self._inputs = self._processor(text=[text], num_frames=frames, **files)

@@ -10,7 +10,13 @@ import numpy as np
 
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.media.files import Source
-from fastav_plugin.media.inputs import as_pictures, at_own_rates, video_arguments
+from fastav_plugin.media.inputs import (
+    ARGUMENTS,
+    PARTS,
+    as_pictures,
+    at_own_rates,
+    video_arguments,
+)
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
 
@@ -65,11 +71,9 @@ class HubLayout(Layout):
     def __init__(self, processor: Any, config: Any) -> None:
         super().__init__(processor.tokenizer)
         self.processor = processor
-        parts = {"image": "image_processor", "video": "video_processor"}
-        parts["audio"] = "feature_extractor"
         self._marks = {
             kind: mark
-            for kind, part in parts.items()
+            for kind, part in PARTS.items()
             if getattr(processor, part, None) is not None
             and (mark := _mark(processor, config, kind)) is not None
         }
@@ -125,7 +129,7 @@ class OwnLayout(Layout):
         if len(media) > 1 and not self.several:
             raise UnsupportedError(f"A prompt takes one medium, got {len(media)}.")
         arguments: dict[str, Any] = {"text": [text]}
-        for kind, name in (("image", "images"), ("video", "videos"), ("audio", "audio")):
+        for kind, name in ARGUMENTS.items():
             given = [_file(medium.content) for medium in media if medium.kind == kind]
             if given:
                 arguments[name] = [given]

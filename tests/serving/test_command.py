@@ -22,6 +22,7 @@ from typer.testing import Result
 from fastav_plugin.cli import serve
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.model import MODEL_PATH
+from fastav_plugin.media.files import logger as media_logger
 from fastav_plugin.upstream.releases import OLDEST
 from fastav_plugin.upstream.server import HANDLER, LOADER, STREAMER
 from tests.cli.conftest import fail, invoke
@@ -44,7 +45,7 @@ def levels() -> Iterator[None]:
 
 def _loggers() -> list[tuple[int, list[logging.Handler]]]:
     """Level and handlers of the loggers that the command writes to stderr."""
-    own = (logging.getLogger(name) for name in ("fastav_plugin.cli.serve", serve.REMARKS))
+    own = (serve.logger, media_logger)
     return [(logger.level, [*logger.handlers]) for logger in own]
 
 

@@ -290,10 +290,11 @@ REFUSING: dict[str, Callable[[str, Path], Any]] = {
 }
 
 
+DAMAGED = [name for role in ("video", "image", "audio") for name in named(role, True)]
+
+
 @pytest.mark.parametrize("entry", REFUSING)
-@pytest.mark.parametrize(
-    "name", [n for role in ("video", "image", "audio") for n in named(role, True)]
-)
+@pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_files_are_refused(
     name: str, entry: str, file: Callable[[str], tuple[MadeFile, Path]]
 ) -> None:
@@ -303,9 +304,7 @@ def test_damaged_files_are_refused(
     assert re.search("--allow-damaged", str(caught.value)) or not made.expected.readable
 
 
-@pytest.mark.parametrize(
-    "name", [n for role in ("video", "image", "audio") for n in named(role, True)]
-)
+@pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_files_of_requests_are_refused(
     name: str, file: Callable[[str], tuple[MadeFile, Path]]
 ) -> None:
@@ -314,9 +313,7 @@ def test_damaged_files_of_requests_are_refused(
         decode(made.role, path.read_bytes(), MediaPolicy())
 
 
-@pytest.mark.parametrize(
-    "name", [n for role in ("video", "image", "audio") for n in named(role, True)]
-)
+@pytest.mark.parametrize("name", DAMAGED)
 def test_what_can_be_decoded_of_damaged_files(
     name: str, file: Callable[[str], tuple[MadeFile, Path]]
 ) -> None:
