@@ -57,11 +57,6 @@ class PictureTrack:
         """Pictures per second, or those of an even view where they follow irregularly."""
         return steady_rate(self.starts, self.end) or EVEN_RATE
 
-    @property
-    def count(self) -> int:
-        """Pictures at that rate."""
-        return max(1, round(self.end * self.rate))
-
 
 @dataclass(frozen=True)
 class SoundTrack:

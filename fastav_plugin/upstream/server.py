@@ -30,21 +30,6 @@ def is_installed() -> bool:
     return bool(import_utils.is_serve_available())
 
 
-def reads_video() -> bool:
-    """Whether the server can read messages with video."""
-    if not import_utils.is_torchcodec_available():
-        return False
-    usable = getattr(import_utils, "is_torchcodec_usable", None)
-    if usable is not None:
-        return bool(usable(decode="video"))
-    try:  # before transformers 5.23
-        import torchcodec
-    except Exception:  # it raises what its shared libraries raise
-        return False
-    # torchcodec 0.16 and newer can be imported without FFmpeg, and says so.
-    return getattr(torchcodec, "ffmpeg_major_version", True) is not None
-
-
 def check_server() -> None:
     """Make sure that the server hands out its models as it is known to: else nothing is pruned."""
     check_release()

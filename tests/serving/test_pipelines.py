@@ -20,11 +20,10 @@ from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.lab.testbed.words import CHAT_TEMPLATE, build_tokenizer
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality
-from fastav_plugin.upstream.server import reads_video
 from tests.serving.messages import CLIP, Parts
 from tests.support.cache_names import passing
 from tests.support.checkpoints import save_llava
-from tests.support.model_types import require_sound_files, require_sound_pipelines
+from tests.support.model_types import reads_video, require_sound_files, require_sound_pipelines
 from tests.support.small_models import qwen2
 
 # Older releases of transformers decode pictures with torchvision, which warns of it since 0.29.

@@ -8,8 +8,7 @@ from typing import Any
 import transformers
 from packaging.version import Version
 from transformers.models.auto import configuration_auto
-
-from fastav_plugin.upstream.server import reads_video
+from transformers.utils import import_utils
 
 #: Model types of the installed release.
 KNOWN: Any = configuration_auto.CONFIG_MAPPING_NAMES  # type: ignore[attr-defined]
@@ -45,6 +44,21 @@ def require_sound_files() -> None:
     """Skip the test that reads a sound where that needs FFmpeg, and there is none."""
     if _is_before(SOUND_SINCE) and not reads_video():
         _skip(f"needs FFmpeg to read sounds; {SOUND_SINCE} does not")
+
+
+def reads_video() -> bool:
+    """Whether transformers itself can read video files here: torchcodec finds an FFmpeg."""
+    if not import_utils.is_torchcodec_available():
+        return False
+    usable = getattr(import_utils, "is_torchcodec_usable", None)
+    if usable is not None:
+        return bool(usable(decode="video"))
+    try:  # before transformers 5.23
+        import torchcodec
+    except Exception:  # it raises what its shared libraries raise
+        return False
+    # torchcodec 0.16 and newer can be imported without FFmpeg, and says so.
+    return getattr(torchcodec, "ffmpeg_major_version", True) is not None
 
 
 def _is_before(release: str) -> bool:
