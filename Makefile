@@ -56,7 +56,7 @@ test test-all: $(READY)
 	@echo "$(WHAT)"
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) $(COVER)
+	$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --max-worker-restart 0 $(COVER)
 
 test-releases-quick: QUICK := --quick
 test-releases test-releases-quick: $(READY)
