@@ -132,8 +132,10 @@ def measure_apart(name: str, path: Path, repeats: int = 1) -> dict[str, Any]:
     """`measure` in processes of their own: the median of the seconds, the highest peak."""
     context = multiprocessing.get_context("forkserver")  # imports once, and is no copy of this one
     context.set_forkserver_preload([read_media.__module__, machine.__module__])
-    with ProcessPoolExecutor(1, context, max_tasks_per_child=1) as pool:
-        found = [pool.submit(measure, name, path).result() for _ in range(repeats)]
+    found = []
+    for _ in range(repeats):  # a pool each: one that replaces its processes may wait for ever
+        with ProcessPoolExecutor(1, context) as pool:
+            found.append(pool.submit(measure, name, path).result())
     found.sort(key=lambda each: each["seconds"])
     peaks = [each["peak_bytes"] for each in found if each["peak_bytes"] is not None]
     return found[len(found) // 2] | {"peak_bytes": max(peaks, default=None)}
