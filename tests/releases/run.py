@@ -17,8 +17,6 @@ from tests.releases.junit import Count, count, read_cases
 from tests.releases.window import ROOT
 
 STATE = "import transformers as t; print(t.__version__, t.__file__, sep='\\n')"
-#: Seconds of one test; the longest takes a few of them.
-LONGEST = 600
 #: Exit statuses of pytest that say how tests ended; all others mean that it broke off.
 ENDED = (0, 1, 5)
 
@@ -43,15 +41,8 @@ class Plan:
         """Arguments of pytest; -qq leaves its own closing line out."""
         found = ["-qq", "--no-header", "--tb=short", "--continue-on-collection-errors"]
         found += ["-p", "no:cacheprovider", "-m", "not slow", f"--junitxml={report}"]
-        # A test that hangs fails: its process ends, and the others go on.
-        found += [
-            "-o",
-            f"faulthandler_timeout={LONGEST}",
-            "-o",
-            "faulthandler_exit_on_timeout=true",
-        ]
         if self.workers:
-            found += ["-n", str(self.workers), "--dist", "loadfile"]
+            found += ["-n", str(self.workers), "--dist", "loadfile", "--max-worker-restart", "0"]
         if self.keyword is not None:
             found += ["-k", self.keyword]
         for group in (GROUPS[name] for name in self.groups):
