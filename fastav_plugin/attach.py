@@ -22,7 +22,7 @@ from fastav_plugin.binding.model_checks import (
     refuse_unseen,
 )
 from fastav_plugin.cache import FastAVCache
-from fastav_plugin.config import FastAVConfig, set_model_resolver
+from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
@@ -231,7 +231,7 @@ def _replace(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None
     return cache
 
 
-def _resolve(
+def resolve_config(
     model: Any, config: FastAVConfig, wanted: tuple[float, Any, frozenset[str]] | None
 ) -> FastAVConfig:
     """Fill in a model family's defaults and check names, for `FastAVConfig.for_model`."""
@@ -253,6 +253,3 @@ def _resolve(
     if config.global_rule is None:
         config = config.replace(global_rule=override.global_rule)
     return config if wanted is None else fit_budget(config, Budget(*wanted), override, model_config)
-
-
-set_model_resolver(_resolve)

@@ -9,28 +9,20 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from fastav_plugin.calibration_file import read_calibration
+from fastav_plugin import upcalls
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.global_rule import rules_by_modality
 
+if TYPE_CHECKING:
+    from fastav_plugin.calibration_file import Calibration
+
 CONFIG_NAME = "fastav_config.json"
-
-#: Fills the defaults of one model into a config and checks its names; attach.py, which knows the
-#: models, sets it. Its third argument is None or a FLOPs budget: target, prompt, fields given.
-Resolver = Callable[[Any, "FastAVConfig", tuple[float, Any, frozenset[str]] | None], "FastAVConfig"]
-_resolver: Resolver | None = None
-
-
-def set_model_resolver(resolver: Resolver) -> None:
-    """Set what `FastAVConfig.for_model` does; this module must not import what knows models."""
-    global _resolver
-    _resolver = resolver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +91,7 @@ class FastAVConfig:
                 raise ConfigError(f"`calibration` must be a path, got {self.calibration!r}.")
             object.__setattr__(self, "calibration", str(self.calibration))
             # The file is read here so that every way to make a config fills the same fields.
-            for name, value in read_calibration(self.calibration).settings.items():
+            for name, value in _calibration(self.calibration).settings.items():
                 if name not in self._given:
                     object.__setattr__(self, name, value)
         if not isinstance(self.method, str) or not self.method:
@@ -163,14 +155,11 @@ class FastAVConfig:
             UnsupportedError: the model cannot be pruned; the message says why.
         """
         config = cls.from_dict(overrides if method is None else {"method": method, **overrides})
-        if _resolver is None:
-            raise ConfigError(
-                "Import FastAVConfig from fastav_plugin, not from fastav_plugin.config."
-            )
         if target_flops is None and prompt is not None:
             raise ConfigError("`prompt` is used with `target_flops` only. Give both, or neither.")
         wanted = None if target_flops is None else (target_flops, prompt, frozenset(overrides))
-        return _resolver(model, config, wanted)
+        resolved: FastAVConfig = upcalls.resolve_config(model, config, wanted)
+        return resolved
 
     def describe(self) -> str:
         """One or two sentences: the settings that differ from the class defaults, and why."""
@@ -181,7 +170,7 @@ class FastAVConfig:
         )
         text = f"FastAVConfig({given})."
         if self.calibration is not None:
-            text += f" {read_calibration(self.calibration).describe(self._fields())}"
+            text += f" {_calibration(self.calibration).describe(self._fields())}"
         return f"{text} {self._explanation}".rstrip()
 
     def explained(self, explanation: str) -> FastAVConfig:
@@ -197,7 +186,7 @@ class FastAVConfig:
         """
         fields = self._fields()
         if changes.get("calibration") not in (None, self.calibration):
-            for name in read_calibration(changes["calibration"]).settings:
+            for name in _calibration(changes["calibration"]).settings:
                 fields.pop(name, None)
         return type(self).from_dict({**fields, **changes})
 
@@ -233,7 +222,7 @@ class FastAVConfig:
         values = self.to_dict()
         Path(directory).mkdir(parents=True, exist_ok=True)
         if self.calibration is not None:
-            values["calibration"] = read_calibration(self.calibration).copy_to(directory)
+            values["calibration"] = _calibration(self.calibration).copy_to(directory)
         text = json.dumps(values, indent=2, sort_keys=True) + "\n"
         (Path(directory) / CONFIG_NAME).write_text(text, encoding="utf-8")
 
@@ -281,3 +270,9 @@ def check_ratio(name: str, value: Any, interval: str, *, optional: bool = False)
     low, high = interval[0] == "[", interval[-1] == "]"
     if not number or not (0 < value < 1 or (low and value == 0) or (high and value == 1)):
         raise ConfigError(f"`{name}` must lie in {interval}, got {value!r}.")
+
+
+def _calibration(path: str | PathLike[str]) -> Calibration:
+    from fastav_plugin.calibration_file import read_calibration  # imports torch
+
+    return read_calibration(path)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fastav_plugin.errors import ConfigError, TokenMapError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: Modalities that may have a rule of their own, by name.
 MEDIA = ("image", "video", "audio")
@@ -60,7 +60,7 @@ class GlobalRule:
             frame: int64 [B, T], video frame, -1 where unknown, which a rule of frames refuses.
         """
         if self.counts == "all":
-            return torch.ones_like(candidates)
+            return candidates.new_ones(candidates.shape)
         if self.counts == "below":
             return positions < self.number
         if self.counts == "tokens":
@@ -71,8 +71,8 @@ class GlobalRule:
                 "does not know. Use 'first N tokens' or 'below N', or pass a TokenMap with frames."
             )
         # Frames ascend in prompt order, so a token begins a frame if it is past all before it.
-        frame = torch.where(alike, frame, -1)
-        before = torch.nn.functional.pad(frame.cummax(dim=1).values, (1, 0), value=-1)[:, :-1]
+        before = frame.masked_fill(~alike, -1).cummax(dim=1).values.roll(1, dims=1)
+        before[:, :1] = -1
         return (alike & (frame > before)).cumsum(dim=1) <= self.number
 
     def highest(self, candidates: Tensor, frame: Tensor) -> int:

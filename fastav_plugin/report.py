@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastav_plugin.errors import ConfigError, StateError
 from fastav_plugin.tokens import Modality, TokenMap
+from fastav_plugin.units import size
 
 
 @dataclass(frozen=True)
@@ -191,12 +192,3 @@ def make_report(
         positions=kept,
         token_map=picked,
     )
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units."""
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.2f} GB"

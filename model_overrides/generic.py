@@ -1,11 +1,11 @@
 """Any other transformers model, if a tiny copy of it passes a probe."""
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 from typing_extensions import override
 
+from fastav_plugin import upcalls
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.unsupported import REASONS
@@ -13,17 +13,9 @@ from fastav_plugin.model_overrides.unsupported import REASONS
 #: Why a model cannot be pruned, or None; and whether its scores can be read.
 Verdict = tuple[str | None, bool]
 
-_probe: Callable[[nn.Module], Verdict] | None = None
-
 #: Verdicts by class of the text model, kinds of its layers, whether it has a sliding window, and
 #: how few layers it has: a probe is run once for each.
 _verdicts: dict[tuple[type[nn.Module], frozenset[str], bool, int], Verdict] = {}
-
-
-def set_probe(probe: Callable[[nn.Module], Verdict]) -> None:
-    """Set the probe: it runs the whole engine, which this room must not import."""
-    global _probe
-    _probe = probe
 
 
 class GenericOverride(ModelOverride):
@@ -56,6 +48,5 @@ class GenericOverride(ModelOverride):
         few = min(int(config.num_hidden_layers), 3)
         kind = (type(text_model), frozenset(kinds), window, few)
         if kind not in _verdicts:
-            assert _probe is not None
-            _verdicts[kind] = _probe(model)
+            _verdicts[kind] = upcalls.probe(model)
         return _verdicts[kind]

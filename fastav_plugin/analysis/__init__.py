@@ -2,3 +2,6 @@
 
 `measured_run` runs and measures one generate(); comparison, evaluation, calibration and lab use it.
 """
+
+#: Name of the unpruned run in every comparison.
+DENSE = "dense"

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fastav_plugin.analysis.measured_run import DENSE, run_once
+from fastav_plugin.analysis import DENSE
+from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach, unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.model_overrides import find_override

@@ -14,15 +14,13 @@ from transformers import (
     StoppingCriteriaList,
 )
 
+from fastav_plugin.analysis import DENSE
 from fastav_plugin.attach import detach, unwrap
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.report import PruningReport, make_report
 from fastav_plugin.upstream.arguments import cache_argument, cache_in
-
-#: Name of the unpruned run in every comparison.
-DENSE = "dense"
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastav_plugin.calibration.rollout_profile import READ
 from fastav_plugin.config import FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks import method_hooks
-from fastav_plugin.hooks.fastav import GlobalPruning
+
+#: What is read of the rollout matrix R: its last row, which decides the next token, and its column
+#: sums, what each token contributes to all.
+READ = ("last_row", "column_sums")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,9 @@ class CalibrationPlan:
             raise ConfigError(f"{', '.join(wrong)} cannot be given: the calibration finds them.")
         for ratio in self.drop_ratios:
             self.config(fine_drop_ratio=ratio)
+        from fastav_plugin.hooks.fastav import GlobalPruning  # imports torch
+        from fastav_plugin.hooks.registry import method_hooks
+
         if not any(isinstance(hook, GlobalPruning) for hook in method_hooks(self.config())):
             raise ConfigError(
                 f"The method {self.method!r} makes no global cut, so nothing is to be calibrated. "

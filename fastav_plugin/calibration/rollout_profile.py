@@ -7,14 +7,12 @@ from torch import Tensor
 from torch.nn.functional import pad
 from typing_extensions import override
 
+from fastav_plugin.calibration.plan import READ
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.global_rule import MEDIA
 from fastav_plugin.hooks.base import LayerHook, LayerView
 from fastav_plugin.tokens import Modality
 
-#: What is read of the rollout matrix R: its last row, which decides the next token, and its column
-#: sums, what each token contributes to all.
-READ = ("last_row", "column_sums")
 #: Shares of the media tokens at which the concentration curves are taken.
 SHARES = tuple(step / 20 for step in range(1, 21))
 

@@ -24,7 +24,6 @@ app = typer.Typer(
     name="fastav",
     cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="FastAV and DivPrune token pruning inside an unmodified Hugging Face generate().",
 )
@@ -67,7 +66,7 @@ def main() -> None:
     # Where torchao is installed, transformers' models import it, and torch remarks on it.
     for name in ("transformers", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    app()
+    app(prog_name="fastav")
 
 
 __all__ = ["app", "main"]

@@ -7,19 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import existing_file
 from fastav_plugin.cli.options.pruning import Ratios
-from fastav_plugin.cli.tables.bench import print_clip, print_point
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.lab.bench.clip import CLIP_SHAPES, ClipPlan, describe_clip, run_clip_bench
-from fastav_plugin.lab.bench.picture import draw_bench
-from fastav_plugin.lab.bench.plan import BenchPlan
-from fastav_plugin.lab.bench.run import describe, run_bench
-from fastav_plugin.lab.bench.shapes import find_shape
 
 Count = Annotated[
     int | None, typer.Option(min=0, help="Tokens of this kind. Default: the shape's.")
@@ -126,6 +119,14 @@ def run(
 
     Example: fastav bench --shape qwen2-0.5b --methods fastav --new-tokens 33 --threads 2
     """
+    from fastav_plugin.analysis.drawing.page import check_drawing
+    from fastav_plugin.cli.tables.bench import print_clip, print_point
+    from fastav_plugin.lab.bench.clip import CLIP_SHAPES, ClipPlan, describe_clip, run_clip_bench
+    from fastav_plugin.lab.bench.picture import draw_bench
+    from fastav_plugin.lab.bench.plan import BenchPlan
+    from fastav_plugin.lab.bench.run import describe, run_bench
+    from fastav_plugin.lab.bench.shapes import find_shape
+
     media = {"image": image, "video": video, "audio": audio}
     grid: dict[str, Any] = {"batch": batch, "lengths": lengths, "new-tokens": new_tokens}
     grid |= {"warm-up": warm_up, "idle": idle, "attention": attention, "device": device}

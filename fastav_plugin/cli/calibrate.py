@@ -5,23 +5,15 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.calibration.data import file_source, leave_out_unreadable, read_data
-from fastav_plugin.calibration.plan import CalibrationPlan
-from fastav_plugin.calibration.rollout_profile import READ
-from fastav_plugin.calibration.run import calibrate, cut_range, steps
+from fastav_plugin.calibration.plan import READ, CalibrationPlan
 from fastav_plugin.cli.console import JsonFlag, make_room, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import MediaFolders, Reading
 from fastav_plugin.cli.options.pruning import Ratios
-from fastav_plugin.cli.tables.calibration import print_calibration
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.sample import SampleInputs
-from fastav_plugin.lab.testbed.calibration_source import generated_source
-from fastav_plugin.model_overrides.own_models.registry import own_model
 
-_DEFAULT = CalibrationPlan()
 _MACHINE = Machine(threads=1)
 
 
@@ -47,7 +39,7 @@ def run(
     media: MediaFolders = None,
     method: Annotated[
         str, typer.Option("--method", "-m", help="fastav, or fastav+divprune.")
-    ] = _DEFAULT.method,
+    ] = CalibrationPlan.method,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -63,25 +55,25 @@ def run(
             help="Highest mean KL(dense || pruned), in nats. The upper end of its 95 % interval "
             "must stay within it where settings are chosen, the mean where the choice is checked.",
         ),
-    ] = _DEFAULT.max_kl,
+    ] = CalibrationPlan.max_kl,
     samples: Annotated[
         int, typer.Option(min=1, help="Samples drawn: for rules, choice and check.")
-    ] = _DEFAULT.samples,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = _DEFAULT.seed,
+    ] = CalibrationPlan.samples,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = CalibrationPlan.seed,
     tokens: Annotated[
         int, typer.Option(min=1, help="Tokens of the dense answer to compare.")
-    ] = _DEFAULT.tokens,
+    ] = CalibrationPlan.tokens,
     alpha: Annotated[
         float, typer.Option(help="The rollout's weight of attention, in (0, 1].")
-    ] = _DEFAULT.alpha,
+    ] = CalibrationPlan.alpha,
     read: Annotated[
         str, typer.Option(help=f"What rules are made from: {' or '.join(READ)} of the rollout.")
-    ] = _DEFAULT.read,
+    ] = CalibrationPlan.read,
     threshold: Annotated[
         list[float] | None,
         typer.Option(
             help="Share of the rollout's mass a rule keeps. May be repeated. Default: "
-            f"{', '.join(f'{value:g}' for value in _DEFAULT.thresholds)}."
+            f"{', '.join(f'{value:g}' for value in CalibrationPlan.thresholds)}."
         ),
     ] = None,
     layer: Annotated[
@@ -95,12 +87,12 @@ def run(
         list[float] | None,
         typer.Option(
             help="FastAV's P. May be repeated. Default: "
-            f"{', '.join(f'{value:g}' for value in _DEFAULT.drop_ratios)}."
+            f"{', '.join(f'{value:g}' for value in CalibrationPlan.drop_ratios)}."
         ),
     ] = None,
     stable: Annotated[
         float, typer.Option(help="Total variation distance below which a layer changes nothing.")
-    ] = _DEFAULT.stable,
+    ] = CalibrationPlan.stable,
     full: Annotated[
         bool,
         typer.Option(
@@ -128,15 +120,22 @@ def run(
     Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
     --output qwen.safetensors
     """
+    from fastav_plugin.calibration.data import file_source, leave_out_unreadable, read_data
+    from fastav_plugin.calibration.run import calibrate, cut_range, steps
+    from fastav_plugin.cli.tables.calibration import print_calibration
+    from fastav_plugin.evaluation.sample import SampleInputs
+    from fastav_plugin.lab.testbed.calibration_source import generated_source
+    from fastav_plugin.model_overrides.own_models.registry import own_model
+
     plan = CalibrationPlan(
         method=method,
         samples=samples,
         seed=seed,
         alpha=alpha,
         read=read,
-        thresholds=tuple(threshold or _DEFAULT.thresholds),
+        thresholds=tuple(threshold or CalibrationPlan.thresholds),
         layers=None if layer is None else tuple(layer),
-        drop_ratios=tuple(drop_ratio or _DEFAULT.drop_ratios),
+        drop_ratios=tuple(drop_ratio or CalibrationPlan.drop_ratios),
         stable=stable,
         max_kl=max_kl,
         tokens=tokens,

@@ -14,12 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
-from transformers.utils import logging as transformers_logging
 from typer.core import TyperGroup
 
 from fastav_plugin.errors import ConfigError, FastAVError
 from fastav_plugin.media.files import logger as media_logger
-from fastav_plugin.report import size as size
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
 
@@ -66,8 +64,6 @@ class Group(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; FastAVError and wrong usage become one line."""
-        # The bars of transformers would mix with ours.
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         _REMARKS.forget()
         standalone = kwargs.pop("standalone_mode", True)
         kwargs["standalone_mode"] = False
@@ -83,7 +79,7 @@ class Group(TyperGroup):
                 raise
             context = getattr(error, "ctx", None)
             hint = f" Try '{context.command_path} --help'." if context else ""
-            _fail(f"{error.format_message()}{hint}")
+            _fail(f"{error.format_message().rstrip('.')}.{hint}")
         if standalone:
             sys.exit(status if isinstance(status, int) else 0)
         return status
@@ -173,6 +169,10 @@ def progress(title: str, total: int | None) -> Iterator[Tick]:
 
     Yields what to call with a short description after each of `total` steps, if they are known.
     """
+    from transformers.utils import logging as transformers_logging
+
+    # The bars of transformers would mix with ours.
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     console = Console(stderr=True)
     text, silent = TextColumn("{task.description}"), not console.is_terminal
     columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -188,23 +188,3 @@ def progress(title: str, total: int | None) -> Iterator[Tick]:
     finally:
         media_logger.removeHandler(_REMARKS)
     _REMARKS.show()
-
-
-def percent(fraction: float) -> str:
-    """0.561 -> '56.1 %'."""
-    return f"{100 * fraction:.1f} %"
-
-
-def seconds(value: float) -> str:
-    """A duration with three digits or so."""
-    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
-
-
-def flops(macs: float) -> str:
-    """Floating-point operations (two per multiply-accumulate)."""
-    operations = 2 * macs
-    for unit in ("", "K", "M", "G"):
-        if operations < 1000:
-            return f"{operations:.1f} {unit}FLOP"
-        operations /= 1000
-    return f"{operations:.2f} TFLOP"

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, print_facts, print_json, progress, size
-from fastav_plugin.model_overrides.own_models.conversion import STEPS, convert
+from fastav_plugin.cli.console import JsonFlag, print_facts, print_json, progress
+from fastav_plugin.units import size
 
 
 def run(
@@ -30,6 +30,8 @@ def run(
 
     Example: fastav convert ./VideoLLaMA2.1-7B-AV ./videollama2-plain
     """
+    from fastav_plugin.model_overrides.own_models.conversion import STEPS, convert
+
     with progress("convert", STEPS) as tick:
         found = convert(source, target, tick)
     if json:

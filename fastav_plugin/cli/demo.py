@@ -10,11 +10,7 @@ from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, 
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import AllowDamaged, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Pruning
-from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.lab.demo.clips import own_clip, sample_clips
-from fastav_plugin.lab.demo.own_clip import default_questions
-from fastav_plugin.lab.demo.run import run_demo, steps
 
 
 @grouped
@@ -45,6 +41,11 @@ def run(
     """
     if question and video is None:
         raise ConfigError("`--question` is about a clip of your own. Give it: --video my.mp4")
+    from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
+    from fastav_plugin.lab.demo.clips import own_clip, sample_clips
+    from fastav_plugin.lab.demo.own_clip import default_questions
+    from fastav_plugin.lab.demo.run import run_demo, steps
+
     folder = find_model(model)
     configs = pruning.configs_of_folder(folder, method)
     with progress("media", None):

@@ -2,30 +2,19 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 
-from fastav_plugin import __version__
-from fastav_plugin.analysis.inspection import read_config
-from fastav_plugin.cli.console import JsonFlag, print_json, progress
-from fastav_plugin.cli.evaluation.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions, run_papers
-from fastav_plugin.cli.evaluation.plan import TESTBED, Plan, plan_dataset, plan_testbed
+from fastav_plugin.cli.console import JsonFlag, print_json
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import check_choice, grouped
-from fastav_plugin.cli.options.media import DatasetOptions, Reading, existing_file
+from fastav_plugin.cli.options.media import TESTBED, DatasetOptions, Reading, existing_file
+from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, make_settings
 from fastav_plugin.cli.tables.left_out import LeftOut
-from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.answers import answer_questions
-from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
-from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
-from fastav_plugin.evaluation.formats.fields import Fault
-from fastav_plugin.evaluation.records import Question
-from fastav_plugin.lab.testbed.evaluation_source import CLIPS, COMBINATIONS, QUESTIONS
-from fastav_plugin.model_overrides.own_models.registry import own_model
+from fastav_plugin.lab.testbed.tasks import CLIPS, COMBINATIONS, QUESTIONS
 
 _MACHINE = Machine(dtype=None, threads=1)
 
@@ -133,6 +122,8 @@ def run(
     folder = find_model(model)
     overrides = pruning.overrides_of_folder(folder)
     if suite == PAPERS:
+        from fastav_plugin.cli.evaluation.papers import run_papers
+
         run_papers(
             folder,
             overrides,
@@ -145,6 +136,11 @@ def run(
             as_json=json,
         )
         return
+    from fastav_plugin.analysis.inspection import read_config
+    from fastav_plugin.cli.evaluation.measure import measure
+    from fastav_plugin.cli.evaluation.plan import plan_dataset, plan_testbed
+    from fastav_plugin.model_overrides.own_models.registry import own_model
+
     found = read_config(folder)
     names = method or ([] if config else pruning.methods(None, DEFAULT_METHODS))
     configs = make_settings(found, names, config or [], overrides)
@@ -155,7 +151,7 @@ def run(
         plan = plan_dataset(data, dataset, reading, limit, own_model(found) is not None, seed)
     left_out = LeftOut(strict)
     left_out.add(plan.faults, plan.total)
-    result = _measure(plan, folder, configs, machine, resume, left_out)
+    result = measure(plan, folder, configs, machine, resume, left_out)
     result["bootstrap"]["seed"] = seed
     if json:
         print_json(result)
@@ -163,43 +159,3 @@ def run(
         for part in result["sets"]:
             plan.show(part)
     left_out.end()
-
-
-def _measure(
-    plan: Plan,
-    folder: Path,
-    configs: dict[str, FastAVConfig],
-    machine: Machine,
-    resume: Path | None,
-    left_out: LeftOut,
-) -> dict[str, Any]:
-    """Answer the questions of a plan; the result as plain JSON data."""
-    facts = {
-        "version": __version__,
-        "model": checkpoint_digest(folder),
-        "device": machine.device,
-        "dtype": machine.dtype,
-        "settings": {name: value.to_dict() for name, value in configs.items()},
-        **plan.facts,
-    }
-    unreadable: list[Fault] = []
-
-    def leave_out(question: Question, reason: str) -> None:
-        unreadable.append(Fault(plan.places[question.key], reason))
-        if left_out.strict:
-            left_out.add(unreadable, plan.total)
-
-    with AnswerLog(resume, facts) as file, progress("eval", plan.total) as tick:
-        model, processor = machine.load(folder)
-        source = plan.source(processor)
-        skip = leave_out if plan.places else None
-        records = answer_questions(model, processor, source, configs, file, tick, skip)
-    left_out.add(unreadable, len(records))
-    return {
-        **facts,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "bootstrap": {"resamples": RESAMPLES, "level": LEVEL, "over": "clips"},
-        "left_out": left_out.to_json(),
-        "sets": plan.measure(records),
-    }

@@ -1,18 +1,22 @@
 """fastav inspect: what would be pruned in a model, or why it is refused."""
 
+from __future__ import annotations
+
 import dataclasses
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastav_plugin.analysis.inspection import Inspection, inspect_model
-from fastav_plugin.cli.console import JsonFlag, flops, note, percent, print_json, print_table
+from fastav_plugin.cli.console import JsonFlag, note, print_json, print_table
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, TargetFlops
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.planning.dry_run import PromptSize
+from fastav_plugin.units import flops, percent
+
+if TYPE_CHECKING:
+    from fastav_plugin.analysis.inspection import Inspection
 
 
 @grouped
@@ -38,6 +42,9 @@ def run(
 
     Example: fastav inspect ./Qwen2.5-Omni-7B --text 50 --video 676 --audio 1496
     """
+    from fastav_plugin.analysis.inspection import inspect_model
+    from fastav_plugin.planning.dry_run import PromptSize
+
     prompt = PromptSize(text, image, video, audio, frames)
     methods = pruning.methods(method, DEFAULT_METHODS)
     try:

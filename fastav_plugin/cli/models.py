@@ -4,10 +4,6 @@ import inspect
 from typing import Any
 
 from fastav_plugin.cli.console import JsonFlag, print_json, print_table
-from fastav_plugin.hooks.base import HOOKS
-from fastav_plugin.hooks.registry import METHODS
-from fastav_plugin.model_overrides.registry import OVERRIDES
-from fastav_plugin.upstream.models import SINCE, has_model_type
 
 
 def run(json: JsonFlag = False) -> None:
@@ -17,6 +13,10 @@ def run(json: JsonFlag = False) -> None:
 
     Example: fastav models --json
     """
+    from fastav_plugin.hooks.base import HOOKS
+    from fastav_plugin.hooks.registry import METHODS
+    from fastav_plugin.model_overrides.registry import OVERRIDES
+
     families = [
         {
             "model_type": name,
@@ -45,6 +45,8 @@ def run(json: JsonFlag = False) -> None:
 
 def _needs(model_type: str) -> str | None:
     """The release that a family came with, where the installed one is older."""
+    from fastav_plugin.upstream.models import SINCE, has_model_type
+
     since = SINCE.get(model_type)
     return None if since is None or has_model_type(model_type) else since
 

@@ -1,12 +1,14 @@
 """fastav serve: transformers' own OpenAI-compatible server, with every model attached."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import importlib.util
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
@@ -16,13 +18,11 @@ from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import Pruning
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
-from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.media.files import logger as media_logger
-from fastav_plugin.report import PruningReport
 from fastav_plugin.serving.media.policy import MEDIA_DIR
-from fastav_plugin.serving.openai_server import attaching, check_server
-from fastav_plugin.serving.server_policy import server_policy
-from fastav_plugin.upstream import server
+
+if TYPE_CHECKING:
+    from fastav_plugin.report import PruningReport
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class ServeCommand(TyperCommand):
 @functools.cache
 def _server() -> Any:
     """The command line of transformers' server: its options and what runs it."""
+    from fastav_plugin.upstream import server
+
     app = typer.Typer(add_completion=False)
     app.command()(server.command())
     command: Any = typer.main.get_command(app)
@@ -95,6 +97,10 @@ def run(
 
     Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000
     """
+    from fastav_plugin.hooks.registry import method_hooks
+    from fastav_plugin.serving.openai_server import attaching, check_server
+    from fastav_plugin.serving.server_policy import server_policy
+
     overrides = pruning.overrides()
     if method is None:
         (method,) = pruning.methods(None, ("fastav",))

@@ -1,36 +1,23 @@
 """fastav visualize: pictures of attention, of what is dropped, and of what it costs."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
-from fastav_plugin.analysis.attention_profile import profile_attention
-from fastav_plugin.analysis.comparison import Outcome, compare
-from fastav_plugin.analysis.drawing.attention import draw_attention
-from fastav_plugin.analysis.drawing.clip import draw_pruning, video_grid
-from fastav_plugin.analysis.drawing.layers import draw_layers
 from fastav_plugin.analysis.drawing.page import check_drawing
-from fastav_plugin.analysis.drawing.tradeoff import (
-    cost_range,
-    draw_curves,
-    draw_tradeoff,
-    read_points,
-)
-from fastav_plugin.analysis.inspection import read_config
-from fastav_plugin.cli.console import Tick, note, progress
-from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
+from fastav_plugin.cli.console import note, progress
+from fastav_plugin.cli.options.checkpoint import ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import AllowDamaged, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Ratios
-from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.lab.demo.picture import stages_of, subtitle
-from fastav_plugin.lab.testbed.samples import SAMPLES
-from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
-from fastav_plugin.model_overrides.own_models.registry import own_model
+
+if TYPE_CHECKING:
+    from fastav_plugin.cli.scene import Scene
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,28 +28,6 @@ Output = Annotated[
     Path, typer.Option("--output", "-o", dir_okay=False, help="Picture to write: .png or .svg.")
 ]
 Title = Annotated[str | None, typer.Option(help="First line of the picture.")]
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A model and one question about one clip."""
-
-    model: Any
-    processor: Any
-    media: Media
-    inputs: dict[str, Any]
-
-    def compare(self, configs: list[FastAVConfig], tick: Tick) -> list[Outcome]:
-        """The answer of dense and of each config."""
-        return compare(
-            self.model,
-            self.inputs,
-            configs,
-            decode=lambda ids: str(self.processor.decode(ids, skip_special_tokens=True)),
-            max_new_tokens=8,
-            repeats=1,
-            tick=tick,
-        )
 
 
 @dataclass(frozen=True)
@@ -77,18 +42,15 @@ class Asked:
 
     def load(self) -> Scene:
         """The model, and its inputs for the question."""
-        folder = find_model(self.model)
-        files: dict[str, Any] = {"images": [], "audio": None}
-        files |= {"video": self.video or SAMPLES[0].path, "allow_damaged": self.allow_damaged}
-        own = own_model(read_config(folder)) is not None
-        # The models of this package read files themselves.
-        media = Media() if own else read_media(**files)
-        model, processor = Machine(threads=self.threads).load(folder)
-        if own:
-            inputs = prepare_files(processor, self.question, **files)
-        else:
-            inputs = prepare_prompt(processor, media, self.question)
-        return Scene(model, processor, media, inputs)
+        from fastav_plugin.cli.scene import Scene
+
+        return Scene.load(
+            find_model(self.model),
+            self.video,
+            self.question,
+            allow_damaged=self.allow_damaged,
+            threads=self.threads,
+        )
 
 
 @app.command("attention")
@@ -112,6 +74,9 @@ def attention(
 
     Example: fastav visualize attention --layers 0,3,5,7 --output attention.png
     """
+    from fastav_plugin.analysis.attention_profile import profile_attention
+    from fastav_plugin.analysis.drawing.attention import draw_attention
+
     check_drawing(output)
     wanted = None if layers is None else _integers(layers)
     with progress("visualize", 2) as tick:
@@ -137,6 +102,8 @@ def layers(
 
     Example: fastav visualize layers --method fastav --method fastav+divprune -o layers.svg
     """
+    from fastav_plugin.analysis.drawing.layers import draw_layers
+
     check_drawing(output)
     configs = ratios.configs_of_folder(find_model(asked.model), method)
     with progress("visualize", 1 + 2 * (1 + len(configs))) as tick:
@@ -163,6 +130,11 @@ def pruning(
 
     Example: fastav visualize pruning --video my.mp4 --question "Is the hum heard?" -o clip.png
     """
+    import numpy as np
+
+    from fastav_plugin.analysis.drawing.clip import draw_pruning, video_grid
+    from fastav_plugin.lab.demo.picture import stages_of, subtitle
+
     check_drawing(output)
     configs = ratios.configs_of_folder(find_model(asked.model), [method])
     if not configs:
@@ -207,6 +179,13 @@ def tradeoff(
 
     Example: fastav visualize tradeoff papers.json --table 7 --table 8 --output tradeoff.png
     """
+    from fastav_plugin.analysis.drawing.tradeoff import (
+        cost_range,
+        draw_curves,
+        draw_tradeoff,
+        read_points,
+    )
+
     check_drawing(output)
     found = list(read_points(answers).items())
     widest = max(range(len(found)), key=lambda index: cost_range(found[index][1]))

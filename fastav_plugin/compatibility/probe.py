@@ -23,7 +23,6 @@ from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView
 from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.model_overrides.base import ModelOverride
-from fastav_plugin.model_overrides.generic import set_probe
 from fastav_plugin.tokens import TokenMap
 from fastav_plugin.upstream.arguments import (
     HIDDEN,
@@ -226,6 +225,3 @@ def _layer_hooks(tiny: nn.Module, make: Callable[[int], Any]) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-set_probe(probe)

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastav_plugin.analysis.measured_run import DENSE, Run, run_once
+from fastav_plugin.analysis import DENSE
+from fastav_plugin.analysis.measured_run import Run, run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.config import CONFIG_NAME, FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError

@@ -6,8 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.fields import Fault, Row, parse_rows, read_table
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
@@ -154,9 +152,10 @@ class SampleInputs:
 
 def move_inputs(inputs: Mapping[str, Any], model: Any) -> dict[str, Any]:
     """Tensors on the model's device, floating-point ones in its dtype; the rest as it is."""
+    from torch import Tensor
 
     def move(value: Any) -> Any:
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, Tensor):
             return value
         return value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 from typing import Any
 
-from fastav_plugin.analysis.measured_run import DENSE
+from fastav_plugin.analysis import DENSE
 from fastav_plugin.evaluation.bootstrap import bootstrap_mean
 from fastav_plugin.evaluation.cider import cider_d
 from fastav_plugin.evaluation.matching import CAPTION

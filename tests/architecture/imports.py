@@ -22,7 +22,7 @@ LEVELS = (
     "flops hooks layers model_overrides rollout",
     "config media report",
     "calibration_file functional global_rule tokens upstream",
-    "errors installation",
+    "errors installation units upcalls",
 )
 _LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split(" ")}
 
@@ -60,7 +60,7 @@ def rooms() -> list[str]:
 
 def room(name: str) -> str | None:
     """The room of a module: the longest prefix of its name in LEVELS; None if there is none."""
-    parts = name.split(".")
+    parts = ["cli"] if name == "__main__" else name.split(".")
     prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((prefix for prefix in prefixes if prefix in _LEVEL_OF), None)
 

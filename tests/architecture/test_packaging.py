@@ -213,7 +213,7 @@ for name in (*EXTRAS, "accelerate", "fastapi", "uvicorn", "openai", "torchcodec"
 import fastav_plugin
 for module in pkgutil.walk_packages(fastav_plugin.__path__, "fastav_plugin."):
     # The testbed films its own clips: a room that is an extra as a whole.
-    if not module.name.startswith("fastav_plugin.lab.testbed."):
+    if not module.name.startswith(("fastav_plugin.lab.testbed.", "fastav_plugin.__main__")):
         importlib.import_module(module.name)
 print("imported")
 """

@@ -11,8 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fastav_plugin import FastAVCache, FastAVConfig, TokenMap, UnsupportedError, detach
+from fastav_plugin.calibration.plan import READ
 from fastav_plugin.calibration.rollout_profile import (
-    READ,
     SHARES,
     Observed,
     RolloutObserver,

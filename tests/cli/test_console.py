@@ -97,22 +97,6 @@ def test_rules_and_settings() -> None:
         Ratios(settings=["global_layer"]).overrides()
 
 
-def test_numbers_are_readable() -> None:
-    assert console.percent(0.5612) == "56.1 %"
-    assert (console.seconds(0.0321), console.seconds(40.6)) == ("32.1 ms", "40.60 s")
-    assert [console.size(n) for n in (12, 3400, 5.6e6, 7.89e9)] == [
-        "12 B",
-        "3.4 kB",
-        "5.6 MB",
-        "7.89 GB",
-    ]
-    assert [console.flops(n) for n in (50, 5e8, 5e12)] == [
-        "100.0 FLOP",
-        "1.0 GFLOP",
-        "10.00 TFLOP",
-    ]
-
-
 def test_progress_counts_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     with console.progress("work", 2) as tick:
         tick("one")

@@ -20,15 +20,10 @@ from fastav_plugin.evaluation.records import QuestionSource, Record
 from fastav_plugin.evaluation.summary import summarise
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.evaluate import answer_items
-from fastav_plugin.lab.testbed.evaluation_source import (
-    CLIPS,
-    COMBINATIONS,
-    items_of,
-    make_source,
-)
+from fastav_plugin.lab.testbed.evaluation_source import items_of, make_source
 from fastav_plugin.lab.testbed.media import write_clip
 from fastav_plugin.lab.testbed.model import MODEL_PATH, build_model, build_processor, prepare_inputs
-from fastav_plugin.lab.testbed.tasks import TASKS
+from fastav_plugin.lab.testbed.tasks import CLIPS, COMBINATIONS, TASKS
 from fastav_plugin.media.clips import read_clip
 from tests.support.cache_names import passing
 

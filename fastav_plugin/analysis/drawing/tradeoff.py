@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastav_plugin.analysis import DENSE
 from fastav_plugin.analysis.drawing.page import FAINT, INK, MARKERS, SERIES, WIDTH, Page, plain
-from fastav_plugin.analysis.measured_run import DENSE
 from fastav_plugin.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -3,52 +3,29 @@
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
-import typer
 
 from fastav_plugin import __version__
 from fastav_plugin.cli.console import make_room, note, print_json, print_table, progress
 from fastav_plugin.cli.options.checkpoint import Machine
+from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.lab.bench.clock import machine as hardware
+from fastav_plugin.lab.papers import KEYS
 from fastav_plugin.lab.papers.markdown import columns_of, duration, processor_of, render
 from fastav_plugin.lab.papers.run import SELECTION_SEED, answer_suite, make_tables, prepare_suite
-from fastav_plugin.lab.papers.tables import KEYS, suite
+from fastav_plugin.lab.papers.tables import suite
 from fastav_plugin.lab.papers.targets import record_choice, selection
-from fastav_plugin.lab.testbed.evaluation_source import CLIPS, items_of
+from fastav_plugin.lab.testbed.evaluation_source import items_of
+from fastav_plugin.lab.testbed.tasks import CLIPS
 
-PAPERS = "papers"
-#: Enough for differences of a few points, and done in minutes.
-PAPERS_QUESTIONS = 300
-#: A choice by means of a per cent or two takes more.
+#: A choice by means of a per cent or two takes more than tables.
 SELECTION_QUESTIONS = 600
-
-
-@dataclass(frozen=True)
-class PapersOptions:
-    """Options of `--suite papers` alone."""
-
-    table: Annotated[
-        list[str] | None,
-        typer.Option(help=f"Papers: {', '.join(KEYS)}. May be repeated. Default: all."),
-    ] = None
-    markdown: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Papers: write the tables as Markdown.")
-    ] = None
-    select: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            dir_okay=False,
-            help="Papers: instead, choose settings for the accuracy targets, on other clips.",
-        ),
-    ] = None
 
 
 def run_papers(

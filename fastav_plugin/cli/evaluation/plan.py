@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastav_plugin.cli.options.media import DatasetOptions, Reading
+from fastav_plugin.cli.options.media import TESTBED, DatasetOptions, Reading
 from fastav_plugin.cli.tables.evaluation import print_summary, print_task
 from fastav_plugin.evaluation.dataset import read_dataset
 from fastav_plugin.evaluation.formats.fields import Fault
@@ -13,8 +13,6 @@ from fastav_plugin.evaluation.records import QuestionSource, Record
 from fastav_plugin.evaluation.sample import SampleInputs
 from fastav_plugin.evaluation.summary import summarise, summarise_tasks
 from fastav_plugin.lab.testbed.evaluation_source import items_of, make_source
-
-TESTBED = "testbed"
 
 
 @dataclass(frozen=True)

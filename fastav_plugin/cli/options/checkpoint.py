@@ -6,16 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
-from transformers import AutoProcessor
 
-from fastav_plugin.analysis.inspection import model_class, read_config
-from fastav_plugin.attach import unwrap
 from fastav_plugin.cli.options.groups import check_choice
 from fastav_plugin.errors import ConfigError, UnsupportedError
-from fastav_plugin.lab.testbed.model import MODEL_PATH
-from fastav_plugin.model_overrides.own_models.registry import own_model
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 ModelFolder = Annotated[
@@ -37,6 +31,10 @@ class Machine:
     def __post_init__(self) -> None:
         if self.dtype is not None:
             check_choice("dtype", self.dtype, ("auto", "float32", "bfloat16", "float16"))
+        if self.device == "cpu":
+            return
+        import torch
+
         try:
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
@@ -50,6 +48,11 @@ class Machine:
 
     def load_processor(self, folder: Path) -> Any:
         """The processor in a folder."""
+        from transformers import AutoProcessor
+
+        from fastav_plugin.analysis.inspection import read_config
+        from fastav_plugin.model_overrides.own_models.registry import own_model
+
         own = own_model(read_config(folder))
         processors: Any = AutoProcessor if own is None else own.processor_class()
         with _faults_named(folder):
@@ -62,6 +65,9 @@ class Machine:
 
     def load_model(self, folder: Path) -> Any:
         """The model in a folder, for text output."""
+        from fastav_plugin.analysis.inspection import model_class, read_config
+        from fastav_plugin.attach import unwrap
+
         limit_threads(self.threads)
         config = read_config(folder)
         with _faults_named(folder):
@@ -84,16 +90,22 @@ def _faults_named(folder: Path) -> Iterator[None]:
 def limit_threads(count: int | None) -> None:
     """Let torch compute with so many CPU threads; None for as many as it takes by default."""
     if count is not None:
+        import torch
+
         torch.set_num_threads(count)
 
 
 def find_model(folder: Path | None) -> Path:
     """The given folder, or that of the bundled model where the installation has it."""
-    if folder is None and not (MODEL_PATH / "model.safetensors").exists():
+    if folder is not None:
+        return folder
+    from fastav_plugin.lab.testbed.model import MODEL_PATH
+
+    if not (MODEL_PATH / "model.safetensors").exists():
         raise ConfigError(
             "The bundled model is not part of this installation. Install the wheel or a "
             "checkout, or train one with "
             "`python -m fastav_plugin.lab.testbed.training.train --output runs` "
             "and give `--model runs/model`."
         )
-    return folder or MODEL_PATH
+    return MODEL_PATH

@@ -67,6 +67,10 @@ class Reading:
         return {k: v for k, v in vars(self).items() if k != "allow_damaged" or v}
 
 
+#: Asked where no dataset is given.
+TESTBED = "testbed"
+
+
 @dataclass(frozen=True)
 class DatasetOptions:
     """How questions are made of a dataset's file; None leaves a choice to its format."""

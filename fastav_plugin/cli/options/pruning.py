@@ -8,12 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fastav_plugin.analysis.inspection import read_config
-from fastav_plugin.analysis.measured_run import DENSE
-from fastav_plugin.calibration_file import read_calibration
+from fastav_plugin.analysis import DENSE
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.evaluation.answers import saved_overrides
 from fastav_plugin.global_rule import read_rules
 
 #: What a command compares where nothing else is asked for.
@@ -95,10 +92,15 @@ class Ratios:
 
     def overrides_of_folder(self, folder: Path) -> dict[str, Any]:
         """As `overrides`, over the fields in the folder's fastav_config.json."""
+        from fastav_plugin.evaluation.answers import saved_overrides
+
         return _laid_over(saved_overrides(folder), self.overrides())
 
     def configs_of_folder(self, folder: Path, methods: Sequence[str] | None) -> list[FastAVConfig]:
         """As `configs`, over the fields in the folder's fastav_config.json."""
+        from fastav_plugin.analysis.inspection import read_config
+        from fastav_plugin.evaluation.answers import saved_overrides
+
         saved = saved_overrides(folder)
         return self.configs(read_config(folder), methods, DEFAULT_METHODS, **saved)
 
@@ -134,7 +136,11 @@ def _laid_over(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 
 def _calibrated(given: Mapping[str, Any]) -> dict[str, Any]:
     path = given.get("calibration")
-    return {} if path is None else read_calibration(path).settings
+    if path is None:
+        return {}
+    from fastav_plugin.calibration_file import read_calibration  # imports torch
+
+    return read_calibration(path).settings
 
 
 def _value(text: str) -> Any:

@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.text import Text
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.cli.console import flops, percent, print_table, seconds, size, stdout
+from fastav_plugin.cli.console import print_table, stdout
 from fastav_plugin.lab.demo.run import Asked, Demo, Total
+from fastav_plugin.units import flops, percent, seconds, size
 
 
 def print_outcomes(outcomes: Sequence[Outcome], cut: int, title: str) -> None:

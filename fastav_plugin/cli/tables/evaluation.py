@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastav_plugin.cli.console import note, percent, print_table, seconds, size
+from fastav_plugin.cli.console import note, print_table
 from fastav_plugin.lab.testbed.tasks import TASKS
+from fastav_plugin.units import percent, seconds, size
 
 
 def print_summary(part: dict[str, Any]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastav_plugin.analysis import DENSE
 from fastav_plugin.analysis.comparison import Tick
-from fastav_plugin.analysis.measured_run import DENSE, run_once
+from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import answer_questions
@@ -21,9 +22,9 @@ from fastav_plugin.lab.papers.setting import PaperSetting, PaperTable, Solved, s
 from fastav_plugin.lab.papers.summary import facets_of, summarise_tables
 from fastav_plugin.lab.papers.tables import suite
 from fastav_plugin.lab.papers.tower_memo import towers_once
-from fastav_plugin.lab.testbed.evaluation_source import CLIPS, make_source
+from fastav_plugin.lab.testbed.evaluation_source import make_source
 from fastav_plugin.lab.testbed.needles import find_needle
-from fastav_plugin.lab.testbed.tasks import TASKS, Item, held_out_items
+from fastav_plugin.lab.testbed.tasks import CLIPS, TASKS, Item, held_out_items
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.planning.dry_run import plan_tokens
 

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fastav_plugin.analysis.measured_run import DENSE
+from fastav_plugin.analysis import DENSE
 from fastav_plugin.evaluation.bootstrap import bootstrap_mean
 from fastav_plugin.evaluation.records import Record
 from fastav_plugin.lab.papers.setting import PaperTable, Solved

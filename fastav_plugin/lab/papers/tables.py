@@ -41,13 +41,6 @@ def suite(base: Base) -> tuple[list[PaperSetting], list[PaperTable]]:
     return settings, [table for _, table in parts]
 
 
-#: Keys of all tables.
-KEYS = (
-    *(f"methods-{like}" for like in (FASTAV, COMPOSED)),
-    *("rules", "rules-wider", "alpha", "drop-ratio", "global-layer", "keep-ratio"),
-    *("late-removal", "targets"),
-)
-
 Part = tuple[list[PaperSetting], PaperTable]
 
 

@@ -9,11 +9,14 @@ from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.evaluation.records import Question, QuestionSource
 from fastav_plugin.lab.testbed.media import through_a_file
 from fastav_plugin.lab.testbed.model import prepare_inputs
-from fastav_plugin.lab.testbed.tasks import CHANCE, TASKS, Item, held_out_items
-
-#: Held-out sets: clip seeds never trained on; and combinations of shape, colour and sound.
-CLIPS, COMBINATIONS = "clips", "combinations"
-QUESTIONS = 1002
+from fastav_plugin.lab.testbed.tasks import (
+    CHANCE,
+    COMBINATIONS,
+    QUESTIONS,
+    TASKS,
+    Item,
+    held_out_items,
+)
 
 
 def items_of(

@@ -11,6 +11,10 @@ import numpy as np
 
 from fastav_plugin.lab.testbed.world import COLOURS, SHAPES, SOUNDS, Clip, Difficulty, sample_clip
 
+#: Held-out sets: clip seeds never trained on; and combinations of shape, colour and sound.
+CLIPS, COMBINATIONS = "clips", "combinations"
+#: Held-out questions of each set.
+QUESTIONS = 1002
 TASKS = ("visible", "heard", "match", "colour", "sound", "order")
 # Share of right answers that guessing gives.
 CHANCE = {

@@ -12,9 +12,9 @@ from fastav_plugin.analysis import measured_run
 from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.lab.papers.run import Suite, answer_suite, draw_for
 from fastav_plugin.lab.papers.setting import PaperSetting, Solved
-from fastav_plugin.lab.testbed.evaluation_source import CLIPS, make_question
+from fastav_plugin.lab.testbed.evaluation_source import make_question
 from fastav_plugin.lab.testbed.model import build_model, build_processor
-from fastav_plugin.lab.testbed.tasks import held_out_items
+from fastav_plugin.lab.testbed.tasks import CLIPS, held_out_items
 from tests.lab.papers.test_settings import BASE
 
 ITEMS = [item for item in held_out_items(2) if item.question.task == "match"]

@@ -8,9 +8,10 @@ import pytest
 
 from fastav_plugin import FastAVConfig
 from fastav_plugin.hooks import method_hooks
+from fastav_plugin.lab.papers import KEYS
 from fastav_plugin.lab.papers.base import Base, scale_rule
 from fastav_plugin.lab.papers.setting import CLOSE, Hooks, PaperSetting, solve, solve_all
-from fastav_plugin.lab.papers.tables import COMPOSED, FASTAV, KEYS, suite
+from fastav_plugin.lab.papers.tables import COMPOSED, FASTAV, suite
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 
 LAYERS = 8
