@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.analysis.drawing.page import FAINT, INK, MODALITIES, WIDTH, Page, plain
+from fastav_plugin.analysis.drawing.page import WIDTH, Page, plain
+from fastav_plugin.palette import FAINT, INK, MODALITIES
 
 
 def draw_layers(path: str | Path, outcomes: Sequence[Outcome], *, title: str) -> None:

@@ -1,8 +1,4 @@
-"""What all pictures share: colours, a page measured in inches, and the file it is written to.
-
-Colours are those of Okabe and Ito, which people with any colour vision tell apart; no picture
-relies on colour alone.
-"""
+"""What all pictures share: a page measured in inches, and the file it is written to."""
 
 from __future__ import annotations
 
@@ -12,20 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
+from fastav_plugin.palette import FAINT, GRID, INK, MODALITIES, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PAPER, INK, FAINT, GRID = "#ffffff", "#1d2433", "#6b7385", "#e4e7ed"
-BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-SKY, PURPLE, YELLOW, BLACK = "#56b4e9", "#cc79a7", "#b8a90a", "#000000"
-#: In the order in which a picture takes them. The yellow is darker than Okabe and Ito's, to be
-#: seen as a line on white.
-SERIES = (BLUE, VERMILION, GREEN, PURPLE, SKY, ORANGE, BLACK, YELLOW)
 MARKERS = "osD^vPX*<>hp"
-#: Of each modality by name, in the order in which they are stacked.
-MODALITIES = {"text": "#7d8595", "image": GREEN, "video": BLUE, "audio": ORANGE}
-KEPT, DROPPED = BLUE, "#d5d9e2"
 
 #: Inches; at 150 dots per inch a README shows it a third smaller, which leaves 8 points legible.
 WIDTH, DPI = 8.3, 150

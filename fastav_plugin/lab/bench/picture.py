@@ -6,14 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastav_plugin.analysis.drawing.page import (
-    BLACK,
-    MARKERS,
-    SERIES,
-    SKY,
-    VERMILION,
-    check_drawing,
-)
+from fastav_plugin.analysis.drawing.page import MARKERS, check_drawing
+from fastav_plugin.palette import BLACK, SERIES, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
