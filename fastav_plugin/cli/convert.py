@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, print_facts, print_json, progress
+from fastav_plugin.cli.console import JsonFlag, print_json, progress
+from fastav_plugin.cli.tables.layout import print_facts
 from fastav_plugin.units import size
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, note, print_json, print_table
+from fastav_plugin.cli.console import JsonFlag, note, print_json
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, TargetFlops
+from fastav_plugin.cli.tables.layout import print_table
 from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.units import flops, percent
 

@@ -3,7 +3,8 @@
 import inspect
 from typing import Any
 
-from fastav_plugin.cli.console import JsonFlag, print_json, print_table
+from fastav_plugin.cli.console import JsonFlag, print_json
+from fastav_plugin.cli.tables.layout import print_table
 
 
 def run(json: JsonFlag = False) -> None:

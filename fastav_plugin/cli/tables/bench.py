@@ -3,7 +3,7 @@
 from itertools import groupby
 from typing import Any
 
-from fastav_plugin.cli.console import print_facts, print_table
+from fastav_plugin.cli.tables.layout import print_facts, print_table
 from fastav_plugin.lab.bench.clip import PAPER
 from fastav_plugin.units import percent, seconds, size
 

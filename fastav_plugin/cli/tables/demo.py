@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.cli.console import print_table, stdout
+from fastav_plugin.cli.tables.layout import print_table, stdout
 from fastav_plugin.lab.demo.run import Asked, Demo, Total
 from fastav_plugin.units import flops, percent, seconds, size
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fastav_plugin.cli.console import note, print_table
+from fastav_plugin.cli.console import note
+from fastav_plugin.cli.tables.layout import print_table
 from fastav_plugin.lab.testbed.tasks import TASKS
 from fastav_plugin.units import percent, seconds, size
 
