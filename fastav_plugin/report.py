@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fastav_plugin.display.units import size
 from fastav_plugin.errors import ConfigError, StateError
 from fastav_plugin.tokens import Modality, TokenMap
-from fastav_plugin.units import size
 
 
 @dataclass(frozen=True)

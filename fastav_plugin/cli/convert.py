@@ -8,7 +8,7 @@ import typer
 
 from fastav_plugin.cli.console import JsonFlag, print_json, progress
 from fastav_plugin.cli.tables.layout import print_facts
-from fastav_plugin.units import size
+from fastav_plugin.display.units import size
 
 
 def run(

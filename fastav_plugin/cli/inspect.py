@@ -13,8 +13,8 @@ from fastav_plugin.cli.console import JsonFlag, note, print_json
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, TargetFlops
 from fastav_plugin.cli.tables.layout import print_table
+from fastav_plugin.display.units import flops, percent
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.units import flops, percent
 
 if TYPE_CHECKING:
     from fastav_plugin.analysis.inspection import Inspection

@@ -22,7 +22,7 @@ LEVELS = (
     "flops hooks layers model_overrides rollout",
     "config media report",
     "calibration_file functional global_rule tokens upstream",
-    "errors installation palette units upcalls",
+    "display errors installation upcalls",
 )
 _LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split(" ")}
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from fastav_plugin.palette import BLUE as KEPT
+from fastav_plugin.display.palette import BLUE as KEPT
 
 Invoke = Callable[..., Result]
 Fail = Callable[..., str]

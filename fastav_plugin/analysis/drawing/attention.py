@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastav_plugin.analysis.attention_profile import AttentionProfile
 from fastav_plugin.analysis.drawing.page import WIDTH, Page, plain
-from fastav_plugin.palette import FAINT, INK, MODALITIES
+from fastav_plugin.display.palette import FAINT, INK, MODALITIES
 from fastav_plugin.tokens import Modality
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastav_plugin.analysis.drawing.page import Page
+from fastav_plugin.display.palette import BLUE as KEPT
+from fastav_plugin.display.palette import DROPPED, FAINT
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.palette import BLUE as KEPT
-from fastav_plugin.palette import DROPPED, FAINT
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import Modality
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.analysis.drawing.page import WIDTH, Page, plain
-from fastav_plugin.palette import FAINT, INK, MODALITIES
+from fastav_plugin.display.palette import FAINT, INK, MODALITIES
 
 
 def draw_layers(path: str | Path, outcomes: Sequence[Outcome], *, title: str) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from fastav_plugin.display.palette import FAINT, GRID, INK, MODALITIES, PAPER
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
-from fastav_plugin.palette import FAINT, GRID, INK, MODALITIES, PAPER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

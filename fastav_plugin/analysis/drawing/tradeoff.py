@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastav_plugin.analysis import DENSE
 from fastav_plugin.analysis.drawing.page import MARKERS, WIDTH, Page, plain
+from fastav_plugin.display.palette import FAINT, INK, SERIES
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.palette import FAINT, INK, SERIES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

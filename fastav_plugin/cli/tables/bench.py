@@ -4,8 +4,8 @@ from itertools import groupby
 from typing import Any
 
 from fastav_plugin.cli.tables.layout import print_facts, print_table
+from fastav_plugin.display.units import percent, seconds, size
 from fastav_plugin.lab.bench.clip import PAPER
-from fastav_plugin.units import percent, seconds, size
 
 
 def print_point(found: dict[str, Any], point: dict[str, Any]) -> None:

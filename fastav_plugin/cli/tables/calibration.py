@@ -6,7 +6,7 @@ from fastav_plugin.calibration.rollout_profile import SHARES
 from fastav_plugin.calibration_file import Calibration, read_tensors
 from fastav_plugin.cli.console import note
 from fastav_plugin.cli.tables.layout import print_table
-from fastav_plugin.units import percent
+from fastav_plugin.display.units import percent
 
 #: Settings shown: the cheapest that pass, and the nearest that do not.
 _SHOWN = 12

@@ -8,8 +8,8 @@ from rich.text import Text
 
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.cli.tables.layout import print_table, stdout
+from fastav_plugin.display.units import flops, percent, seconds, size
 from fastav_plugin.lab.demo.run import Asked, Demo, Total
-from fastav_plugin.units import flops, percent, seconds, size
 
 
 def print_outcomes(outcomes: Sequence[Outcome], cut: int, title: str) -> None:

@@ -5,8 +5,8 @@ from typing import Any
 
 from fastav_plugin.cli.console import note
 from fastav_plugin.cli.tables.layout import print_table
+from fastav_plugin.display.units import percent, seconds, size
 from fastav_plugin.lab.testbed.tasks import TASKS
-from fastav_plugin.units import percent, seconds, size
 
 
 def print_summary(part: dict[str, Any]) -> None:

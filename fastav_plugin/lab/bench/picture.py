@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastav_plugin.analysis.drawing.page import MARKERS, check_drawing
-from fastav_plugin.palette import BLACK, SERIES, SKY, VERMILION
+from fastav_plugin.display.palette import BLACK, SERIES, SKY, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -19,8 +19,8 @@ from fastav_plugin.analysis.drawing.clip import Stage, draw_pruning
 from fastav_plugin.analysis.drawing.layers import draw_layers
 from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.analysis.drawing.tradeoff import Point, cost_range, draw_tradeoff, read_points
+from fastav_plugin.display.palette import MODALITIES
 from fastav_plugin.installation import install_hint
-from fastav_plugin.palette import MODALITIES
 
 
 def pixels(path: Path) -> npt.NDArray[np.uint8]:

@@ -1,6 +1,6 @@
 """Quantities as reports, logs and commands write them."""
 
-from fastav_plugin.units import flops, percent, seconds, size
+from fastav_plugin.display.units import flops, percent, seconds, size
 
 
 def test_numbers_are_readable() -> None:

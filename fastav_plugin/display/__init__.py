@@ -1,0 +1,1 @@
+"""How results are shown: quantities in words, and a colour for each modality."""
