@@ -7,7 +7,6 @@ and hooks are checked in `for_model`, when a cache is made, and when it is bound
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fastav_plugin import upcalls
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.global_rule import rules_by_modality
 
 if TYPE_CHECKING:
@@ -76,10 +75,7 @@ class FastAVConfig:
         known = [field.name for field in dataclasses.fields(cls)]
         for key in values:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.0)
-                raise ConfigError(
-                    f"Unknown setting {key!r}. Did you mean {near[0]!r}? Known: {', '.join(known)}."
-                )
+                raise unknown_name("setting", key, known)
         config = super().__new__(cls)
         given = frozenset(name for name, value in values.items() if value is not None)
         object.__setattr__(config, "_given", given)

@@ -7,8 +7,12 @@ FastAVError
 ├── HookError (TypeError)           a LayerHook that breaks its contract
 └── StateError (RuntimeError)       right objects, wrong moment: unbound, interrupted
 
-Every message names the problem, the value, what is allowed and the remedy.
+Every message names the problem, the value, what is allowed and the remedy. Where a name is unknown,
+that is a sentence of `unknown_name`.
 """
+
+import difflib
+from collections import abc
 
 
 class FastAVError(Exception):
@@ -33,3 +37,36 @@ class HookError(FastAVError, TypeError):
 
 class StateError(FastAVError, RuntimeError):
     """Right objects, wrong moment: unbound, interrupted, or in use elsewhere."""
+
+
+def unknown_name(kind: str, name: object, known: abc.Iterable[str], more: str = ".") -> ConfigError:
+    """The error for a name that is none of those that are known; names the likeliest of them.
+
+    Args:
+        kind: what it should name, such as "method".
+        name: as it was given.
+        known: the names there are, in the order in which they are listed.
+        more: what follows the list.
+    """
+    names = list(known)
+    return ConfigError(
+        f"Unknown {kind} {name!r}.{did_you_mean(name, names)} Known: {', '.join(names)}{more}"
+    )
+
+
+def did_you_mean(name: object, known: abc.Iterable[str]) -> str:
+    """A question with the one or two likeliest names, behind a space; "" if none is alike."""
+    given, names = str(name).lower(), list(known)
+    alike = {each: difflib.SequenceMatcher(None, given, each.lower()).ratio() for each in names}
+    best = max(alike.values(), default=0.0)
+    least = max(_ALIKE, best if best == 1 else best - _AS_LIKELY)
+    near = [each for each in names if alike[each] >= least]
+    if not near and len(given) >= _PART:
+        near = [each for each in names if given in each.lower() or each.lower() in given]
+    near.sort(key=lambda each: -alike[each])
+    return f" Did you mean {' or '.join(map(repr, near[:2]))}?" if near else ""
+
+
+#: Share of letters in common from which on two names are alike, how much less may be meant too, and
+#: letters from which on a part of a name stands for it.
+_ALIKE, _AS_LIKELY, _PART = 0.6, 0.1, 3

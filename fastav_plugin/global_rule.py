@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from fastav_plugin.errors import ConfigError, TokenMapError
+from fastav_plugin.errors import ConfigError, TokenMapError, unknown_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,7 +102,7 @@ def rules_by_modality(rule: Any) -> dict[str, GlobalRule]:
     given = rule if isinstance(rule, Mapping) else dict.fromkeys(MEDIA, rule)
     for name in given:
         if name not in MEDIA:
-            raise ConfigError(f"`global_rule` knows {list(MEDIA)}, got {name!r}.")
+            raise unknown_name("modality of `global_rule`", name, MEDIA)
     return {
         name: GlobalRule.parse(given.get(name, "all"), f"`global_rule` for {name}")
         for name in MEDIA

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.display.units import size
-from fastav_plugin.errors import ConfigError, StateError
+from fastav_plugin.errors import ConfigError, StateError, unknown_name
 from fastav_plugin.tokens import Modality, TokenMap
 
 
@@ -115,7 +115,7 @@ class PruningReport:
             known = {kind.name.lower(): kind for kind in Modality}
             name = modality.name if isinstance(modality, Modality) else modality
             if name.lower() not in known:
-                raise ConfigError(f"Unknown modality {name!r}. Known: {', '.join(known)}.")
+                raise unknown_name("modality", name, known)
             kept = kept[self.token_map.modality[row][kept] == known[name.lower()]]
         return [int(position) for position in kept.tolist()]
 

@@ -1,11 +1,10 @@
 """Names of hooks and methods, and the list of hooks that a config asks for."""
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Self, TypeVar
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError, HookError
+from fastav_plugin.errors import ConfigError, HookError, unknown_name
 from fastav_plugin.hooks.base import ENTRANCE, HOOKS, LayerHook
 
 #: Method names and the hooks each is made of, in order. Every other hook is a method of its own.
@@ -47,14 +46,8 @@ def find_hook(name: str) -> type[LayerHook]:
         ConfigError: no such hook.
     """
     if name not in HOOKS:
-        raise _unknown("hook", name, HOOKS, ". Add one with register_hook().")
+        raise unknown_name("hook", name, sorted(HOOKS), ". Add one with register_hook().")
     return HOOKS[name]
-
-
-def _unknown(kind: str, name: str, known: Iterable[str], remedy: str) -> ConfigError:
-    near = difflib.get_close_matches(name, known, n=1)
-    guess = f" Did you mean {near[0]!r}?" if near else ""
-    return ConfigError(f"Unknown {kind} {name!r}.{guess} Known: {', '.join(sorted(known))}{remedy}")
 
 
 class LayerHookList(list[LayerHook]):
@@ -123,7 +116,7 @@ def method_hooks(config: FastAVConfig) -> LayerHookList:
     for part in config.method.split("+"):
         if part not in METHODS:
             remedy = ", joined by '+' where several are wanted."
-            raise _unknown("method", part, METHODS, remedy)
+            raise unknown_name("method", part, sorted(METHODS), remedy)
         names.extend(METHODS[part])
     hooks = LayerHookList(find_hook(name).from_config(config) for name in names)
     if len(set(names)) < len(names):

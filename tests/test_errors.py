@@ -1,7 +1,7 @@
 import pytest
 
 from fastav_plugin import errors
-from fastav_plugin.errors import FastAVError
+from fastav_plugin.errors import FastAVError, did_you_mean, unknown_name
 
 BUILTINS = {
     "ConfigError": ValueError,
@@ -25,3 +25,31 @@ def test_the_tree_is_complete_and_drawn() -> None:
     drawn = errors.__doc__ or ""
     for name, builtin in BUILTINS.items():
         assert f"{name} ({builtin.__name__})" in drawn
+
+
+@pytest.mark.parametrize(
+    ("given", "guess"),
+    [
+        ("fastva", " Did you mean 'fastv' or 'fastav'?"),
+        ("FASTAV", " Did you mean 'fastav'?"),
+        ("keep", " Did you mean 'visual_keep_ratio'?"),
+        ("visual_keep_ratios", " Did you mean 'visual_keep_ratio'?"),
+        ("zzz", ""),
+        ("v", ""),
+        (7, ""),
+        ("", ""),
+    ],
+)
+def test_the_likeliest_names(given: object, guess: str) -> None:
+    assert did_you_mean(given, ["divprune", "fastav", "fastv", "visual_keep_ratio"]) == guess
+
+
+def test_there_is_no_likely_name_among_none() -> None:
+    assert did_you_mean("fastav", []) == ""
+
+
+def test_an_unknown_name_is_named_with_those_there_are() -> None:
+    error = unknown_name("table", "fig44", iter(["fig4", "table2"]), ", or none.")
+    assert str(error) == (
+        "Unknown table 'fig44'. Did you mean 'fig4'? Known: fig4, table2, or none."
+    )

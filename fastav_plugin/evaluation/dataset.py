@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import unknown_name
 from fastav_plugin.evaluation.formats.base import Entry, Format, fill_template
 from fastav_plugin.evaluation.formats.fields import Fault, Row, join_rows, parse_rows, read_table
 from fastav_plugin.evaluation.formats.registry import find_format
@@ -128,7 +128,7 @@ def _adapt(
     form: Format, template: str | None, rule: str | None, max_new_tokens: int | None
 ) -> Format:
     if rule is not None and rule not in RULES:
-        raise ConfigError(f"Unknown matching rule {rule!r}. Known: {', '.join(RULES)}.")
+        raise unknown_name("matching rule", rule, RULES)
     if template is not None:
         # A wrong template is one error, not one per row.
         template = template.replace("\\n", "\n")

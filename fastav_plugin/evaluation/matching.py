@@ -8,7 +8,7 @@ scored over the whole set (`cider.py`).
 import re
 from collections.abc import Callable, Sequence
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import unknown_name
 
 #: Given the answer, the right answers and the options: what was understood.
 Reader = Callable[[str, Sequence[str], Sequence[str]], str]
@@ -104,7 +104,7 @@ def judge(
     a rule that is none of `RULES`.
     """
     if rule not in RULES:
-        raise ConfigError(f"Unknown matching rule {rule!r}. Known: {', '.join(RULES)}.")
+        raise unknown_name("matching rule", rule, RULES)
     read = RULES[rule](text, right, choices)
     if rule == CAPTION:
         return read, None

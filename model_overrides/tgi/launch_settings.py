@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.serving.media.policy import MediaPolicy
 
 #: Names that `--model-override` takes. Each is a method; "none" serves the same model unpruned.
@@ -47,9 +47,7 @@ class LaunchSettings:
         found = os.environ if environment is None else environment
         settings = cls(found.get(OVERRIDE) or None, found.get(CONFIG) or None)
         if settings.override is not None and settings.override not in OVERRIDES:
-            raise ConfigError(
-                f"Unknown model override '{settings.override}'. Known: {', '.join(OVERRIDES)}."
-            )
+            raise unknown_name("model override", settings.override, OVERRIDES)
         return settings
 
     def config(self, model: Any) -> FastAVConfig:

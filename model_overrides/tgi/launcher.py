@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from fastav_plugin.errors import ConfigError, FastAVError
+from fastav_plugin.errors import ConfigError, FastAVError, unknown_name
 from fastav_plugin.model_overrides.tgi.launch_settings import (
     BUDGET,
     CONFIG,
@@ -86,7 +86,7 @@ class Command:
                 break
             if name not in OPTIONS:
                 if name.startswith(("--fastav", "--model-override")):
-                    raise ConfigError(f"Unknown option '{name}'. Known: {', '.join(OPTIONS)}.")
+                    raise unknown_name("option", name, OPTIONS)
                 command.help |= argument in ("-h", "--help")
                 command.rest.append(argument)
                 continue

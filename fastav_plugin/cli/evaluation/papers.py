@@ -13,7 +13,7 @@ from fastav_plugin.cli.console import make_room, note, print_json, progress
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
 from fastav_plugin.cli.tables.layout import print_table
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.lab.bench.clock import machine as hardware
@@ -48,7 +48,7 @@ def run_papers(
     tables, markdown, select = options.table or (), options.markdown, options.select
     for key in tables:
         if key not in KEYS:
-            raise ConfigError(f"Unknown table {key!r}. Known: {', '.join(KEYS)}.")
+            raise unknown_name("table", key, KEYS)
     if select is not None and tables:
         raise ConfigError("--select makes a table of its own: leave out --table.")
     make_room(markdown, select)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, did_you_mean
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:
@@ -44,4 +44,5 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """Raise a ConfigError for a value of `--name` that is not allowed."""
     if value not in allowed:
-        raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.")
+        guess = did_you_mean(value, allowed)
+        raise ConfigError(f"`--{name}` must be one of {', '.join(allowed)}, got {value!r}.{guess}")

@@ -1,6 +1,6 @@
 """AVHBench: what is heard and not seen, seen and not heard, and captions of both."""
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.evaluation.formats.base import Entry, Find, Format, has
 from fastav_plugin.evaluation.formats.fields import Row
 from fastav_plugin.evaluation.matching import CAPTION
@@ -25,7 +25,7 @@ def parse(row: Row, find: Find) -> Entry:
     """`label` is Yes or No, or a caption."""
     task, label = row.text("task").strip(), row.text("label").strip()
     if task not in TASKS:
-        raise ConfigError(f"Unknown `task` {task!r}. Known: {', '.join(TASKS)}.")
+        raise unknown_name("`task`", task, TASKS)
     caption = task == CAPTIONING
     if not caption and label.lower() not in ("yes", "no"):
         raise ConfigError(f"`label` of {task!r} must be Yes or No, got {label!r}.")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.evaluation.formats import (
     activitynet_qa,
     avhbench,
@@ -27,7 +27,7 @@ def find_format(name: str | None, table: Table, path: Path) -> Format:
     """The format of that name; without a name, the one that the first record alone fits."""
     if name is not None:
         if name not in FORMATS:
-            raise ConfigError(f"Unknown format {name!r}. Known: {', '.join(FORMATS)}.")
+            raise unknown_name("format", name, FORMATS)
         return FORMATS[name]
     first: Mapping[str, Any] = table.rows[0].values if table.rows else {}
     found = [form for form in FORMATS.values() if form.recognises(first)]

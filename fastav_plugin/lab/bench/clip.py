@@ -13,7 +13,7 @@ from transformers import SiglipImageProcessor
 
 from fastav_plugin.analysis.comparison import Outcome, compare
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.lab.bench.clock import forget_peak_memory, machine, peak_memory
 from fastav_plugin.lab.bench.shapes import DTYPES
 from fastav_plugin.lab.testbed.samples import CLIPS_PATH
@@ -96,7 +96,7 @@ class ClipPlan:
             ("dtype", self.dtype, DTYPES),
         ):
             if value not in known:
-                raise ConfigError(f"Unknown {name} {value!r}. Known: {', '.join(known)}.")
+                raise unknown_name(name, value, known)
         if self.text < _SYSTEM_PROMPT + 1:
             raise ConfigError(f"`text` must be at least 15 tokens, got {self.text}.")
         config = make_clip_config(self.shape)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.lab.bench.peers import PEERS
 from fastav_plugin.lab.bench.shapes import DTYPES, find_shape
 from fastav_plugin.planning.dry_run import PromptSize
@@ -55,7 +55,7 @@ class BenchPlan:
         """
         find_shape(self.shape)
         if self.dtype not in DTYPES:
-            raise ConfigError(f"Unknown dtype {self.dtype!r}. Known: {', '.join(DTYPES)}.")
+            raise unknown_name("dtype", self.dtype, DTYPES)
         for _, prompt in self.points():
             prompt.token_map()
         self.configs()

@@ -20,7 +20,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 
 from fastav_plugin.analysis.inspection import model_class, read_config
 from fastav_plugin.attach import unwrap
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.planning.dry_run import PromptSize
 from fastav_plugin.upstream.models import from_config
 
@@ -139,9 +139,7 @@ def find_shape(name: str) -> Shape:
         return SHAPES[name]
     folder = Path(name)
     if not folder.is_dir():
-        raise ConfigError(
-            f"Unknown shape {name!r}. Known: {', '.join(SHAPES)}, or the folder of a checkpoint."
-        )
+        raise unknown_name("shape", name, SHAPES, ", or the folder of a checkpoint.")
     config = read_config(folder)
     return Shape(lambda: config, model_class(config))
 

@@ -305,7 +305,7 @@ def test_questions_with_braces_stay_as_they_are(media: Path, tmp_path: Path) -> 
 
 
 def test_wrong_names(media: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="Unknown format 'avqa2'. Known: avqa"):
+    with pytest.raises(ConfigError, match="Did you mean 'avqa'. Known: avqa, "):
         read(media, "avqa.json", name="avqa2")
     with pytest.raises(ConfigError, match="Unknown matching rule"):
         read(media, "avqa.json", rule="loose")

@@ -113,7 +113,7 @@ def test_lines_pass_the_filter_of_tgis_log() -> None:
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"FASTAV_MODEL_OVERRIDE": "fastva"}, "Unknown model override 'fastva'. Known: fastav, d"),
+        ({"FASTAV_MODEL_OVERRIDE": "fastva"}, "'fastva'. Did you mean 'fastav'? Known: fastav, d"),
         ({"FASTAV_MODEL_OVERRIDE": "fastav", "FASTAV_CONFIG": "/none"}, "Cannot read the config"),
         ({"FASTAV_MODEL_OVERRIDE": "fastav", "FASTAV_MEDIA_MAX_BYTES": "1k"}, "must be a number"),
     ],
