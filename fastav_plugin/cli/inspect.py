@@ -12,7 +12,7 @@ import typer
 from fastav_plugin.cli.console import JsonFlag, note, print_json
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, TargetFlops
-from fastav_plugin.cli.tables.layout import print_table
+from fastav_plugin.cli.tables.layout import print_facts, print_table
 from fastav_plugin.display.units import flops, percent
 from fastav_plugin.errors import UnsupportedError
 
@@ -80,7 +80,7 @@ def _print(found: Inspection) -> None:
     }
     if found.deepstack_layers:
         facts["deepstack"] = f"layers 0..{found.deepstack_layers - 1}: no cut inside"
-    print_table(["", ""], list(facts.items()), left=(0, 1))
+    print_facts(facts)
     plans = [plan for plan in found.plans if plan.refusal is None]
     columns, rows, total = ["layers"], [], ["all"]
     counts = list(zip(*(plan.tokens_per_layer for plan in plans), strict=True))  # of each layer
@@ -93,7 +93,9 @@ def _print(found: Inspection) -> None:
     for plan in plans:
         columns += [plan.method, "FLOPs"]
         total += [percent(plan.flops_ratio), flops(sum(plan.macs_per_layer))]
-    print_table(columns, [*rows, total], title="\nTokens that each layer sees, and its FLOPs")
+    print_table(
+        columns, [*rows, total], title="\nTokens that each layer sees, and its FLOPs", together=2
+    )
     for plan in found.plans:
         if plan.refusal is not None:
             note(f"{plan.method}: refused. {plan.refusal}")

@@ -59,4 +59,4 @@ def _first_line(thing: Any) -> str:
 def _table(title: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
     cells = [[str(row[column]) for column in columns] for row in rows]
     last = len(columns) - 1
-    print_table(columns, cells, title=title, left=range(len(columns)), wrap=(last,))
+    print_table(columns, cells, title=title, left=range(len(columns)), prose=last)

@@ -3,7 +3,7 @@
 from itertools import groupby
 from typing import Any
 
-from fastav_plugin.cli.tables.layout import print_facts, print_table
+from fastav_plugin.cli.tables.layout import print_facts, print_table, print_text
 from fastav_plugin.display.units import percent, seconds, size
 from fastav_plugin.lab.bench.clip import PAPER
 
@@ -59,7 +59,7 @@ def print_clip(found: dict[str, Any]) -> None:
         f"{PAPER['dense_seconds']} s and {PAPER['dense_memory_gb']} GB dense, "
         f"{PAPER['fastav_seconds']} s and {PAPER['fastav_memory_gb']} GB pruned."
     )
-    print_table([""], [[remark]], wrap=(0,))
+    print_text(remark)
 
 
 def _clip_row(case: dict[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ def print_calibration(calibration: Calibration) -> None:
         for name, rule in rules.items()
     ]
     title = f"\nRules for a cut on entering layer {profile['layer']}"
-    print_table(["mass kept", "family", "rule"], rows, title=title, left=(1, 2))
+    print_table(["mass kept", "family", "rule"], rows, title=title, left=(1, 2), prose=2)
     _print_candidates(facts)
     samples = facts["samples"]
     stable = profile["stable_from"]
@@ -104,7 +104,7 @@ def _print_candidates(facts: Any) -> None:
         f"{limit:g} or below: measured to the end first, then the cheapest"
     )
     columns = ["layer", "rule", "P", "FLOPs", "tokens", "KL", "95 %", "agreement", "samples"]
-    print_table(columns, rows, title=title, left=(1,), wrap=(1,))
+    print_table(columns, rows, title=title, left=(1,), prose=1)
 
 
 def _told(rule: dict[str, str]) -> str:

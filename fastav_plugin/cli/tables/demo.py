@@ -16,7 +16,7 @@ def print_outcomes(outcomes: Sequence[Outcome], cut: int, title: str) -> None:
     """One row per method, dense first: answer and cost; `cut` is the layer of the global cut."""
     columns = ["method", "answer", *_cost_columns(outcomes[0], cut)]
     cells = [[one.method, one.answer, *_cost_cells(one, cut)] for one in outcomes]
-    print_table(columns, cells, title=title, left=(0, 1), wrap=(1,))
+    print_table(columns, cells, title=title, left=(0, 1), prose=1)
 
 
 def print_answers(demo: Demo) -> None:
@@ -34,7 +34,7 @@ def print_answers(demo: Demo) -> None:
             for asked in rows
         ]
         left = range(len(columns))
-        print_table(columns, cells, title=clip, left=left, widths=widths, narrow=True)
+        print_table(columns, cells, title=clip, left=left, least=widths)
         console.print()
 
 
@@ -44,7 +44,7 @@ def print_costs(demo: Demo) -> None:
     cells = [[total.method, *_cost_cells(total, demo.cut)] for total in totals]
     title = "Tokens that a layer sees, and cost of a prompt, over all questions"
     columns = ["method", *_cost_columns(totals[0], demo.cut)]
-    print_table(columns, cells, title=title, narrow=True)
+    print_table(columns, cells, title=title)
 
 
 def print_verdict(demo: Demo) -> None:
