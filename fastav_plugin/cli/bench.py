@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json, progress
+from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json
 from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import existing_file
 from fastav_plugin.cli.options.pruning import Ratios
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
 
 Count = Annotated[

@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from fastav_plugin.calibration.plan import READ, CalibrationPlan
-from fastav_plugin.cli.console import JsonFlag, make_room, print_json, progress
+from fastav_plugin.cli.console import JsonFlag, make_room, print_json
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import MediaFolders, Reading
 from fastav_plugin.cli.options.pruning import Ratios
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.errors import ConfigError
 

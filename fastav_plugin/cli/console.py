@@ -4,22 +4,16 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from typer.core import TyperGroup
 
 from fastav_plugin.errors import ConfigError, FastAVError
-from fastav_plugin.media.files import logger as media_logger
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
-
-Tick = Callable[[str], None]
 
 
 class _Remarks(logging.Handler):
@@ -54,7 +48,8 @@ class _Remarks(logging.Handler):
         self._new.clear()
 
 
-_REMARKS = _Remarks()
+#: Shows what was remarked where a progress ends.
+REMARKS = _Remarks()
 
 
 class Group(TyperGroup):
@@ -62,7 +57,7 @@ class Group(TyperGroup):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; FastAVError and wrong usage become one line."""
-        _REMARKS.forget()
+        REMARKS.forget()
         standalone = kwargs.pop("standalone_mode", True)
         kwargs["standalone_mode"] = False
         try:
@@ -107,32 +102,3 @@ def print_json(data: Any) -> None:
 def note(text: str) -> None:
     """Write a remark to stderr."""
     Console(stderr=True, highlight=False, markup=False).print(text, soft_wrap=True)
-
-
-@contextmanager
-def progress(title: str, total: int | None) -> Iterator[Tick]:
-    """Show a progress bar on stderr while the block runs; gone when it ends.
-
-    What the reader of media remarks in the block follows as notes, unless it ends with an error.
-
-    Yields what to call with a short description after each of `total` steps, if they are known.
-    """
-    from transformers.utils import logging as transformers_logging
-
-    # The bars of transformers would mix with ours.
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    console = Console(stderr=True)
-    text, silent = TextColumn("{task.description}"), not console.is_terminal
-    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    media_logger.addHandler(_REMARKS)
-    try:
-        with Progress(*columns, console=console, transient=True, disable=silent) as bar:
-            task = bar.add_task(title, total=total)
-
-            def tick(done: str) -> None:
-                bar.update(task, advance=1, description=f"{title}: {done}")
-
-            yield tick
-    finally:
-        media_logger.removeHandler(_REMARKS)
-    _REMARKS.show()

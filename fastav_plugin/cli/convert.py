@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, print_json, progress
+from fastav_plugin.cli.console import JsonFlag, print_json
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.layout import print_facts
 from fastav_plugin.display.units import size
 

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
+from fastav_plugin.cli.console import JsonFlag, note, print_json
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import AllowDamaged, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Pruning
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
 
 
@@ -41,10 +42,17 @@ def run(
     """
     if question and video is None:
         raise ConfigError("`--question` is about a clip of your own. Give it: --video my.mp4")
-    from fastav_plugin.cli.tables.demo import print_answers, print_costs, print_verdict
+    from fastav_plugin.cli.tables.demo import (
+        print_answers,
+        print_costs,
+        print_record,
+        print_verdict,
+    )
+    from fastav_plugin.lab.bench.record import read_record
     from fastav_plugin.lab.demo.clips import own_clip, sample_clips
     from fastav_plugin.lab.demo.own_clip import default_questions
     from fastav_plugin.lab.demo.run import run_demo, steps
+    from fastav_plugin.lab.testbed.model import check_processor
 
     folder = find_model(model)
     configs = pruning.configs_of_folder(folder, method)
@@ -54,7 +62,10 @@ def run(
         else:
             asked = question or default_questions()
             clips = [own_clip(video, asked, allow_damaged=allow_damaged)]
-    loaded, processor = Machine(dtype="float32", threads=threads).load(folder)
+    machine = Machine(dtype="float32", threads=threads)
+    processor = machine.load_processor(folder)
+    check_processor(processor)
+    loaded = machine.load_model(folder)
     with progress("demo", steps(clips, len(configs), repeats)) as tick:
         found = run_demo(loaded, processor, clips, configs, output, repeats=repeats, tick=tick)
     if json:
@@ -62,6 +73,7 @@ def run(
         return
     print_answers(found)
     print_costs(found)
+    print_record(read_record())
     print_verdict(found)
     for text in found.notes:
         note(text)

@@ -5,11 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fastav_plugin.cli.console import JsonFlag, note, print_json, progress
+from fastav_plugin.cli.console import JsonFlag, note, print_json
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import Reading, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Pruning, TargetFlops
+from fastav_plugin.cli.progress import progress
 
 METHODS = ("fastav",)
 
@@ -41,10 +42,10 @@ def run(
     --question "What is heard?" --method fastav --method fastav+divprune
     """
     from fastav_plugin.analysis.comparison import compare
-    from fastav_plugin.analysis.inspection import read_config
     from fastav_plugin.cli.tables.demo import print_outcomes
     from fastav_plugin.evaluation.sample import move_inputs
     from fastav_plugin.media.inputs import prepare_files, prepare_prompt, read_media
+    from fastav_plugin.model_overrides.own_models.configuration import read_config
     from fastav_plugin.model_overrides.own_models.registry import own_model
 
     config = read_config(model)

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastav_plugin.analysis.comparison import Outcome, compare
-from fastav_plugin.analysis.inspection import read_config
-from fastav_plugin.cli.console import Tick
+from fastav_plugin.analysis.comparison import Outcome, Tick, compare
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.lab.testbed.samples import SAMPLES
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
+from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.model_overrides.own_models.registry import own_model
 
 

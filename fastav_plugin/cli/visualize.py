@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fastav_plugin.analysis.drawing.page import check_drawing
-from fastav_plugin.cli.console import note, progress
+from fastav_plugin.cli.console import note
 from fastav_plugin.cli.options.checkpoint import ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import AllowDamaged, existing_file
 from fastav_plugin.cli.options.pruning import Methods, Ratios
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
 
 if TYPE_CHECKING:

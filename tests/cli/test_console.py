@@ -12,8 +12,9 @@ import pytest
 from typer.testing import Result
 
 import fastav_plugin
-from fastav_plugin.cli import console, main
+from fastav_plugin.cli import main
 from fastav_plugin.cli.options.pruning import Ratios
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.global_rule import read_rules
 
@@ -98,7 +99,7 @@ def test_rules_and_settings() -> None:
 
 
 def test_progress_counts_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.progress("work", 2) as tick:
+    with progress("work", 2) as tick:
         tick("one")
         tick("two")
     assert capsys.readouterr().out == ""

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import Result
 
-from fastav_plugin.cli import console
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.lab.testbed.media import write_clip, write_media
 from fastav_plugin.lab.testbed.world import Difficulty, sample_clip
 from tests.cli.test_calibrate import SMALL
@@ -246,7 +246,7 @@ def test_remarks_of_the_reader_are_notes(
 
 def test_many_remarks_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     reader = logging.getLogger("fastav_plugin.media.tracks")
-    with console.progress("work", 1):
+    with progress("work", 1):
         for number in range(7):
             reader.warning("'%d.mp4': its sound is silent.", number)
             reader.warning("'%d.mp4': its sound is silent.", number)

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 from fastav_plugin import __version__
-from fastav_plugin.cli.console import progress
 from fastav_plugin.cli.evaluation.plan import Plan
 from fastav_plugin.cli.options.checkpoint import Machine
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import answer_questions

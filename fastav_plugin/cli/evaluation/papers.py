@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from fastav_plugin import __version__
-from fastav_plugin.cli.console import make_room, note, print_json, progress
+from fastav_plugin.cli.console import make_room, note, print_json
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
+from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.layout import print_table
 from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest

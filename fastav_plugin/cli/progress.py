@@ -1,0 +1,171 @@
+"""Progress on stderr: a bar on a terminal, elsewhere a line now and then."""
+
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from fastav_plugin.cli.console import REMARKS
+from fastav_plugin.media.files import logger as media_logger
+
+#: Seconds until the first line, which short work does not take, and between two lines.
+FIRST, EVERY = 2.0, 30.0
+#: Columns of a terminal from which on there is room for a bar, and for what is being done.
+_FOR_BAR, _FOR_STEP = 75, 100
+
+
+class Work:
+    """How much of something is done; called with the name of each step after it.
+
+    Args:
+        title: what is done, such as "calibrate".
+        total: number of steps, None where it is not known.
+        unit: what the steps are, such as "samples".
+    """
+
+    def __init__(self, title: str, total: int | None, unit: str) -> None:
+        self.title, self.total = title, total
+        self.step = ""
+        self._unit = unit
+        self._steps, self._part = 0, 0.0
+        self._start = time.monotonic()
+        #: Seconds and steps so far, as far back as the speed is looked at.
+        self._past: deque[tuple[float, float]] = deque([(0.0, 0.0)])
+
+    def __call__(self, step: str) -> None:
+        """Count a step."""
+        self.step = step
+        self._steps, self._part = self._steps + 1, 0.0
+        self._past.append((self._elapsed, self.done))
+
+    def part(self, done: int, of: int) -> None:
+        """Count the first pieces of the step that is under way, which has `of` of them."""
+        self._part = min(done / of, 1.0)
+        self._past.append((self._elapsed, self.done))
+
+    def begin(self) -> None:
+        """Forget the speed so far: what is slower or faster than a step is over."""
+        self._past = deque([(self._elapsed, self.done)])
+
+    @property
+    def done(self) -> float:
+        """Steps, with the part that is done of the next."""
+        return self._steps + self._part
+
+    @property
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._start
+
+    def __str__(self) -> str:
+        """'5 of 12 samples, 0:33, about 1:10 left', as far as it is known."""
+        parts = [] if self.total is None else [f"{self._steps} of {self.total} {self._unit}"]
+        parts.append(_clock(self._elapsed))
+        left = self._left()
+        return ", ".join(parts if left is None else [*parts, f"about {_clock(left)} left"])
+
+    def _left(self) -> float | None:
+        """Seconds at the speed of the second half of the time so far; None where none is known.
+
+        Steps differ: what an earlier run measured takes no time, and a search gets faster.
+        """
+        now, past = self._elapsed, self._past
+        while len(past) > 1 and past[1][0] <= now / 2:
+            past.popleft()
+        before, done = past[0]
+        if self.total is None or self.done <= done or self.done >= self.total or now <= before:
+            return None
+        return (self.total - self.done) * (now - before) / (self.done - done)
+
+
+def _clock(seconds: float) -> str:
+    """0:33, 12:05 or 1:02:03."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+#: What is shown at present; work within it shows as a step of it.
+_shown: list[Work] = []
+
+
+@contextmanager
+def progress(title: str, total: int | None, unit: str = "steps") -> Iterator[Work]:
+    """Show on stderr how far the work in the block is: a bar on a terminal, gone at the end.
+
+    Elsewhere a line is written after `FIRST` seconds, and then every `EVERY` seconds. What the
+    reader of media remarks in the block follows as notes, unless it ends with an error.
+
+    Yields what to call with a short description after each of `total` steps, if they are known.
+    """
+    work = Work(title, total, unit)
+    if _shown:
+        _shown[0].step = title
+        yield work
+        _shown[0].begin()
+        return
+    media_logger.addHandler(REMARKS)
+    _shown.append(work)
+    try:
+        with _bar(work) if _is_terminal() else _lines(work, sys.stderr):
+            yield work
+    finally:
+        _shown.remove(work)
+        media_logger.removeHandler(REMARKS)
+    REMARKS.show()
+
+
+def _is_terminal() -> bool:
+    return sys.stderr.isatty() and not Console(stderr=True).is_dumb_terminal
+
+
+@contextmanager
+def _bar(work: Work) -> Iterator[None]:
+    """A bar that moves with the work."""
+    console = Console(stderr=True)
+    with Live(get_renderable=lambda: _row(work, console.width), console=console, transient=True):
+        yield
+
+
+def _row(work: Work, width: int) -> Table:
+    """Title, bar and figures in one line of a terminal, as far as there is room."""
+    row = Table.grid(padding=(0, 1))
+    title = f"{work.title}: {work.step}" if work.step and width >= _FOR_STEP else work.title
+    cells: list[RenderableType] = [title, str(work)]
+    if width >= _FOR_BAR:
+        bar = ProgressBar(work.total, work.done, min(40, width - 65), pulse=work.total is None)
+        cells.insert(1, bar)
+    for _ in cells:
+        row.add_column(no_wrap=True, overflow="crop")
+    row.add_row(*cells)
+    return row
+
+
+@contextmanager
+def _lines(work: Work, stream: TextIO) -> Iterator[None]:
+    """A line every now and then, from a thread of its own."""
+    over = threading.Event()
+
+    def write() -> None:
+        wait = FIRST
+        while not over.wait(wait):
+            wait = EVERY
+            try:
+                print(f"{work.title}: {work}", file=stream, flush=True)
+            except (OSError, ValueError):  # nobody reads it any more
+                return
+
+    thread = threading.Thread(target=write, name="fastav-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
