@@ -16,14 +16,14 @@ from fastav_plugin.report import LayerCost
 
 @register_override
 class Gemma3Override(ModelOverride):
-    """Image blocks are in the masks."""
+    """Sliding layers; masks in which image tokens see each other both ways are cut."""
 
     model_types = ("gemma3",)
 
 
 @register_override
 class Gemma4Override(ModelOverride):
-    """Heads of full layers may be wider."""
+    """As Gemma 3, without embeddings per layer; heads of full layers may be wider."""
 
     model_types = ("gemma4", "gemma4_unified")
 

@@ -1,5 +1,6 @@
 """How many tokens each layer would see: a dry run of the engine, without a model."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.bound_model import Decoder
 from fastav_plugin.pruning.prefill import Prefill
 from fastav_plugin.pruning.prompt import Prompt, Reason, hooks_by_place
-from fastav_plugin.tokens import TokenMap
+from fastav_plugin.tokens import Modality, TokenMap
 
 #: Text tokens that go before the media, as in the usual chat templates.
 _SYSTEM_PROMPT = 14
@@ -37,6 +38,19 @@ class PromptSize:
     video: int = 676
     audio: int = 1496
     frames: int = 0
+
+    @classmethod
+    def of_kinds(cls, kinds: Collection[Modality]) -> "PromptSize":
+        """A typical prompt of a model that takes media of these kinds; none are all.
+
+        676 video and 1,496 audio tokens as in the FastAV paper; where a model takes no video,
+        the 576 tokens of a picture of LLaVA-1.5.
+        """
+        if not kinds:
+            return cls()
+        video, audio = Modality.VIDEO in kinds, Modality.AUDIO in kinds
+        image = Modality.IMAGE in kinds and not video
+        return cls(image=576 * image, video=cls.video * video, audio=cls.audio * audio)
 
     def token_map(self) -> TokenMap:
         """A prompt of this size: system prompt, image, video, audio, question.

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from fastav_plugin.analysis.comparison import Outcome
-from fastav_plugin.cli.tables.layout import print_table, stdout
-from fastav_plugin.display.units import flops, percent, seconds, size
+from fastav_plugin.cli.tables.layout import print_command, print_table, print_text, stdout
+from fastav_plugin.display.units import percent, seconds, size
 from fastav_plugin.lab.demo.run import Asked, Demo, Total
 
 
@@ -42,9 +43,30 @@ def print_costs(demo: Demo) -> None:
     """One row per method: tokens per stage, FLOPs, prefill time, KV bytes."""
     totals = demo.totals()
     cells = [[total.method, *_cost_cells(total, demo.cut)] for total in totals]
-    title = "Tokens that a layer sees, and cost of a prompt, over all questions"
+    title = (
+        "Tokens that a layer sees, and cost of a prompt, over all questions. "
+        "FLOPs: of the decoder's layers, as a share of dense. Prefill: decoder and encoders"
+    )
     columns = ["method", *_cost_columns(totals[0], demo.cut)]
     print_table(columns, cells, title=title)
+
+
+def print_record(found: dict[str, Any]) -> None:
+    """What was measured at the shape of a 7B model, where, and how to repeat it."""
+    dense, *pruned = found["cases"]
+    prompt, machine = found["prompt"], found["machine"]
+    cases = [
+        f"{case['case']} {seconds(case['median_seconds'])} ({percent(case['ratio'])})"
+        for case in pruned
+    ]
+    media = [f"{prompt[kind]:,} {kind}" for kind in ("image", "video", "audio") if prompt[kind]]
+    print_text(
+        f"\nAt the shape of a 7B decoder ({found['shape']}, random weights) a prefill took: dense "
+        f"{seconds(dense['median_seconds'])}, {', '.join(cases)}. {found['dtype']}, batch "
+        f"{found['batch']}, {', '.join(media)} and {prompt['text']} text tokens; "
+        f"{machine['gpu'] or machine['processor']}, threads: {machine['threads']}. To repeat it:"
+    )
+    print_command(found["command"])
 
 
 def print_verdict(demo: Demo) -> None:
@@ -53,19 +75,19 @@ def print_verdict(demo: Demo) -> None:
     if demo.asked[0].right is None:
         title, totals = "As dense", totals[1:]
     parts = [f"{total.method} {total.right} of {total.questions}" for total in totals]
-    stdout().print(f"\n{title}: {', '.join(parts)}", style="bold", soft_wrap=True)
+    print_text(f"\n{title}: {', '.join(parts)}", style="bold")
 
 
 def _cost_columns(cost: Outcome | Total, cut: int) -> list[str]:
     layers = [f"layer {layer}" for layer in (0, cut, len(cost.tokens_per_layer) - 1)]
-    return [*layers, "FLOPs", "of dense", "prefill", "KV cache"]
+    return [*layers, "FLOPs", "decoder", "prefill", "KV cache"]
 
 
 def _cost_cells(cost: Outcome | Total, cut: int) -> list[str]:
     return [
         *(f"{cost.tokens_per_layer[layer]:.0f}" for layer in (0, cut, -1)),
-        flops(cost.macs),
         percent(cost.flops_ratio),
+        seconds(cost.decoder_seconds),
         seconds(cost.prefill_seconds),
         size(cost.kv_bytes),
     ]

@@ -11,6 +11,7 @@ from typing import Any
 from fastav_plugin.analysis.comparison import Outcome, compare
 from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.config import FastAVConfig
+from fastav_plugin.lab.bench.record import read_record
 from fastav_plugin.lab.demo.clips import DemoClip
 from fastav_plugin.lab.demo.own_clip import KNOWLEDGE
 from fastav_plugin.lab.demo.picture import draw_outcome
@@ -48,7 +49,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Total:
-    """One method over all questions: means, but for the median of the time.
+    """One method over all questions: means, but for the medians of times.
 
     `right` counts right answers; without ground truth, those that agree with dense.
     """
@@ -60,6 +61,7 @@ class Total:
     macs: float
     flops_ratio: float
     prefill_seconds: float
+    decoder_seconds: float
     kv_bytes: float
 
 
@@ -98,6 +100,7 @@ class Demo:
             macs=macs,
             flops_ratio=macs / dense,
             prefill_seconds=statistics.median(time for one in own for time in one.seconds),
+            decoder_seconds=statistics.median(time for one in own for time in one.in_decoder),
             kv_bytes=statistics.fmean(outcome.kv_bytes for outcome in own),
         )
 
@@ -122,6 +125,7 @@ class Demo:
                 }
                 for asked in self.asked
             ],
+            "at_7b_shape": read_record(),
             "files": [path.name for path in self.files],
         }
 

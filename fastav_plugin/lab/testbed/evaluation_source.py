@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transformers import Qwen2_5OmniProcessor
-
-from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.evaluation.records import Question, QuestionSource
 from fastav_plugin.lab.testbed.media import through_a_file
-from fastav_plugin.lab.testbed.model import prepare_inputs
+from fastav_plugin.lab.testbed.model import check_processor, prepare_inputs
 from fastav_plugin.lab.testbed.tasks import (
     CHANCE,
     COMBINATIONS,
@@ -56,11 +53,7 @@ def make_source(processor: Any, items: Sequence[tuple[str, Item]]) -> QuestionSo
     Raises:
         UnsupportedError: another processor; when inputs are made, PyAV is not installed.
     """
-    if not isinstance(processor, Qwen2_5OmniProcessor):
-        raise UnsupportedError(
-            "The testbed's prompts are made for a Qwen2_5OmniProcessor, got "
-            f"{type(processor).__name__}. Give a Qwen2.5-Omni checkpoint."
-        )
+    check_processor(processor)
     by_key = {_key(part, item): item for part, item in items}
     read: dict[Any, tuple[Any, Any]] = {}
 

@@ -19,6 +19,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
+from fastav_plugin.errors import UnsupportedError
 from fastav_plugin.lab.testbed.words import (
     CHAT_TEMPLATE,
     NAMED_TOKENS,
@@ -147,6 +148,19 @@ def build_model(seed: int = 0) -> Qwen2_5OmniThinkerForConditionalGeneration:
     return model
 
 
+def check_processor(processor: Any) -> None:
+    """Refuse a processor that the testbed's prompts are not made for.
+
+    Raises:
+        UnsupportedError: it is none of Qwen2.5-Omni.
+    """
+    if not isinstance(processor, Qwen2_5OmniProcessor):
+        raise UnsupportedError(
+            "The testbed's prompts are made for a Qwen2_5OmniProcessor, got "
+            f"{type(processor).__name__}. Give a Qwen2.5-Omni checkpoint."
+        )
+
+
 def prepare_inputs(
     processor: Qwen2_5OmniProcessor,
     frames: npt.NDArray[np.uint8],
@@ -163,7 +177,11 @@ def prepare_inputs(
 
     Returns:
         Tensors of batch size 1, pictures before sound before the question.
+
+    Raises:
+        UnsupportedError: another processor.
     """
+    check_processor(processor)
     media = Media(frames=frames, waveform=waveform)
     return BatchFeature(prepare_prompt(processor, media, question))
 
