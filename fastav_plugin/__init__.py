@@ -97,6 +97,9 @@ class _Package(ModuleType):
 
 sys.modules[__name__].__class__ = _Package
 upcalls.provide(
-    resolve_config=lambda *given: import_module("fastav_plugin.attach").resolve_config(*given),
+    resolve_config=lambda *given, **how: import_module(
+        "fastav_plugin.settings.resolution"
+    ).resolve_config(*given, **how),
+    check_method=lambda name: import_module("fastav_plugin.hooks.registry").check_method(name),
     probe=lambda model: import_module("fastav_plugin.compatibility.probe").probe(model),
 )

@@ -6,34 +6,31 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MethodType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig
 
 from fastav_plugin.binding.binding import Binding
-from fastav_plugin.binding.checks import check_config
 from fastav_plugin.binding.model_checks import (
     refuse_compiled,
-    refuse_parallel,
     refuse_prompt_learning,
     refuse_settings,
     refuse_unseen,
 )
+from fastav_plugin.binding.saving import leave_saving, watch_saving
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
-from fastav_plugin.model_overrides.registry import GENERIC, find_override, override_for_config
-from fastav_plugin.planning.budget import Budget, fit_budget
 from fastav_plugin.report import PruningReport
-from fastav_plugin.upstream import check
 from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads
 from fastav_plugin.upstream.generation import inside_generate
-from fastav_plugin.upstream.torch_internals import without_compilation
 
 logger = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 @dataclass
@@ -59,14 +56,16 @@ OnReport = Callable[[PruningReport | None], None]
 
 
 def attach(
-    model: nn.Module, config: FastAVConfig | None = None, *, on_report: OnReport | None = None
-) -> nn.Module:
+    model: Model, config: FastAVConfig | None = None, *, on_report: OnReport | None = None
+) -> Model:
     """Prune in every generate(), pipeline and server call of a model from now on.
 
     The empty DynamicCache that generate() makes is replaced by a FastAVCache. A cache the
     user passes, and direct calls of the model, stay as they are. Each generate() and each direct
     call that runs unpruned says so once, at level INFO of the logger `fastav_plugin`; compiled
-    calls say it when they are compiled. Attaching again replaces the config.
+    calls say it when they are compiled. Attaching again replaces the config. `save_pretrained`
+    of an attached model writes the config beside the weights, where `FastAVConfig.for_model`
+    finds it.
 
     Args:
         model: a transformers model, or one wrapped by PEFT or dispatched by accelerate.
@@ -86,7 +85,7 @@ def attach(
     head = unwrap(model)
     refuse_compiled(model)
     refuse_prompt_learning(model)
-    config = FastAVConfig.for_model(head) if config is None else config
+    config = FastAVConfig.for_model(model) if config is None else config
     if not isinstance(config, FastAVConfig):
         raise ConfigError(f"attach() takes a FastAVConfig, got {type(config).__name__}.")
     hooks = method_hooks(config)
@@ -104,10 +103,19 @@ def attach(
     if "generate" not in binding.own_attributes and hasattr(head, "generate"):
         binding.own_attributes["generate"] = head.__dict__.get("generate")
         head.__dict__["generate"] = _watched(head)
+    binding.settings = config
+    for module in (head, model):
+        watch_saving(module)
+    logger.info(
+        "fastav: attached %s, method %s. Settings: %s",
+        type(head).__name__,
+        config.method if config.hooks is None else "hooks",
+        config.source,
+    )
     return model
 
 
-def detach(model: nn.Module) -> nn.Module:
+def detach(model: Model) -> Model:
     """Undo `attach`, or the binding a FastAVCache made; safe to call twice.
 
     Returns:
@@ -117,28 +125,9 @@ def detach(model: nn.Module) -> nn.Module:
     binding = Binding.of(head)
     if binding is not None:
         binding.remove()
+    for module in (head, model):
+        leave_saving(module)
     return model
-
-
-def unwrap(model: Any) -> nn.Module:
-    """The transformers model whose generate() makes text, out of its wrappers.
-
-    Raises:
-        UnsupportedError: not a module, or one that runs data-parallel copies of a model.
-    """
-    while True:
-        refuse_parallel(model)
-        inner = without_compilation(model)
-        if inner is not model:
-            model = inner
-        elif hasattr(model, "get_base_model"):
-            model = model.get_base_model()
-        else:
-            break
-    if not isinstance(model, nn.Module):
-        raise UnsupportedError(f"Expected a model, got {type(model).__name__}.")
-    override = override_for_config(getattr(model, "config", None))
-    return model if override is None else override.resolve(model)
 
 
 def _watched(head: Any) -> MethodType:
@@ -229,27 +218,3 @@ def _replace(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None
     if replacements is not None:
         replacements.made.append(cache)
     return cache
-
-
-def resolve_config(
-    model: Any, config: FastAVConfig, wanted: tuple[float, Any, frozenset[str]] | None
-) -> FastAVConfig:
-    """Fill in a model family's defaults and check names, for `FastAVConfig.for_model`."""
-    check()
-    hooks = method_hooks(config)
-    if isinstance(model, nn.Module):
-        head: Any = unwrap(model)
-        override, model_config = find_override(head), head.config
-    elif isinstance(model, PreTrainedConfig):
-        override, model_config = override_for_config(model) or GENERIC, model
-        reason = override.refusal(model)
-        if reason is not None:
-            raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")
-    else:
-        raise UnsupportedError(
-            f"Expected a model or its configuration, got {type(model).__name__}."
-        )
-    check_config(override, model_config, config, hooks)
-    if config.global_rule is None:
-        config = config.replace(global_rule=override.global_rule)
-    return config if wanted is None else fit_budget(config, Budget(*wanted), override, model_config)

@@ -11,14 +11,14 @@ def provide(**functions: Callable[..., Any]) -> None:
     _provided.update(functions)
 
 
-def resolve_config(
-    model: Any, config: Any, wanted: tuple[float, Any, frozenset[str]] | None
-) -> Any:
-    """Fill the defaults of one model into a FastAVConfig, and check its names.
+def resolve_config(model: Any, given: Any, **how: Any) -> Any:
+    """The FastAVConfig of a model, as `settings.resolution.resolve_config` makes it."""
+    return _provided["resolve_config"](model, given, **how)
 
-    `wanted` is None or a FLOPs budget: target, prompt, fields given.
-    """
-    return _provided["resolve_config"](model, config, wanted)
+
+def check_method(name: str) -> None:
+    """Raise ConfigError for a method, or several joined by "+", that there is not."""
+    _provided["check_method"](name)
 
 
 def probe(model: Any) -> tuple[str | None, bool]:

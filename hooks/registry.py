@@ -30,9 +30,16 @@ def register_hook(hook_class: HookClass) -> HookClass:
     if not (isinstance(hook_class, type) and issubclass(hook_class, LayerHook)):
         raise HookError(f"register_hook() takes a LayerHook class, got {hook_class!r}.")
     name = hook_class.name
-    taken = HOOKS.get(name, hook_class) is not hook_class or METHODS.get(name, (name,)) != (name,)
-    if not name or "+" in name or taken:
-        raise HookError(f"The hook name {name!r} is empty, taken or holds a '+'. Choose another.")
+    if not isinstance(name, str) or not name:
+        raise HookError(f"{hook_class.__name__} has no name. Give the class one: name = 'my_hook'.")
+    if "+" in name:
+        raise HookError(f"The hook name {name!r} holds a '+', which joins methods. Choose another.")
+    if HOOKS.get(name, hook_class) is not hook_class:
+        raise HookError(
+            f"The hook name {name!r} is taken by {HOOKS[name].__name__}. Choose another."
+        )
+    if METHODS.get(name, (name,)) != (name,):
+        raise HookError(f"The hook name {name!r} is taken by a method. Choose another.")
     HOOKS[name] = hook_class
     if (name,) not in METHODS.values():
         METHODS[name] = (name,)
@@ -52,6 +59,9 @@ def find_hook(name: str) -> type[LayerHook]:
 
 class LayerHookList(list[LayerHook]):
     """Hooks in the order in which they are asked at a layer."""
+
+    def __repr__(self) -> str:
+        return f"LayerHookList({super().__repr__()})"
 
     def at(self, layer: int, num_layers: int) -> "LayerHookList":
         """The hooks that are called at one layer, or at ENTRANCE."""
@@ -112,13 +122,22 @@ def method_hooks(config: FastAVConfig) -> LayerHookList:
     """
     if config.hooks is not None:
         return LayerHookList.from_list(config.hooks)
+    names = check_method(config.method)
+    return LayerHookList(find_hook(name).from_config(config) for name in names)
+
+
+def check_method(method: str) -> list[str]:
+    """The names of the hooks that a method is made of, or several joined by "+".
+
+    Raises:
+        ConfigError: an unknown method, or one that names a hook twice.
+    """
     names: list[str] = []
-    for part in config.method.split("+"):
+    for part in method.split("+"):
         if part not in METHODS:
             remedy = ", joined by '+' where several are wanted."
             raise unknown_name("method", part, sorted(METHODS), remedy)
         names.extend(METHODS[part])
-    hooks = LayerHookList(find_hook(name).from_config(config) for name in names)
     if len(set(names)) < len(names):
-        raise ConfigError(f"`method` names a hook twice: {config.method!r}.")
-    return hooks
+        raise ConfigError(f"`method` names a hook twice: {method!r}.")
+    return names

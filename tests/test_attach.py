@@ -135,7 +135,6 @@ def test_a_refused_attach_changes_nothing(pruning: FastAVConfig) -> None:
     before = snapshot(model)
     for wrong in (
         pruning.replace(global_layer=99),
-        FastAVConfig(method="nothing"),
         FastAVConfig(positions="renumbered"),
     ):
         with pytest.raises(ConfigError):

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fastav_plugin.attach import detach, unwrap
+from fastav_plugin.attach import detach
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.functional.rollout import rollout_row
 from fastav_plugin.layers.attention import OBSERVER, RenamedAttention

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from fastav_plugin.analysis import DENSE
+from fastav_plugin.analysis.decoder_clock import DecoderClock
 from fastav_plugin.analysis.measured_run import run_once
-from fastav_plugin.attach import detach, unwrap
+from fastav_plugin.attach import detach
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.report import PruningReport
@@ -28,8 +30,11 @@ class Outcome:
     modality_per_layer: dict[str, list[int]] = field(default_factory=dict)
     macs: int = 0  # multiply-accumulates of the prefill's decoder layers, in theory
     flops_ratio: float = 1.0  # the same as a fraction of dense
+    macs_per_layer: list[int] = field(default_factory=list)
     kv_bytes: int = 0  # held after the prefill
+    kv_bytes_per_layer: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # to the first token, encoders included
+    in_decoder: list[float] = field(default_factory=list)  # of these, in the decoder
     report: PruningReport | None = None
     reason: str | None = None  # why nothing was cut
 
@@ -37,6 +42,11 @@ class Outcome:
     def prefill_seconds(self) -> float:
         """Median time to the first token."""
         return statistics.median(self.seconds)
+
+    @property
+    def decoder_seconds(self) -> float:
+        """Median time of a prefill in the decoder."""
+        return statistics.median(self.in_decoder)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON data."""
@@ -49,6 +59,8 @@ class Outcome:
             "flops_ratio": self.flops_ratio,
             "prefill_seconds": self.prefill_seconds,
             "prefill_seconds_all": self.seconds,
+            "decoder_seconds": self.decoder_seconds,
+            "decoder_seconds_all": self.in_decoder,
             "kv_bytes": self.kv_bytes,
             "reason": self.reason,
         }
@@ -90,13 +102,18 @@ def compare(
         tick(name)
     for _ in range(repeats):
         for outcome, config in zip(outcomes, candidates, strict=True):
-            run = run_once(model, inputs, config)
+            with DecoderClock(head) as clock:
+                run = run_once(model, inputs, config)
+            assert clock.seconds is not None
+            outcome.in_decoder.append(clock.seconds)
             report = run.report(model, inputs)
             outcome.seconds.append(run.seconds)
             outcome.kv_bytes = run.kv_bytes
+            outcome.kv_bytes_per_layer = run.kv_bytes_per_layer
             outcome.tokens_per_layer = report.tokens_per_layer
             outcome.modality_per_layer = report.modality_per_layer
-            outcome.macs = cost.macs(report.tokens_per_layer)
+            outcome.macs_per_layer = [cost.macs([count]) for count in report.tokens_per_layer]
+            outcome.macs = sum(outcome.macs_per_layer)
             outcome.flops_ratio = report.flops_ratio
             outcome.report = report
             outcome.reason = report.reason

@@ -1,31 +1,26 @@
 """What would be pruned in a model, from its config.json alone: no weights, no forward pass."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from torch import nn
-from transformers import AutoConfig
 from transformers.models.auto import modeling_auto
 
-from fastav_plugin.attach import attach, detach, unwrap
-from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
+from fastav_plugin.attach import attach, detach
+from fastav_plugin.binding.wrappers import unwrap
+from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.errors import FastAVError, UnsupportedError
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.hooks.plannable import counts_vary
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.model_overrides.own_models.registry import (
-    own_model,
-    read_own_config,
-    register_models,
-)
+from fastav_plugin.model_overrides.own_models.configuration import read_config
+from fastav_plugin.model_overrides.own_models.registry import own_model
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
-from fastav_plugin.upstream.models import lacking
 
 
 @dataclass(frozen=True)
@@ -56,6 +51,7 @@ class Inspection:
     deepstack_layers: int  # lowest layers after which visual features are added
     scores: bool  # whether the last query's attention scores can be read
     global_rule: Any  # the family's default
+    prompt: PromptSize  # what the plans are for
     plans: list[MethodPlan]  # dense first, then each method asked for
 
 
@@ -63,14 +59,15 @@ def inspect_model(
     directory: Path,
     methods: Sequence[str],
     overrides: dict[str, Any],
-    prompt: PromptSize,
+    counts: Mapping[str, int],
     *,
     target_flops: float | None = None,
 ) -> Inspection:
     """Find out what each method would do to a prompt in a checkpoint's model.
 
     The model is built from its configuration on the meta device, so attach() itself says whether
-    it can be pruned. `overrides` are other fields of FastAVConfig; `target_flops` chooses the
+    it can be pruned. `counts` are sizes of the prompt, fields of PromptSize; the others are those
+    of a typical prompt of the media that the model has placeholders for. `overrides` are other fields of FastAVConfig; `target_flops` chooses the
     ratios that are not among them for this share of dense.
 
     Raises:
@@ -84,6 +81,8 @@ def inspect_model(
     head: Any = unwrap(model)
     override = find_override(head)
     config = head.config
+    placeholders = override.placeholders(config)
+    prompt = replace(PromptSize.of_kinds(placeholders.values()), **counts)
     tokens = prompt.token_map()
     layers = len(override.parts(head).layers)
     cost = override.cost(config)
@@ -103,6 +102,7 @@ def inspect_model(
     plans = [plan("dense", None)]
     budget: dict[str, Any] = {}
     if target_flops is not None:
+        check_ratio("target_flops", target_flops, "(0, 1]")
         budget = {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
         # A mistake in the settings is raised; what only this model cannot do is reported.
@@ -121,44 +121,14 @@ def inspect_model(
         override=type(override).__name__,
         num_layers=layers,
         cost=cost,
-        placeholders={kind.name.lower(): i for i, kind in override.placeholders(config).items()},
+        placeholders={kind.name.lower(): i for i, kind in placeholders.items()},
         window=[override.window(config, layer) for layer in range(layers)],
         deepstack_layers=override.deepstack_layers(config),
         scores=override.scores_allowed(head),
         global_rule=override.global_rule,
+        prompt=prompt,
         plans=plans,
     )
-
-
-def read_config(directory: Path) -> Any:
-    """The transformers configuration in a folder.
-
-    Raises:
-        ConfigError: no such file, not JSON, or a model type that neither transformers nor this
-            package supports.
-    """
-    register_models()
-    try:
-        own = read_own_config(directory)
-        if own is not None:
-            return own
-        return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        lack = _lacking_type(directory)
-        first = str(error).strip().split("\n")[0]
-        raise ConfigError(
-            f"'{directory}' holds no model that transformers can read: {lack or first}"
-        ) from error
-
-
-def _lacking_type(directory: Path) -> str | None:
-    """Why the installed release has no models of a folder's type; None if that is not why."""
-    try:
-        stated = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    kind = stated.get("model_type") if isinstance(stated, dict) else None
-    return lacking(kind) if isinstance(kind, str) else None
 
 
 def model_class(config: Any) -> Any:

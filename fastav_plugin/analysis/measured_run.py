@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from fastav_plugin.analysis import DENSE
-from fastav_plugin.attach import detach, unwrap
+from fastav_plugin.attach import detach
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.model_overrides import find_override
@@ -36,7 +37,12 @@ class Run:
     @property
     def kv_bytes(self) -> int:
         """Bytes of keys and values held at the end, those of decoded tokens included."""
-        return sum(int(layer.keys.nbytes + layer.values.nbytes) for layer in self.cache.layers)
+        return sum(self.kv_bytes_per_layer)
+
+    @property
+    def kv_bytes_per_layer(self) -> list[int]:
+        """The same, layer by layer."""
+        return [int(layer.keys.nbytes + layer.values.nbytes) for layer in self.cache.layers]
 
     def report(self, model: nn.Module, inputs: Mapping[str, Any]) -> PruningReport:
         """The account of the prefill of one prompt; of a dense one with method "dense"."""

@@ -69,6 +69,7 @@ class Binding:
         on_report: set by `attach`: called with what each generate() dropped.
         on_unpruned: set by `attach`: called with the names of the model and of the cache, or None,
             of a call that runs dense.
+        settings: set by `attach`: what is saved with the model.
         own_attributes: what `remove` puts back into the head's own attributes.
     """
 
@@ -78,6 +79,7 @@ class Binding:
         self.cache_for: Callable[[Any, bool], Any] | None = None
         self.on_report: Callable[[Any], None] | None = None
         self.on_unpruned: Callable[[str, str | None], bool] | None = None
+        self.settings: FastAVConfig | None = None
         self.own_attributes: dict[str, Any] = {}
         self._cache_names = readable_cache_names()
         self._long_rope = long_rope_limit(head)

@@ -136,9 +136,9 @@ def run(
             as_json=json,
         )
         return
-    from fastav_plugin.analysis.inspection import read_config
     from fastav_plugin.cli.evaluation.measure import measure
     from fastav_plugin.cli.evaluation.plan import plan_dataset, plan_testbed
+    from fastav_plugin.model_overrides.own_models.configuration import read_config
     from fastav_plugin.model_overrides.own_models.registry import own_model
 
     found = read_config(folder)

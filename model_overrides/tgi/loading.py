@@ -14,7 +14,8 @@ from torch import nn
 from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
 from fastav_plugin.analysis.inspection import model_class
-from fastav_plugin.attach import attach, unwrap
+from fastav_plugin.attach import attach
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.layers.tensor_parallel import ALONE, Ranks

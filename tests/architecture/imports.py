@@ -15,13 +15,13 @@ LEVELS = (
     "evaluation",
     "analysis serving",
     "",
-    "attach compatibility",
+    "attach compatibility settings",
     "cache",
     "binding planning",
     "pruning",
     "flops hooks layers model_overrides rollout",
     "config media report",
-    "calibration_file functional global_rule tokens upstream",
+    "calibration_file functional global_rule hub tokens upstream",
     "display errors installation upcalls",
 )
 _LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split(" ")}

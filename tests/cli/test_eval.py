@@ -110,7 +110,7 @@ def test_wrong_options(
 
 
 def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
-    from fastav_plugin.analysis.inspection import read_config
+    from fastav_plugin.model_overrides.own_models.configuration import read_config
 
     FastAVConfig(method="divprune", audio_keep_ratio=0.25).save_pretrained(tmp_path)
     config = read_config(checkpoint)

@@ -16,7 +16,7 @@ from fastav_plugin import (
     attach,
     detach,
 )
-from fastav_plugin.attach import unwrap
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.model_overrides.registry import find_override
 from tests.support.cases import (
     TOLERANCE,

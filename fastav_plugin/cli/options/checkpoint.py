@@ -50,7 +50,7 @@ class Machine:
         """The processor in a folder."""
         from transformers import AutoProcessor
 
-        from fastav_plugin.analysis.inspection import read_config
+        from fastav_plugin.model_overrides.own_models.configuration import read_config
         from fastav_plugin.model_overrides.own_models.registry import own_model
 
         own = own_model(read_config(folder))
@@ -65,8 +65,9 @@ class Machine:
 
     def load_model(self, folder: Path) -> Any:
         """The model in a folder, for text output."""
-        from fastav_plugin.analysis.inspection import model_class, read_config
-        from fastav_plugin.attach import unwrap
+        from fastav_plugin.analysis.inspection import model_class
+        from fastav_plugin.binding.wrappers import unwrap
+        from fastav_plugin.model_overrides.own_models.configuration import read_config
 
         limit_threads(self.threads)
         config = read_config(folder)

@@ -98,8 +98,8 @@ class Ratios:
 
     def configs_of_folder(self, folder: Path, methods: Sequence[str] | None) -> list[FastAVConfig]:
         """As `configs`, over the fields in the folder's fastav_config.json."""
-        from fastav_plugin.analysis.inspection import read_config
         from fastav_plugin.evaluation.answers import saved_overrides
+        from fastav_plugin.model_overrides.own_models.configuration import read_config
 
         saved = saved_overrides(folder)
         return self.configs(read_config(folder), methods, DEFAULT_METHODS, **saved)

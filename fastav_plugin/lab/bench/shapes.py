@@ -18,9 +18,11 @@ from transformers import (
 )
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniThinkerConfig
 
-from fastav_plugin.analysis.inspection import model_class, read_config
-from fastav_plugin.attach import unwrap
+from fastav_plugin.analysis.inspection import model_class
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.errors import ConfigError, unknown_name
+from fastav_plugin.model_overrides.own_models.configuration import read_config
+from fastav_plugin.model_overrides.registry import GENERIC, override_for_config
 from fastav_plugin.planning.dry_run import PromptSize
 from fastav_plugin.upstream.models import from_config
 
@@ -130,7 +132,7 @@ SHAPES: dict[str, Shape] = {
 
 
 def find_shape(name: str) -> Shape:
-    """The shape of a name, or that of the checkpoint in a folder.
+    """The shape of a name, or that of the checkpoint in a folder with a prompt of its media.
 
     Raises:
         ConfigError: neither.
@@ -141,7 +143,9 @@ def find_shape(name: str) -> Shape:
     if not folder.is_dir():
         raise unknown_name("shape", name, SHAPES, ", or the folder of a checkpoint.")
     config = read_config(folder)
-    return Shape(lambda: config, model_class(config))
+    override = override_for_config(config) or GENERIC
+    prompt = PromptSize.of_kinds(override.placeholders(config).values())
+    return Shape(lambda: config, model_class(config), prompt)
 
 
 def make_model(

@@ -10,7 +10,7 @@ from typing import Any
 from fastav_plugin.analysis import DENSE
 from fastav_plugin.analysis.comparison import Tick
 from fastav_plugin.analysis.measured_run import run_once
-from fastav_plugin.attach import unwrap
+from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.evaluation.answers import answer_questions
 from fastav_plugin.evaluation.answers_file import AnswerLog

@@ -14,7 +14,7 @@ from transformers import AutoModelForMultimodalLM, AutoProcessor
 from typer.testing import CliRunner
 
 from fastav_plugin import ConfigError, register_models
-from fastav_plugin.analysis.inspection import read_config
+from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.cli import app
 from fastav_plugin.model_overrides import video_salmonn2
 from fastav_plugin.model_overrides.own_models.registry import read_own_config
