@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.pruning.batching import keep_rows, stack
 from fastav_plugin.pruning.request import Request, RowFacts
-from fastav_plugin.report import PruningReport, make_report
+from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import TokenMap
 
 
@@ -93,7 +93,13 @@ class FastAVCache(Cache):
         """What the conversation's positions are up to its last media; None before prefill."""
         return self.fastav_request.facts.token_map
 
-    def report(self, row: int | None = 0) -> PruningReport:
+    @overload
+    def report(self, row: int = 0) -> PruningReport: ...
+
+    @overload
+    def report(self, row: None) -> PruningReport[list[list[int]]]: ...
+
+    def report(self, row: int | None = 0) -> PruningReport[Any]:
         """Account of the prefill: tokens per layer and modality, FLOPs, KV bytes, or why nothing.
 
         After a later turn with media, of the conversation up to it, as if it were one prompt.
@@ -104,24 +110,11 @@ class FastAVCache(Cache):
         Raises:
             StateError: nothing was prefilled yet.
         """
-        request = self.fastav_request
-        facts, cost, layers = request.facts, request.cost, request.layers
-        if facts.token_map is None or cost is None:
-            raise StateError(
-                "There is nothing to report before prefill. Pass this cache to generate() first."
-            )
-        token_map, positions = facts.prompts([layer.positions for layer in layers])
-        reason = facts.reason_of(row)
-        return make_report(
-            method=request.config.method if request.config.hooks is None else "hooks",
-            token_map=token_map,
-            positions=positions,
-            cost=cost,
-            kv_bytes=sum(layer.nbytes for layer in layers),
-            dense_kv_bytes=sum(layer.dense_nbytes for layer in layers),
-            reason=None if reason is None else reason.sentence(request.config.min_media_tokens),
-            row=row,
-        )
+        return self.fastav_request.report(row)
+
+    def __repr__(self) -> str:
+        """The method, and in which layer how many tokens are held of how many."""
+        return f"FastAVCache({self.fastav_request.describe()})"
 
     @classmethod
     def stack(cls, caches: Sequence["FastAVCache"]) -> "FastAVCache":

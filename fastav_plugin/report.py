@@ -1,15 +1,26 @@
 """What one request dropped, layer by layer, what that saved, or why nothing happened."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic
 
 import torch
 from torch import Tensor
 
-from fastav_plugin.display.units import size
+from fastav_plugin.display.layer_counts import bars, steps
+from fastav_plugin.display.units import part_of_size, percent
 from fastav_plugin.errors import ConfigError, StateError, unknown_name
 from fastav_plugin.tokens import Modality, TokenMap
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    #: What is counted per layer: a list of L ints, or one of them for each batch row.
+    Counts = TypeVar("Counts", default=list[int])
+else:
+    from typing import TypeVar
+
+    Counts = TypeVar("Counts")
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,11 @@ def prefill_macs(
 
 
 @dataclass(frozen=True)
-class PruningReport:
+class PruningReport(Generic[Counts]):
     """Account of one prefill.
+
+    Two reports are equal if all they count is equal; positions and token maps, which are tensors,
+    are not compared.
 
     Attributes:
         method: the config's method.
@@ -79,23 +93,29 @@ class PruningReport:
         modality_per_layer: the same for each modality by name ("text", "video", ...).
         flops_ratio: prefill multiply-accumulates as a fraction of dense, in (0, 1]; a mean over
             batch rows where the report covers several.
-        kv_bytes: bytes of keys and values really held now, whole batch; under tensor parallelism
+        kv_bytes: bytes of the keys and values held now, whole batch; under tensor parallelism
             those of this process.
-        dense_kv_bytes: bytes a dense cache of the same model would hold now.
+        dense_kv_bytes: bytes of those that a dense cache of the same model would hold now.
         reason: why nothing was cut, or None.
+        kv_reserve_bytes: memory beside `kv_bytes` that is kept free for later tokens, so that not
+            every token copies the cache.
         positions: per layer, the prompt positions it holds: int64 [n] per batch row.
         token_map: what those positions are; batch rows as in `positions`.
     """
 
     method: str
-    tokens_per_layer: list[Any]
-    modality_per_layer: dict[str, list[Any]]
+    tokens_per_layer: Counts
+    modality_per_layer: dict[str, Counts]
     flops_ratio: float
     kv_bytes: int
     dense_kv_bytes: int
     reason: str | None
-    positions: list[list[Tensor]]
-    token_map: TokenMap
+    kv_reserve_bytes: int
+    positions: list[list[Tensor]] = field(compare=False)
+    token_map: TokenMap = field(compare=False)
+
+    def __hash__(self) -> int:
+        return hash((self.method, self.flops_ratio, self.kv_bytes, self.dense_kv_bytes))
 
     def kept_positions(
         self, layer: int, modality: Modality | str | None = None, row: int = 0
@@ -125,20 +145,37 @@ class PruningReport:
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def __str__(self) -> str:
-        """One line: tokens before layer 0 and in the last layer, FLOPs and KV bytes, or why not."""
-        counts = []
-        for name in self.modality_per_layer:
-            before = int(self.token_map.mask(Modality[name.upper()]).sum())
-            rows = range(self.token_map.rows)
-            after = sum(len(self.kept_positions(-1, name, row)) for row in rows)
-            counts.append(f"{before} {name}" + (f" -> {after}" if after < before else ""))
-        prompt = f"{', '.join(counts)} tokens"
+        """One line: tokens, where their number changes, FLOPs and KV bytes; or why nothing was cut.
+
+        A report of several batch rows gives their sums.
+        """
+        whole = self._whole_prompts()
+        prompt = ", ".join(f"{count} {name}" for name, count in whole.items()) + " tokens"
+        rows = self.token_map.rows
+        prompt = prompt if rows == 1 else f"{rows} rows: {prompt}"
         if self.reason is not None:
             return f"{prompt}; unpruned, because {self.reason}"
-        flops = f"FLOPs {100 * self.flops_ratio:.1f} % of dense"
-        return (
-            f"{prompt}; {flops}; KV {size(self.kv_bytes)} held, dense {size(self.dense_kv_bytes)}"
-        )
+        counts = steps(sum(whole.values()), self._summed(self.tokens_per_layer))
+        flops = f"FLOPs {percent(self.flops_ratio)} of dense"
+        return f"{prompt}; {counts}; {flops}; KV {part_of_size(self.kv_bytes, self.dense_kv_bytes)}"
+
+    def __repr__(self) -> str:
+        return f"PruningReport({self.method}: {self})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the line, and the tokens of each layer as bars, one colour a modality."""
+        per_layer = {name: self._summed(each) for name, each in self.modality_per_layer.items()}
+        return bars(f"{self.method}: {self}", self._whole_prompts(), per_layer)
+
+    def _whole_prompts(self) -> dict[str, int]:
+        """Tokens of each modality before any cut, all batch rows together."""
+        kinds = {name: Modality[name.upper()] for name in self.modality_per_layer}
+        return {name: int(self.token_map.mask(kind).sum()) for name, kind in kinds.items()}
+
+    def _summed(self, counts: Any) -> list[int]:
+        """Counts per layer, of all batch rows together."""
+        rows = counts if counts and isinstance(counts[0], list) else [counts]
+        return [sum(layer) for layer in zip(*rows, strict=True)]
 
 
 def make_report(
@@ -151,7 +188,8 @@ def make_report(
     dense_kv_bytes: int,
     reason: str | None,
     row: int | None,
-) -> PruningReport:
+    kv_reserve_bytes: int = 0,
+) -> PruningReport[Any]:
     """Build the report of one batch row, or of all where `row` is None.
 
     `positions` are of each layer, int64 [B, kv]; -1 is padding, those past the prompt are ignored.
@@ -189,6 +227,7 @@ def make_report(
         kv_bytes=kv_bytes,
         dense_kv_bytes=dense_kv_bytes,
         reason=reason,
+        kv_reserve_bytes=kv_reserve_bytes,
         positions=kept,
         token_map=picked,
     )

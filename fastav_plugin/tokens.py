@@ -25,13 +25,25 @@ class Modality(IntEnum):
     VIDEO = 3
     AUDIO = 4
 
+    def __repr__(self) -> str:
+        return f"Modality.{self.name}"
+
 
 Spans = Iterable[tuple[int, int]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenMap:
     """Modality, media segment and frame of every prompt position.
+
+    Models of known families need none: their `input_ids` say what is what. Two maps are equal if
+    their tensors are.
+
+        >>> tokens = TokenMap.from_spans(100, video=[(4, 68)], audio=[(68, 92)])
+        >>> tokens
+        TokenMap(1 row of 100: 12 text, 64 video, 24 audio tokens)
+        >>> int(tokens.media.sum())
+        88
 
     Attributes:
         modality: uint8 [B, T], values of `Modality`.
@@ -52,6 +64,20 @@ class TokenMap:
             raise TokenMapError(
                 f"A TokenMap needs three tensors of one shape [B, T], got {sorted(shapes)}."
             )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TokenMap):
+            return NotImplemented
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return all(torch.equal(mine, theirs.to(mine.device)) for mine, theirs in pairs)
+
+    def __hash__(self) -> int:
+        return hash(self.modality.shape)
+
+    def __repr__(self) -> str:
+        """How many tokens of each modality, in as many rows of that length."""
+        rows = "1 row" if self.rows == 1 else f"{self.rows} rows"
+        return f"TokenMap({rows} of {self.length}: {counted(self.modality)})"
 
     @classmethod
     def from_spans(
@@ -257,6 +283,16 @@ class TokenMap:
             pad(self.segment, pads, value=-1),
             pad(self.frame, pads, value=-1),
         )
+
+
+def counted(modality: Tensor) -> str:
+    """How many positions of each modality there are, in words: "12 text, 64 video tokens"."""
+    names = {kind: kind.name.lower() for kind in (*list(Modality)[1:], Modality.PADDING)}
+    counts = {name: int((modality == int(kind)).sum()) for kind, name in names.items()}
+    padding = counts.pop("padding")
+    media = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    found = [f"{media} tokens"] if media else []
+    return ", ".join([*found, *([f"{padding} padding"] if padding else [])]) or "no tokens"
 
 
 def _pairs(kind: Modality, spans: Spans) -> list[tuple[int, int]]:

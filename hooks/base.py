@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import HookError
-from fastav_plugin.tokens import Modality
+from fastav_plugin.tokens import Modality, counted
 
 #: The cut that is chosen from the text model's inputs and made on entering layer 0.
 ENTRANCE = -1
@@ -65,11 +65,23 @@ class LayerHook(ABC):
                 f"{type(self).__name__} is not registered, so a config with it cannot be saved. "
                 "Register the class with register_hook()."
             )
-        parameters = inspect.signature(type(self).__init__).parameters
-        return {"name": self.name, **{k: getattr(self, k) for k in parameters if k != "self"}}
+        return {"name": self.name, **{name: getattr(self, name) for name in self._parameters()}}
+
+    def __repr__(self) -> str:
+        """The call that makes it, as far as its attributes are named as its arguments."""
+        names = [name for name in self._parameters() if hasattr(self, name)]
+        arguments = ", ".join(f"{name}={_short(getattr(self, name))}" for name in names)
+        return f"{type(self).__name__}({arguments})"
+
+    def _parameters(self) -> list[str]:
+        """Names of the constructor's arguments."""
+        found = inspect.signature(type(self)).parameters.values()
+        return [
+            each.name for each in found if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+        ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LayerView:
     """The survivors on entering one layer of one prefill, as a hook sees them.
 
@@ -107,6 +119,13 @@ class LayerView:
     scores: Tensor | None = None
     rollout: Rollout | None = None
     fingerprint: Tensor | None = None
+
+    def __repr__(self) -> str:
+        place = "entrance" if self.layer == ENTRANCE else f"layer {self.layer}"
+        tokens = counted(self.modality.masked_fill(~self.alive, int(Modality.PADDING)))
+        batch, length = self.modality.shape
+        rows = "1 row" if batch == 1 else f"{batch} rows"
+        return f"LayerView({place} of {self.num_layers}, {rows} of {length}: {tokens})"
 
     @property
     def media(self) -> Tensor:
@@ -146,3 +165,8 @@ class Rollout(Protocol):
 
 #: Registered hook classes by name; `hooks/registry.py` fills it.
 HOOKS: dict[str, type[LayerHook]] = {}
+
+
+def _short(value: Any) -> str:
+    """The repr of an argument, of tensors their shape."""
+    return f"Tensor{tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)

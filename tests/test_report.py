@@ -1,4 +1,8 @@
+import copy
 import json
+import pickle
+import re
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -89,21 +93,99 @@ def test_to_dict_is_json() -> None:
 
 
 def test_str_is_one_line() -> None:
-    cost = "of dense; KV 100 B held, dense 200 B"
-    one = f"3 text, 3 video -> 0, 2 audio -> 1 tokens; FLOPs {100 * report(0).flops_ratio:.1f} %"
-    assert str(report(0)) == f"{one} {cost}"
-    both = f"8 text, 3 video -> 0, 2 audio -> 1 tokens; FLOPs {100 * report(None).flops_ratio:.1f}"
-    assert str(report(None)) == f"{both} % {cost}"
+    cost = "of dense; KV 100 of 200 B"
+    one = f"8 -> 5 (layer 1) -> 4 (layer 2); FLOPs {100 * report(0).flops_ratio:.1f} % {cost}"
+    assert str(report(0)) == f"3 text, 3 video, 2 audio tokens; {one}"
+    both = f"13 -> 10 (layer 1) -> 9 (layer 2); FLOPs {100 * report(None).flops_ratio:.1f} % {cost}"
+    assert str(report(None)) == f"2 rows: 8 text, 3 video, 2 audio tokens; {both}"
     why = "the prompt holds no media tokens"
     assert str(report(1, reason=why)) == f"5 text tokens; unpruned, because {why}"
+    assert repr(report(0)) == f"PruningReport(fastav: {report(0)})"
 
 
 @pytest.mark.parametrize(
-    "bytes_held, text",
-    [(999, "999 B"), (1500, "1.5 kB"), (3_300_000, "3.3 MB"), (5_250_000_000, "5.25 GB")],
+    "held, dense, text",
+    [
+        (999, 2000, "0.999 of 2 kB"),
+        (233_200, 1_424_000, "0.233 of 1.42 MB"),
+        (5_250_000_000, 7_000_000_000, "5.25 of 7 GB"),
+    ],
 )
-def test_str_gives_bytes_in_decimal_units(bytes_held: int, text: str) -> None:
-    assert f"; KV {text} held, " in str(report(0, kv_bytes=bytes_held))
+def test_str_gives_bytes_in_one_unit(held: int, dense: int, text: str) -> None:
+    assert str(report(0, kv_bytes=held, dense_kv_bytes=dense)).endswith(f"; KV {text}")
+
+
+def test_reports_are_compared_by_what_they_count() -> None:
+    assert report(0) == report(0)
+    assert hash(report(0)) == hash(report(0))
+    assert report(None) == report(None)
+    assert report(0) != report(1)
+    assert report(0) != report(0, kv_bytes=99)
+    assert report(0) != report(0, reason="no hooks")
+    assert report(0) in [report(1), report(0)]
+    assert len({report(0), report(0), report(1)}) == 2
+    other = report(0, token_map=batch()[0].map_rows(lambda rows: rows.clone()))
+    assert other == report(0), "tensors take no part"
+    assert report(0) != "fastav"
+
+
+def test_reports_are_copied_and_pickled() -> None:
+    found = report(None, kv_reserve_bytes=7)
+    for twin in (copy.deepcopy(found), pickle.loads(pickle.dumps(found))):
+        assert twin == found
+        assert str(twin) == str(found)
+        assert twin.kept_positions(1, "audio") == found.kept_positions(1, "audio")
+        assert twin.to_dict() == found.to_dict()
+        assert twin.kv_reserve_bytes == 7
+
+
+class _Table(HTMLParser):
+    """The text of each line of an HTML table, and the widths of its bar."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.lines: list[list[str]] = []
+        self.widths: list[list[float]] = []
+        self.open: list[str] = []
+        self.feed(page)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.open.append(tag)
+        if tag == "tr":
+            self.lines.append([])
+            self.widths.append([])
+        style = dict(attrs).get("style") or ""
+        if self.widths and (width := re.search(r"^width:([\d.]+)%", style)):
+            self.widths[-1].append(float(width[1]))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.lines:
+            self.lines[-1].append(data)
+
+
+def test_a_notebook_shows_bars() -> None:
+    table = _Table(report(0)._repr_html_())
+    assert table.lines == [
+        ["layer", "text", "video", "audio", "tokens"],
+        ["prompt", "3", "3", "2", "8"],
+        ["0", "3", "3", "2", "8"],
+        ["1", "3", "1", "1", "5"],
+        ["2", "3", "0", "1", "4"],
+    ]
+    assert table.widths[1] == [37.5, 37.5, 25]
+    assert table.widths[4] == [37.5, 0, 12.5]
+    both = _Table(report(None)._repr_html_())
+    assert both.lines[1] == ["prompt", "8", "3", "2", "13"]
+    text = report(1)._repr_html_()
+    assert _Table(text).lines[2:] == [["0\N{EN DASH}2", "5", "5"]]
+    for page in (text, report(0, method="a<b>")._repr_html_()):
+        assert "src=" not in page
+        assert "href" not in page
+        assert "<b>:" not in page
 
 
 @pytest.mark.parametrize("name", ["speech", "VIDEOS", ""])

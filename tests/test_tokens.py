@@ -186,3 +186,27 @@ def test_spans_that_are_no_pairs_of_integers(spans: Any) -> None:
 def test_a_batch_of_something_else() -> None:
     with pytest.raises(TokenMapError, match="at least one TokenMap"):
         TokenMap.batch([1])  # type: ignore[list-item]
+
+
+def test_maps_are_equal_if_their_tensors_are() -> None:
+    one, two = (TokenMap.from_spans(9, video=[(1, 4)]) for _ in range(2))
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != TokenMap.from_spans(9, video=[(1, 5)])
+    assert one != TokenMap.from_spans(8, video=[(1, 4)])
+    assert one != TokenMap.batch([one, one])
+    assert one != "a map"
+    assert one in [two]
+
+
+def test_repr_is_short() -> None:
+    one = TokenMap.from_spans(300, video=[(1, 40)], audio=[(50, 51)])
+    assert repr(one) == "TokenMap(1 row of 300: 260 text, 39 video, 1 audio tokens)"
+    both = TokenMap.batch([one, TokenMap.from_spans(5, image=[(0, 2)])])
+    text = "263 text, 2 image, 39 video, 1 audio tokens, 295 padding"
+    assert repr(both) == f"TokenMap(2 rows of 300: {text})"
+    padding = both.map_rows(lambda rows: rows[1:, :3])
+    assert repr(padding) == "TokenMap(1 row of 3: 3 padding)"
+    assert repr(one.first(0)) == "TokenMap(1 row of 0: no tokens)"
+    assert repr(Modality.AUDIO) == "Modality.AUDIO"
+    assert eval(repr(Modality.AUDIO)) is Modality.AUDIO

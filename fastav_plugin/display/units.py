@@ -28,3 +28,11 @@ def flops(macs: float) -> str:
             return f"{operations:.1f} {unit}FLOP"
         operations /= 1000
     return f"{operations:.2f} TFLOP"
+
+
+def part_of_size(part: float, whole: float) -> str:
+    """Two amounts of memory in the unit of the second: '0.923 of 1.42 MB'."""
+    unit = size(whole).split()[1]
+    scale = 1000 ** ("B", "kB", "MB", "GB").index(unit)
+    figures = (f"{x:.0f}" if x >= 100 else f"{x:.3g}" for x in (part / scale, whole / scale))
+    return f"{' of '.join(figures)} {unit}"

@@ -74,5 +74,10 @@ class KVBuffer:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory, reserve included."""
-        return int(self._memory.nbytes)
+        """Bytes of the tokens held."""
+        return int(self.held.nbytes)
+
+    @property
+    def reserve_nbytes(self) -> int:
+        """Bytes of memory kept free for more tokens."""
+        return int(self._memory.nbytes) - self.nbytes

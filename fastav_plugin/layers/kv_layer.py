@@ -155,12 +155,17 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that keys and values take, room for more tokens included."""
+        """Bytes of the keys and values held."""
         return sum(buffer.nbytes for buffer in self._buffers or ())
 
     @property
+    def reserve_nbytes(self) -> int:
+        """Bytes of memory that are kept free for the keys and values of later tokens."""
+        return sum(buffer.reserve_nbytes for buffer in self._buffers or ())
+
+    @property
     def dense_nbytes(self) -> int:
-        """Bytes that keys and values would take without cuts, and without room for more."""
+        """Bytes that keys and values would take without cuts."""
         if self.keys is None or self.values is None or not self.num_tokens:
             return 0
         return int(self.keys.nbytes + self.values.nbytes) // self.num_tokens * self.seen_tokens
@@ -224,6 +229,9 @@ class FastAVLayer(LAYER):  # type: ignore[misc]
                 f"Cannot crop {of_prompt} tokens of the prompt: some of them were pruned. "
                 "Start from a new FastAVCache."
             )
+
+    def __repr__(self) -> str:
+        return f"FastAVLayer({self.num_tokens} of {self.seen_tokens} tokens)"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "keys": None, "values": None}

@@ -168,7 +168,7 @@ class Prefill:
                     "which this model's attention did not hand over. Use positional hooks or "
                     "DivPrune."
                 )
-            wanted = _checked(hook(view), hook, view)
+            wanted = _checked(_answer(hook, view), hook, view)
             if wanted is not None:
                 kept = kept & self._protected(media & kept, wanted, hook.may_empty)
         return real, kept
@@ -224,6 +224,16 @@ class Prefill:
         result = make()
         self._made.append((what, made_of, result))
         return result
+
+
+def _answer(hook: LayerHook, view: LayerView) -> Any:
+    """What a hook returns; an error in it says which hook it was, and where."""
+    try:
+        return hook(view)
+    except Exception as error:
+        place = "at the entrance" if view.layer == ENTRANCE else f"on entering layer {view.layer}"
+        error.add_note(f"In the pruning hook {hook!r} {place}.")
+        raise
 
 
 def _checked(wanted: Any, hook: LayerHook, view: LayerView) -> Tensor | None:

@@ -27,8 +27,7 @@ class Reason(IntEnum):
     def sentence(self, min_media_tokens: int) -> str:
         """What reports say, for a config's `min_media_tokens`."""
         return {
-            Reason.NO_HOOKS: "nothing was pruned: method is 'none' or targets no layer of this "
-            "model",
+            Reason.NO_HOOKS: "the method is 'none' or cuts at no layer of this model",
             Reason.NO_MEDIA: "the prompt holds no media tokens",
             Reason.FEW_MEDIA: "no prompt of the batch has as many media tokens as "
             f"`min_media_tokens` ({min_media_tokens})",

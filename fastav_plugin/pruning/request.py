@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.config import FastAVConfig
+from fastav_plugin.display.units import percent
 from fastav_plugin.errors import StateError
 from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.layers.held_tokens import HeldTokens
@@ -18,11 +19,11 @@ from fastav_plugin.pruning.decode import Decode
 from fastav_plugin.pruning.observer import PruningListener
 from fastav_plugin.pruning.prefill import Prefill
 from fastav_plugin.pruning.prompt import Reason
-from fastav_plugin.report import LayerCost
+from fastav_plugin.report import LayerCost, PruningReport, make_report
 from fastav_plugin.tokens import TokenMap
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RowFacts:
     """What a request knows of each batch row.
 
@@ -127,7 +128,7 @@ class RowFacts:
         return None if 0 in codes else Reason(codes[0])
 
 
-@dataclass
+@dataclass(repr=False)
 class Request:
     """What one FastAVCache knows; copied with it.
 
@@ -174,6 +175,48 @@ class Request:
         """Sizes of one layer of the model that filled the cache; None before there is one."""
         filled_by = self.origin if self.model is None else self.model
         return None if filled_by is None else filled_by.cost
+
+    @property
+    def method(self) -> str:
+        """What reports call the hooks."""
+        return self.config.method if self.config.hooks is None else "hooks"
+
+    def report(self, row: int | None) -> PruningReport[Any]:
+        """Account of a batch row, or of all for None; as `FastAVCache.report`."""
+        facts, cost, layers = self.facts, self.cost, self.layers
+        if facts.token_map is None or cost is None:
+            raise StateError(
+                "There is nothing to report before prefill. Pass this cache to generate() first."
+            )
+        token_map, positions = facts.prompts([layer.positions for layer in layers])
+        reason = facts.reason_of(row)
+        return make_report(
+            method=self.method,
+            token_map=token_map,
+            positions=positions,
+            cost=cost,
+            kv_bytes=sum(layer.nbytes for layer in layers),
+            dense_kv_bytes=sum(layer.dense_nbytes for layer in layers),
+            reason=None if reason is None else reason.sentence(self.config.min_media_tokens),
+            row=row,
+            kv_reserve_bytes=sum(layer.reserve_nbytes for layer in layers),
+        )
+
+    def describe(self) -> str:
+        """A few words for the repr of the cache."""
+        if self.facts.token_map is None:
+            return f"{self.method}, empty"
+        words = f"{self.method}, {len(self.layers)} layers"
+        if not self.prefilled:
+            return f"{words}, interrupted"
+        report = self.report(None)
+        whole = int(report.token_map.valid.sum())
+        rows = report.token_map.rows
+        words += "" if rows == 1 else f", {rows} rows"
+        if report.reason is not None:
+            return f"{words}, {whole} tokens, unpruned"
+        first, last = (sum(row[layer] for row in report.tokens_per_layer) for layer in (0, -1))
+        return f"{words}, {first} -> {last} of {whole} tokens, FLOPs {percent(report.flops_ratio)}"
 
     def saved(self) -> "Request":
         """What is saved of a request: neither the model nor what belongs to one forward."""

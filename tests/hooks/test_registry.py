@@ -72,11 +72,20 @@ def test_register_refuses_what_is_no_hook_class(wrong: Any) -> None:
 
 
 @pytest.mark.usefixtures("registry")
-@pytest.mark.parametrize("name", ["div_prune", "a+b", ""])
-def test_register_refuses_names(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("div_prune", "'div_prune' is taken by DivPrune"),
+        ("fastav", "'fastav' is taken by a method"),
+        ("a+b", r"'a\+b' holds a '\+'"),
+        ("", "Wrong has no name"),
+        (None, "Wrong has no name"),
+    ],
+)
+def test_register_refuses_names(name: Any, why: str) -> None:
     wrong = type("Wrong", (EveryOther,), {"name": name})
     before = dict(HOOKS)
-    with pytest.raises(HookError):
+    with pytest.raises(HookError, match=why):
         register_hook(wrong)
     assert before == HOOKS
 

@@ -28,7 +28,9 @@ def test_it_holds_what_concatenation_would(changes: list[int]) -> None:
             growing.crop(-change)
             expected = expected[..., : expected.shape[-2] + change, :]
         assert torch.equal(growing.held, expected)
-        assert growing.nbytes == growing.held.untyped_storage().nbytes()
+        assert growing.nbytes == expected.nbytes
+        memory = growing.held.untyped_storage().nbytes()
+        assert growing.nbytes + growing.reserve_nbytes == memory
 
 
 def test_memory_moves_once_per_block() -> None:
@@ -43,14 +45,16 @@ def test_memory_moves_once_per_block() -> None:
 def test_the_reserve_follows_the_length() -> None:
     growing = KVBuffer(rows(64 * SHARE))
     growing.append(rows(1))
-    assert growing.nbytes == growing.held[..., :1, :].numel() * 4 * (64 * SHARE + 1 + 64)
+    token = growing.held[..., :1, :].numel() * 4
+    assert growing.nbytes == token * (64 * SHARE + 1)
+    assert growing.reserve_nbytes == token * 64
 
 
 def test_first_rows_are_held_without_a_copy_or_a_reserve() -> None:
     first = rows(10)
     growing = KVBuffer(first)
     assert growing.held.data_ptr() == first.data_ptr()
-    assert growing.nbytes == first.nbytes
+    assert (growing.nbytes, growing.reserve_nbytes) == (first.nbytes, 0)
 
 
 def test_batch_rows_move_together_and_keep_their_reserve() -> None:

@@ -62,7 +62,9 @@ def test_positions_and_validity_grow_with_the_rows() -> None:
     assert (layer.num_tokens, layer.appended, layer.get_seq_length()) == (5, 2, 8)
     assert layer.get_mask_sizes(1) == (9, 0)
     assert layer.compacted
-    assert layer.nbytes == 2 * keys.untyped_storage().nbytes()
+    assert layer.nbytes == 2 * keys.nbytes
+    assert layer.nbytes + layer.reserve_nbytes == 2 * keys.untyped_storage().nbytes()
+    assert repr(layer) == "FastAVLayer(5 of 8 tokens)"
     assert layer.dense_nbytes == 2 * keys.nbytes // 5 * 8
 
 

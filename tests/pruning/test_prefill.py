@@ -146,8 +146,9 @@ def test_when_nothing_is_cut_the_report_says_why(
     assert report.flops_ratio == 1
     assert report.tokens_per_layer == [30] * LAYERS
     rows: list[Any] = [layer.keys for layer in past.fastav_request.layers]
-    assert report.dense_kv_bytes == 2 * sum(keys.nbytes for keys in rows)
-    assert report.kv_bytes == 2 * sum(keys.untyped_storage().nbytes() for keys in rows)
+    assert report.kv_bytes == report.dense_kv_bytes == 2 * sum(keys.nbytes for keys in rows)
+    memory = 2 * sum(keys.untyped_storage().nbytes() for keys in rows)
+    assert report.kv_bytes + report.kv_reserve_bytes == memory
     detach(model())
     assert same(out, generate(model(), prompt()))
 

@@ -58,8 +58,18 @@ def test_a_hook_that_raises(witness: Witness) -> None:
         raise KeyError("mine")
 
     past = hooked(Custom(answer))
-    with pytest.raises(KeyError, match="mine"):
+    with pytest.raises(KeyError, match="mine") as caught:
         generate(witness.model, IDS, past)
+    (note,) = caught.value.__notes__
+    assert note.startswith("In the pruning hook Custom(answer=<function")
+    assert note.endswith("on entering layer 1.")
+
+
+def test_a_hook_with_a_misspelt_name(witness: Witness) -> None:
+    past = hooked(Custom(lambda view: view.positons > 3, frozenset({-1})))
+    with pytest.raises(AttributeError, match="positons") as caught:
+        generate(witness.model, IDS, past)
+    assert caught.value.__notes__[0].endswith("at the entrance.")
 
 
 @pytest.mark.parametrize("place", [-2, 4, 99])
