@@ -25,8 +25,12 @@ _LEAST_PROSE = 20
 _SHORT = 8
 #: A line off a terminal.
 _ANY_LENGTH = 1_000_000
-#: The space between a number and its unit, where no line ends.
-_UNIT = re.compile(r"(?<=\d) (?=(?:%|[kMGT]?B|m?s|[KMGT]?FLOP|x \d+)(?!\w))|(?<=\d x) (?=\d)")
+#: A space where no line ends: before a unit, and around what joins two numbers.
+_FIGURE = re.compile(
+    r"(?<=\d) (?=%|[kMGT]?B\b|m?s\b|[KMGT]?FLOP\b|(?:x|of) \d)|(?<=\d x) (?=\d)|(?<=\d of) (?=\d)"
+)
+#: The same in a command: between an option and its value.
+_OPTION = re.compile(r"(?<=\s)(--\S+) (?=[^\s-])")
 #: Stands for that space while lines are broken: one cell wide, and in no text.
 _BOND = "\ue000"
 
@@ -48,7 +52,8 @@ def print_text(text: str, *, style: str = "") -> None:
 def print_command(text: str) -> None:
     """Write a command to stdout, which a shell takes as it stands where it needs several lines."""
     console = stdout()
-    lines = _wrapped(console, Text(text), console.width - 4).split("\n")
+    bound = Text(_OPTION.sub(rf"\1{_BOND}", text))
+    lines = _wrapped(console, bound, console.width - 4).split("\n")
     console.print(Text(" \\\n  ").join(lines))
 
 
@@ -222,7 +227,7 @@ def _pair(name: str, value: Text, style: str = "") -> Text:
 def _wrapped(console: Console, text: Text, width: int) -> Text:
     """Lines that end between words, and never between a number and its unit."""
     bound = text.copy()
-    bound.plain = _UNIT.sub(_BOND, text.plain)
+    bound.plain = _FIGURE.sub(_BOND, text.plain)
     lines = bound.wrap(console, width)
     for line in lines:
         line.plain = line.plain.replace(_BOND, " ").rstrip()
