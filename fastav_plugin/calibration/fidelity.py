@@ -36,9 +36,17 @@ Measure = Callable[[Any, Mapping[str, Any], Sequence[FastAVConfig], int], list[F
 
 
 def measure_fidelity(
-    model: Any, inputs: Mapping[str, Any], configs: Sequence[FastAVConfig], tokens: int
+    model: Any,
+    inputs: Mapping[str, Any],
+    configs: Sequence[FastAVConfig],
+    tokens: int,
+    *,
+    part: Callable[[int, int], None] = lambda done, of: None,
 ) -> list[Fidelity]:
-    """Compare configs with dense on one prompt, all fed the tokens of the dense answer."""
+    """Compare configs with dense on one prompt, all fed the tokens of the dense answer.
+
+    `part` is called after each config with how many of them are done, and how many there are.
+    """
     run = run_once(model, inputs, max_new_tokens=tokens)
     dense = torch.cat(run.logits).cpu()
     found = []
@@ -54,6 +62,7 @@ def measure_fidelity(
                 report.reason is None,
             )
         )
+        part(len(found), len(configs))
     return found
 
 

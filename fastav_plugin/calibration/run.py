@@ -44,6 +44,11 @@ def cut_range(model: Any, plan: CalibrationPlan) -> tuple[int, int]:
     return lowest, count
 
 
+def partial_path(output: Path) -> Path:
+    """Where `calibrate` keeps what it measured so far, until `output` is written."""
+    return output.with_name(f"{output.name}.partial")
+
+
 def steps(plan: CalibrationPlan, source: PromptSource) -> int:
     """How often `calibrate` calls its `tick`."""
     parts = draw(source, plan.samples, plan.seed)
@@ -60,7 +65,7 @@ def calibrate(
 ) -> Calibration:
     """Measure rollout and fidelity, and write the calibration file.
 
-    After every prompt the results so far are written to `<output>.partial`, from which a killed run
+    After every prompt the results so far are written to `partial_path`, from which a killed run
     resumes; the final file is the same, byte for byte. `model` is in evaluation mode, and not to be
     tested with the questions of `source`. `tick` is called after each prompt, measured now or in
     an earlier run.
@@ -85,7 +90,7 @@ class _Run:
     ) -> None:
         self._model, self._source = model, source
         self._plan, self._output = plan, output
-        self._partial = output.with_name(f"{output.name}.partial")
+        self._partial = partial_path(output)
         self._parts = parts = draw(source, plan.samples, plan.seed)
         self._lowest, self._num_layers = cut_range(model, plan)
         override = find_override(model)

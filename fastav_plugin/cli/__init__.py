@@ -18,7 +18,7 @@ from fastav_plugin.cli import (
     serve,
     visualize,
 )
-from fastav_plugin.cli.console import Group
+from fastav_plugin.cli.console import Group, end_by_sigterm
 
 app = typer.Typer(
     name="fastav",
@@ -66,6 +66,7 @@ def main() -> None:
     # Where torchao is installed, transformers' models import it, and torch remarks on it.
     for name in ("transformers", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    end_by_sigterm()
     app(prog_name="fastav")
 
 

@@ -18,8 +18,8 @@ from fastav_plugin.media.files import logger as media_logger
 
 #: Seconds until the first line, which short work does not take, and between two lines.
 FIRST, EVERY = 2.0, 30.0
-#: Columns of a terminal from which on there is room for a bar, and for what is being done.
-_FOR_BAR, _FOR_STEP = 75, 100
+#: Columns that figures may take, and those that a bar needs to say something.
+_FIGURES, _BAR = 50, 12
 
 
 class Work:
@@ -35,7 +35,7 @@ class Work:
         self.title, self.total = title, total
         self.step = ""
         self._unit = unit
-        self._steps, self._part = 0, 0.0
+        self._steps, self._part, self._within = 0, 0.0, ""
         self._start = time.monotonic()
         #: Seconds and steps so far, as far back as the speed is looked at.
         self._past: deque[tuple[float, float]] = deque([(0.0, 0.0)])
@@ -43,12 +43,13 @@ class Work:
     def __call__(self, step: str) -> None:
         """Count a step."""
         self.step = step
-        self._steps, self._part = self._steps + 1, 0.0
+        self._steps, self._part, self._within = self._steps + 1, 0.0, ""
         self._past.append((self._elapsed, self.done))
 
-    def part(self, done: int, of: int) -> None:
-        """Count the first pieces of the step that is under way, which has `of` of them."""
+    def part(self, done: int, of: int, unit: str = "parts") -> None:
+        """Count what is done of the step that is under way, `of` parts in all."""
         self._part = min(done / of, 1.0)
+        self._within = f" and {done} of {of} {unit}" if 0 < done < of else ""
         self._past.append((self._elapsed, self.done))
 
     def begin(self) -> None:
@@ -66,7 +67,8 @@ class Work:
 
     def __str__(self) -> str:
         """'5 of 12 samples, 0:33, about 1:10 left', as far as it is known."""
-        parts = [] if self.total is None else [f"{self._steps} of {self.total} {self._unit}"]
+        steps = f"{self._steps} of {self.total} {self._unit}{self._within}"
+        parts = [] if self.total is None else [steps]
         parts.append(_clock(self._elapsed))
         left = self._left()
         return ", ".join(parts if left is None else [*parts, f"about {_clock(left)} left"])
@@ -106,6 +108,7 @@ def progress(title: str, total: int | None, unit: str = "steps") -> Iterator[Wor
     Yields what to call with a short description after each of `total` steps, if they are known.
     """
     work = Work(title, total, unit)
+    _silence_transformers()
     if _shown:
         _shown[0].step = title
         yield work
@@ -120,6 +123,14 @@ def progress(title: str, total: int | None, unit: str = "steps") -> Iterator[Wor
         _shown.remove(work)
         media_logger.removeHandler(REMARKS)
     REMARKS.show()
+
+
+def _silence_transformers() -> None:
+    """Show no bars of transformers, which would mix with ours; it is imported before it has any."""
+    if "transformers" in sys.modules:
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _is_terminal() -> bool:
@@ -137,11 +148,12 @@ def _bar(work: Work) -> Iterator[None]:
 def _row(work: Work, width: int) -> Table:
     """Title, bar and figures in one line of a terminal, as far as there is room."""
     row = Table.grid(padding=(0, 1))
-    title = f"{work.title}: {work.step}" if work.step and width >= _FOR_STEP else work.title
+    title, rest = work.title, width - _FIGURES - 2
+    if work.step and len(title) + len(work.step) + 2 <= rest - _BAR:
+        title = f"{title}: {work.step}"
     cells: list[RenderableType] = [title, str(work)]
-    if width >= _FOR_BAR:
-        bar = ProgressBar(work.total, work.done, min(40, width - 65), pulse=work.total is None)
-        cells.insert(1, bar)
+    if (room := rest - len(title)) >= _BAR:
+        cells.insert(1, ProgressBar(work.total, work.done, min(40, room), pulse=not work.total))
     for _ in cells:
         row.add_column(no_wrap=True, overflow="crop")
     row.add_row(*cells)

@@ -29,6 +29,7 @@ class AnswerLog(AbstractContextManager["AnswerLog"]):
 
     def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
         self.records: dict[str, Record] = {}
+        self._path = path
         self._file: TextIO | None = None
         if path is None:
             return
@@ -47,6 +48,16 @@ class AnswerLog(AbstractContextManager["AnswerLog"]):
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def kept(self) -> str:
+        """For who interrupts the evaluation: what is in the file, and how to go on."""
+        if self._path is None:
+            return "Nothing was written: give --resume FILE.jsonl to keep the answers so far."
+        return (
+            f"{self._path} is kept, answered questions: {len(self.records)}. The same command goes "
+            "on from it."
+        )
 
     def append(self, record: Record) -> None:
         """Keep a record, and write it to the file."""

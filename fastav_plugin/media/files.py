@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,24 @@ from fastav_plugin.media.completeness import EMPTY, missing_part
 
 #: What the reader remarks, such as a default sound track that is silent.
 logger = logging.getLogger("fastav_plugin.media")
+
+_purpose: ContextVar[str] = ContextVar("fastav_purpose", default="")
+
+
+@contextmanager
+def reading_for(purpose: str) -> Iterator[None]:
+    """Files are read for this while the block runs, such as the line of a data file."""
+    before = _purpose.set(purpose)
+    try:
+        yield
+    finally:
+        _purpose.reset(before)
+
+
+def with_purpose(text: str) -> str:
+    """What the reader remarks, behind what it reads for in this context."""
+    return ": ".join(filter(None, [_purpose.get(), text]))
+
 
 _NO_MEDIA = "it holds text, no media"
 #: Formats of FFmpeg that draw the letters of a text, and those that are a text about media.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from fastav_plugin.cli import app
+from fastav_plugin.cli import app, progress
 from fastav_plugin.lab.testbed.media import write_clip
 from fastav_plugin.lab.testbed.model import build_model, build_processor
 from fastav_plugin.lab.testbed.world import Difficulty, sample_clip
@@ -34,7 +34,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def invoke() -> Invoke:
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run a command here; lines of progress would depend on the speed of the machine."""
+    monkeypatch.setattr(progress, "FIRST", float("1e6"))
+
     def call(*arguments: Any) -> Result:
         return CliRunner().invoke(app, [str(argument) for argument in arguments])
 

@@ -254,6 +254,6 @@ def test_many_remarks_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr()
     assert shown.out == ""
     assert [line for line in shown.err.splitlines() if "silent" in line] == [
-        f"'{number}.mp4': its sound is silent." for number in range(5)
+        f"fastav: '{number}.mp4': its sound is silent." for number in range(5)
     ]
     assert "... and 2 more." in shown.err

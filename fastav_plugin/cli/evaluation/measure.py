@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from fastav_plugin import __version__
+from fastav_plugin.cli.console import interruptible
 from fastav_plugin.cli.evaluation.plan import Plan
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.progress import progress
@@ -42,7 +43,11 @@ def measure(
         if left_out.strict:
             left_out.add(unreadable, plan.total)
 
-    with AnswerLog(resume, facts) as file, progress("eval", plan.total) as tick:
+    with (
+        AnswerLog(resume, facts) as file,
+        interruptible(lambda: file.kept),
+        progress("eval", plan.total, "questions") as tick,
+    ):
         model, processor = machine.load(folder)
         source = plan.source(processor)
         skip = leave_out if plan.places else None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fastav_plugin import __version__
-from fastav_plugin.cli.console import make_room, note, print_json
+from fastav_plugin.cli.console import interruptible, make_room, note, print_json
 from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
 from fastav_plugin.cli.progress import progress
@@ -32,7 +32,7 @@ SELECTION_QUESTIONS = 600
 
 def run_papers(
     folder: Path,
-    overrides: Mapping[str, Any],
+    keywords: Mapping[str, Any],
     options: PapersOptions,
     machine: Machine,
     *,
@@ -42,9 +42,10 @@ def run_papers(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Solve the settings, answer the questions, print the tables, which start from `overrides`.
+    """Solve the settings, answer the questions, print the tables, which start from `keywords`.
 
-    With `options.select` settings are chosen for the targets instead, on clips of no table.
+    `keywords` are those of `FastAVConfig.for_model`. With `options.select` settings are chosen for
+    the targets instead, on clips of no table.
     """
     tables, markdown, select = options.table or (), options.markdown, options.select
     for key in tables:
@@ -57,10 +58,11 @@ def run_papers(
     first = 0 if select is None else SELECTION_SEED
     count = questions or (PAPERS_QUESTIONS if select is None else SELECTION_QUESTIONS)
     items = [item for _, item in items_of((CLIPS,), count, limit, first)]
-    model, processor = machine.load(folder)
+    with progress("loading the model", None):
+        model, processor = machine.load(folder)
     with progress("settings", None) as tick:
         make = suite if select is None else selection
-        found = prepare_suite(model, processor, overrides, only=tables, make=make, tick=tick)
+        found = prepare_suite(model, processor, keywords, only=tables, make=make, tick=tick)
     facts = {
         "suite": PAPERS,
         "first_clip": first,
@@ -71,7 +73,11 @@ def run_papers(
         "dtype": machine.dtype,
         "settings": found.facts(),
     }
-    with AnswerLog(resume, facts) as file, progress(PAPERS, len(items)) as tick:
+    with (
+        AnswerLog(resume, facts) as file,
+        interruptible(lambda: file.kept),
+        progress(PAPERS, len(items), "questions") as tick,
+    ):
         resumed = len(file.records)
         records = answer_suite(model, processor, found, items, file, tick)
     result: dict[str, Any] = {
