@@ -24,7 +24,11 @@ from tests.support.cache_names import CACHE, passing
 
 #: Its tests, in tests/lab/testbed/, give transformers an FFmpeg to read files with.
 CARD = "fastav_plugin/lab/testbed/model/README.md"
-WITH_PYTHON = [name for name, page in PAGES.items() if page.blocks("python") and name != CARD]
+#: Whole scripts, which take nothing for granted: tests/pages/test_examples.py.
+SCRIPTS = {f"deploy/examples/{name}.md" for name in stand_ins.FAMILIES}
+WITH_PYTHON = [
+    name for name, page in PAGES.items() if page.blocks("python") and name not in {CARD, *SCRIPTS}
+]
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,11 @@ GROUPS: Mapping[str, Group] = {
     ),
     # Examples say `cache=`; the tests run them with the name that the release has for it.
     "pages": Group(
-        paths=("tests/pages/test_python_blocks.py", "tests/lab/testbed/test_model_card.py"),
+        paths=(
+            "tests/pages/test_examples.py",
+            "tests/pages/test_python_blocks.py",
+            "tests/lab/testbed/test_model_card.py",
+        ),
         quick=(
             "tests/pages/test_python_blocks.py::test_blocks_of_a_page[README.md]",
             "tests/pages/test_python_blocks.py::test_the_first_example_prunes",
