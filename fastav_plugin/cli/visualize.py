@@ -133,7 +133,8 @@ def pruning(
     """
     import numpy as np
 
-    from fastav_plugin.analysis.drawing.clip import draw_pruning, video_grid
+    from fastav_plugin.analysis.drawing.clip import draw_pruning
+    from fastav_plugin.analysis.media_tokens import video_grid
     from fastav_plugin.lab.demo.picture import stages_of, subtitle
 
     check_drawing(output)
@@ -152,7 +153,7 @@ def pruning(
         output,
         frames[:: len(frames) // grid[0]],
         waveform,
-        stages_of(pruned.report, configs[0], grid),
+        stages_of(pruned, configs[0], grid),
         seconds=len(frames) / scene.media.fps,
         title=title or f"{asked.question}  Dense: {dense.answer}.  Pruned: {pruned.answer}.",
         subtitle=subtitle(method, pruned.flops_ratio),

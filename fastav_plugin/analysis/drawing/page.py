@@ -57,6 +57,21 @@ class Page:
         style = {"color": INK, "size": 9, **style}
         self.figure.text(left / self.width, 1 - top / self.height, text, **style)
 
+    def arrow(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """An arrow between two points, each given by its distance from the left and the top."""
+        from matplotlib.patches import FancyArrowPatch
+
+        points = [(left / self.width, 1 - top / self.height) for left, top in (start, end)]
+        self.figure.add_artist(
+            FancyArrowPatch(
+                *points,
+                transform=self.figure.transFigure,
+                arrowstyle="-|>",
+                mutation_scale=12,
+                color=INK,
+            )
+        )
+
     def heading(self, title: str, subtitle: str) -> None:
         """The first two lines of a picture."""
         self.text(0.15, 0.28, title, size=12, weight="bold")

@@ -1,20 +1,20 @@
 """The demonstration's pictures: what one method keeps of a clip, stage by stage."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.analysis.drawing.clip import Stage, draw_pruning, drop_stages
+from fastav_plugin.analysis.media_tokens import Grid
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.report import PruningReport
-
-Grid = tuple[int, int, int]
 
 
 def draw_outcome(
     path: Path,
     outcome: Outcome,
     *,
+    dense: Outcome,
     title: str,
     cut: int,
     grid: Grid,
@@ -27,6 +27,7 @@ def draw_outcome(
     Args:
         path: PNG to write.
         outcome: of a pruned answer.
+        dense: of the same question.
         title: first line.
         cut: layer of the global cut.
         grid: frames, rows and columns of the video's tokens.
@@ -34,15 +35,16 @@ def draw_outcome(
         waveform: float32 [n].
         seconds: length of the clip.
     """
-    assert outcome.report is not None
+    stages = make_stages(outcome, cut, grid)
     draw_pruning(
         path,
         frames[:: len(frames) // grid[0]],
         waveform,
-        make_stages(outcome.report, cut, grid),
+        stages,
         seconds=seconds,
         title=title,
         subtitle=subtitle(outcome.method, outcome.flops_ratio),
+        conclusion=conclusion(outcome, dense, stages),
     )
 
 
@@ -50,28 +52,39 @@ def subtitle(method: str, flops_ratio: float) -> str:
     """The second line of a picture."""
     return (
         f"{method}: {100 * flops_ratio:.0f} % of the dense prefill's FLOPs. "
-        "Colour: kept tokens. Grey: dropped tokens."
+        "Bright: kept tokens. Dark or grey: dropped tokens."
     )
 
 
-def stages_of(report: PruningReport, config: FastAVConfig, grid: Grid) -> list[Stage]:
+def conclusion(outcome: Outcome, dense: Outcome, stages: Sequence[Stage]) -> str:
+    """What the last strip shows, and what that makes of the answer."""
+    last = len(outcome.tokens_per_layer) - 1
+    left, whole = stages[-1].count, stages[0].count
+    answer = "stays" if outcome.answer == dense.answer else "becomes"
+    return (
+        f"All that layer {last} sees of the clip: {left} of {whole} tokens. "
+        f"The answer {answer} “{outcome.answer}”."
+    )
+
+
+def stages_of(outcome: Outcome, config: FastAVConfig, grid: Grid) -> list[Stage]:
     """The stages of any method: those of FastAV and DivPrune by name, others by layer."""
     if config.hooks is None and set(config.method.split("+")) <= {"fastav", "divprune"}:
-        layers = len(report.tokens_per_layer)
+        layers = len(outcome.tokens_per_layer)
         cut = layers // 2 if config.global_layer is None else config.global_layer
-        return make_stages(report, cut, grid)
-    return drop_stages(report, grid)
+        return make_stages(outcome, cut, grid)
+    return drop_stages(outcome, grid)
 
 
-def make_stages(report: PruningReport, cut: int, grid: Grid) -> list[Stage]:
+def make_stages(outcome: Outcome, cut: int, grid: Grid) -> list[Stage]:
     """The prompt, and every stage that drops something: entrance, global cut, fine cuts.
 
     Args:
-        report: of a prompt with one video and one sound.
+        outcome: of a prompt with one video and one sound, with its report.
         cut: layer of the global cut.
         grid: frames, rows and columns of the video's tokens.
     """
-    last = len(report.tokens_per_layer) - 1
+    last = len(outcome.tokens_per_layer) - 1
     # If the global cut drops nothing, one of the fine cuts is shown between.
     middle = (cut + 1 + last) // 2
     named = [
@@ -80,7 +93,7 @@ def make_stages(report: PruningReport, cut: int, grid: Grid) -> list[Stage]:
         (middle, "Fine cuts", f"FastAV, by layer {middle}"),
         (last, "Last layer", f"after fine cuts, in layer {last}"),
     ]
-    counts = report.tokens_per_layer
+    counts = outcome.tokens_per_layer
     if counts[cut] < counts[cut - 1]:
         del named[2]
-    return drop_stages(report, grid, named)
+    return drop_stages(outcome, grid, named)

@@ -191,6 +191,7 @@ def run_demo(
             draw_outcome(
                 files[-1],
                 drawn.outcomes[-1],
+                dense=drawn.outcomes[0],
                 title=_title(drawn),
                 cut=cut,
                 grid=(time, height // merge, width // merge),
