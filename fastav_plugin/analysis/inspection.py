@@ -58,7 +58,7 @@ class Inspection:
 def inspect_model(
     directory: Path,
     methods: Sequence[str],
-    overrides: dict[str, Any],
+    keywords: Mapping[str, Any],
     counts: Mapping[str, int],
     *,
     target_flops: float | None = None,
@@ -67,8 +67,9 @@ def inspect_model(
 
     The model is built from its configuration on the meta device, so attach() itself says whether
     it can be pruned. `counts` are sizes of the prompt, fields of PromptSize; the others are those
-    of a typical prompt of the media that the model has placeholders for. `overrides` are other fields of FastAVConfig; `target_flops` chooses the
-    ratios that are not among them for this share of dense.
+    of a typical prompt of the media that the model has placeholders for. `keywords` are those of
+    `FastAVConfig.for_model` besides the method; `target_flops` chooses the ratios that are not
+    among them for this share of dense.
 
     Raises:
         UnsupportedError: the model cannot be pruned.
@@ -106,9 +107,10 @@ def inspect_model(
         budget = {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
         # A mistake in the settings is raised; what only this model cannot do is reported.
-        method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
+        given = {name: keywords[name] for name in keywords if name not in ("config", "preset")}
+        method_hooks(FastAVConfig.from_dict({"method": method, **given}))
         try:
-            wanted = FastAVConfig.for_model(head, method=method, **budget, **overrides)
+            wanted = FastAVConfig.for_model(model, method=method, **budget, **keywords)
             attach(model, wanted)
             plans.append(plan(method, wanted))
         except FastAVError as error:

@@ -11,7 +11,7 @@ from fastav_plugin.cli.console import JsonFlag, make_room, note, print_json
 from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import existing_file
-from fastav_plugin.cli.options.pruning import Ratios
+from fastav_plugin.cli.options.pruning import ConfigFile, Ratios
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
 
@@ -28,7 +28,8 @@ def run(
         typer.Option(
             help="tiny, qwen2-0.5b, qwen2-1.5b, qwen2-7b, llava-1.5-7b, llava-next-video-7b, "
             "qwen2.5-omni-3b, qwen2.5-omni-7b: a decoder of that size; the folder of a "
-            "checkpoint; or videollama2-av, a whole model with its encoders on a real clip (17 GB)."
+            "checkpoint or its hub id; or videollama2-av, a whole model with its encoders on a "
+            "real clip (17 GB)."
         ),
     ] = "qwen2-0.5b",
     methods: Annotated[
@@ -97,6 +98,7 @@ def run(
             "taken of the clip, default 8.",
         ),
     ] = None,
+    config: ConfigFile = None,
     ratios: Ratios,
     plot: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Draw the times to this .png or .svg file.")
@@ -122,7 +124,13 @@ def run(
     """
     from fastav_plugin.analysis.drawing.page import check_drawing
     from fastav_plugin.cli.tables.bench import print_clip, print_point
-    from fastav_plugin.lab.bench.clip import CLIP_SHAPES, ClipPlan, describe_clip, run_clip_bench
+    from fastav_plugin.lab.bench.clip import (
+        CLIP_SHAPES,
+        ClipPlan,
+        describe_clip,
+        make_clip_config,
+        run_clip_bench,
+    )
     from fastav_plugin.lab.bench.picture import draw_bench
     from fastav_plugin.lab.bench.plan import BenchPlan
     from fastav_plugin.lab.bench.run import describe, run_bench
@@ -135,9 +143,14 @@ def run(
     names = None if methods is None else [name.strip() for name in methods.split(",")]
     names = names and [name for name in names if name not in ("", "dense")]
     limit_threads(threads)
-    common: dict[str, Any] = {"shape": shape, "dtype": dtype, "overrides": ratios.overrides()}
+    clip_shape = shape in CLIP_SHAPES
+    described = make_clip_config(shape) if clip_shape else find_shape(shape).config()
+    settings = ratios.of(described, config)
+    if names is None and (config is not None or ratios.preset is not None):
+        names = settings.methods(None, ("fastav",))
+    common: dict[str, Any] = {"shape": shape, "dtype": dtype, "overrides": settings.keywords}
     common |= _given(repeats=repeats)
-    if shape in CLIP_SHAPES:
+    if clip_shape:
         _refuse(shape, media | grid)
         given = _given(methods=names or None, clip=clip, frames=frames, text=text)
         whole = ClipPlan(**common, **given)
@@ -179,6 +192,8 @@ def run(
     if json:
         print_json(found)
         return
+    if settings.base.fields:
+        settings.say(names)
     for point in found["points"]:
         print_point(found, point)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fastav_plugin.cli.console import JsonFlag, print_json
+from fastav_plugin.cli.options.checkpoint import checkpoint_argument, find_model
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.layout import print_facts
 from fastav_plugin.display.units import size
@@ -14,10 +15,7 @@ from fastav_plugin.display.units import size
 
 def run(
     source: Annotated[
-        Path,
-        typer.Argument(
-            exists=True, file_okay=False, metavar="SRC", help="Folder as its authors publish it."
-        ),
+        str, checkpoint_argument("Folder as its authors publish it, or its hub id.", "SRC")
     ],
     target: Annotated[
         Path, typer.Argument(metavar="DST", help="Folder to write; must not be there yet.")
@@ -34,10 +32,11 @@ def run(
     """
     from fastav_plugin.model_overrides.own_models.conversion import STEPS, convert
 
+    folder = find_model(source)
     with progress("convert", STEPS) as tick:
-        found = convert(source, target, tick)
+        found = convert(folder, target, tick)
     if json:
-        print_json({"source": str(source), "target": str(target), **dataclasses.asdict(found)})
+        print_json({"source": source, "target": str(target), **dataclasses.asdict(found)})
         return
     facts = {
         "model type": found.model_type,

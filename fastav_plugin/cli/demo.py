@@ -9,7 +9,7 @@ from fastav_plugin.cli.console import JsonFlag, note, print_json
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import AllowDamaged, existing_file
-from fastav_plugin.cli.options.pruning import Methods, Pruning
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, ConfigFile, Methods, Pruning
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
 
@@ -28,6 +28,7 @@ def run(
     ] = Path("demo"),
     model: ModelFolder = None,
     method: Methods = None,
+    config: ConfigFile = None,
     pruning: Pruning,
     repeats: Annotated[int, typer.Option(min=1, help="Timed prefills of each answer.")] = 2,
     threads: Threads = 1,
@@ -35,8 +36,8 @@ def run(
 ) -> None:
     """Ask a small trained Qwen2.5-Omni about clips, dense and pruned, right and wrong marked.
 
-    Settings come from the model folder's fastav_config.json, then from the options. One thread is
-    the quickest for a model this small.
+    Settings come from the options, then from --preset or --config, then from the fastav_config.json
+    in the model's folder. One thread is the quickest for a model this small.
 
     Example: fastav demo --video my.mp4 --question "Which colour is the circle?"
     """
@@ -55,7 +56,8 @@ def run(
     from fastav_plugin.lab.testbed.model import check_processor
 
     folder = find_model(model)
-    configs = pruning.configs_of_folder(folder, method)
+    settings = pruning.of(folder, config)
+    configs = settings.configs(folder, method, DEFAULT_METHODS)
     with progress("media", None):
         if video is None:
             clips = sample_clips()
@@ -68,6 +70,7 @@ def run(
     loaded = machine.load_model(folder)
     with progress("demo", steps(clips, len(configs), repeats)) as tick:
         found = run_demo(loaded, processor, clips, configs, output, repeats=repeats, tick=tick)
+    settings.say(method)
     if json:
         print_json({**found.to_dict(), "output": str(output)})
         return

@@ -11,7 +11,13 @@ from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_mode
 from fastav_plugin.cli.options.groups import check_choice, grouped
 from fastav_plugin.cli.options.media import TESTBED, DatasetOptions, Reading, existing_file
 from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, make_settings
+from fastav_plugin.cli.options.pruning import (
+    DEFAULT_METHODS,
+    Methods,
+    Pruning,
+    make_settings,
+    split_configs,
+)
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.testbed.tasks import CLIPS, COMBINATIONS, QUESTIONS
@@ -34,9 +40,11 @@ def run(
     config: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=JSON",
-            help="A setting with a name of its own: fields of FastAVConfig as JSON, or a file of "
-            "them. May be repeated, to compare one method at several ratios.",
+            metavar="FILE|FOLDER|NAME=JSON",
+            help="Settings that a file or its folder holds, instead of the fastav_config.json in "
+            "the model's folder. Or, to compare one method at several ratios, a setting with a "
+            "name of its own, over those: fields of FastAVConfig as JSON, or NAME=FILE. May be "
+            "repeated.",
         ),
     ] = None,
     pruning: Pruning,
@@ -80,8 +88,9 @@ def run(
 ) -> None:
     """Measure accuracy, agreement with dense, and cost, on held-out questions or a dataset.
 
-    Every answer comes from an unmodified greedy generate(). Settings come from the model folder's
-    fastav_config.json, then from the options, then from --config. Intervals are 95 % bootstrap
+    Every answer comes from an unmodified greedy generate(). Settings come from --config NAME=JSON,
+    then from the options, then from --preset or --config FILE, then from the fastav_config.json in
+    the model's folder. Intervals are 95 % bootstrap
     intervals over clips; one of no width means no error was seen, not that there is none. The
     prefill time includes the encoders. One thread gives the same numbers on every run. Without
     --dtype the bundled model runs in float32, any other in the dtype of its checkpoint.
@@ -109,24 +118,25 @@ def run(
         raise ConfigError("--combinations and --all are not about the file of `--data`.")
     if data is not None and model is None:
         raise ConfigError("`--data` needs the folder of a checkpoint: give `--model`.")
-    if suite == PAPERS and (data or method or config or combinations or both):
+    if suite == PAPERS and (data or method or pruning.preset or config or combinations or both):
         raise ConfigError(
             "`--suite papers` has settings and questions of its own: leave out --data, --method, "
-            "--config, --combinations and --all. --rule, --drop-ratio and the like change what "
-            "its tables start from."
+            "--preset, --config, --combinations and --all. --rule, --drop-ratio and the like "
+            "change what its tables start from."
         )
     if suite != PAPERS and papers != PapersOptions():
         raise ConfigError("--table, --markdown and --select are about `--suite papers`.")
     if machine.dtype is None:
         machine = dataclasses.replace(machine, dtype="float32" if data is None else "auto")
     folder = find_model(model)
-    overrides = pruning.overrides_of_folder(folder)
+    place, named = split_configs(config)
+    settings = pruning.of(folder, place)
     if suite == PAPERS:
         from fastav_plugin.cli.evaluation.papers import run_papers
 
         run_papers(
             folder,
-            overrides,
+            settings.keywords,
             papers,
             machine,
             questions=questions,
@@ -135,6 +145,7 @@ def run(
             seed=seed,
             as_json=json,
         )
+        settings.say()
         return
     from fastav_plugin.cli.evaluation.measure import measure
     from fastav_plugin.cli.evaluation.plan import plan_dataset, plan_testbed
@@ -142,8 +153,8 @@ def run(
     from fastav_plugin.model_overrides.own_models.registry import own_model
 
     found = read_config(folder)
-    names = method or ([] if config else pruning.methods(None, DEFAULT_METHODS))
-    configs = make_settings(found, names, config or [], overrides)
+    names = method or ([] if named else settings.methods(None, DEFAULT_METHODS))
+    configs = make_settings(found, names, named, settings)
     if data is None:
         held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
         plan = plan_testbed(held_out, questions or QUESTIONS, limit, seed)
@@ -151,6 +162,7 @@ def run(
         plan = plan_dataset(data, dataset, reading, limit, own_model(found) is not None, seed)
     left_out = LeftOut(strict)
     left_out.add(plan.faults, plan.total)
+    settings.say(method)
     result = measure(plan, folder, configs, machine, resume, left_out)
     result["bootstrap"]["seed"] = seed
     if json:

@@ -1,4 +1,4 @@
-"""fastav generate: one question to a local checkpoint under several methods."""
+"""fastav generate: one question to a checkpoint under several methods."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,10 +6,10 @@ from typing import Annotated, Any
 import typer
 
 from fastav_plugin.cli.console import JsonFlag, note, print_json
-from fastav_plugin.cli.options.checkpoint import Machine
+from fastav_plugin.cli.options.checkpoint import Machine, checkpoint_option, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import Reading, existing_file
-from fastav_plugin.cli.options.pruning import Methods, Pruning, TargetFlops
+from fastav_plugin.cli.options.pruning import ConfigFile, Methods, Pruning, TargetFlops
 from fastav_plugin.cli.progress import progress
 
 METHODS = ("fastav",)
@@ -18,9 +18,7 @@ METHODS = ("fastav",)
 @grouped
 def run(
     *,
-    model: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Folder of a checkpoint.")
-    ],
+    model: Annotated[str, checkpoint_option("Folder or hub id of a checkpoint.")],
     question: Annotated[str, typer.Option(help="What to ask about the media.")],
     video: Annotated[Path | None, existing_file("A clip, with or without sound.")] = None,
     audio: Annotated[
@@ -28,6 +26,7 @@ def run(
     ] = None,
     image: Annotated[list[Path] | None, existing_file("A picture. May be repeated.")] = None,
     method: Methods = None,
+    config: ConfigFile = None,
     pruning: Pruning,
     target_flops: TargetFlops = None,
     reading: Reading,
@@ -36,7 +35,10 @@ def run(
     machine: Machine,
     json: JsonFlag = False,
 ) -> None:
-    """Ask a local checkpoint one question, dense and under each method.
+    """Ask a checkpoint one question, dense and under each method.
+
+    The method and its settings come from the options, then from --preset or --config, then from the
+    fastav_config.json in the model's folder. A model that is not there is downloaded from the hub.
 
     Example: fastav generate --model ./Qwen2.5-Omni-7B --video clip.mp4
     --question "What is heard?" --method fastav --method fastav+divprune
@@ -48,8 +50,10 @@ def run(
     from fastav_plugin.model_overrides.own_models.configuration import read_config
     from fastav_plugin.model_overrides.own_models.registry import own_model
 
-    config = read_config(model)
-    configs = pruning.configs(config, method, METHODS)
+    described = read_config(model)
+    settings = pruning.of(described, config)
+    configs = settings.configs(described, method, METHODS)
+    folder = find_model(model)
     files: dict[str, Any] = {
         "images": image or [],
         "video": video,
@@ -57,21 +61,21 @@ def run(
         "sound": reading.sound,
         "allow_damaged": reading.allow_damaged,
     }
-    own = own_model(config) is not None
+    own = own_model(described) is not None
     with progress("generate", 1 + (1 + len(configs)) * (1 + repeats)) as tick:
         # A file that cannot be read is an error before the model is loaded.
-        processor, media = machine.load_processor(model), None
+        processor, media = machine.load_processor(folder), None
         if not own:
             taken: dict[str, Any] = {"fps": reading.fps, "max_frames": reading.frames}
             media = read_media(**files, **taken, processor=processor)
-        loaded = machine.load_model(model)
+        loaded = machine.load_model(folder)
         if media is None:
             inputs = prepare_files(processor, question, **files, frames=reading.frames)
         else:
             inputs = prepare_prompt(processor, media, question)
         if target_flops is not None:
             budget = {"target_flops": target_flops, "prompt": inputs}
-            configs = pruning.configs(loaded, method, METHODS, **budget)
+            configs = settings.configs(loaded, method, METHODS, **budget)
         tick("model loaded")
         outcomes = compare(
             loaded,
@@ -82,6 +86,7 @@ def run(
             repeats=repeats,
             tick=tick,
         )
+    settings.say(method)
     if json:
         data = [outcome.to_dict() for outcome in outcomes]
         print_json({"model": str(model), "question": question, "outcomes": data})
@@ -90,8 +95,8 @@ def run(
     cut = next((c.global_layer for c in configs if c.global_layer is not None), layers // 2)
     print_outcomes(outcomes, cut, title=question)
     if target_flops is not None:
-        for config in configs:
-            note(config.describe())
+        for each in configs:
+            note(each.describe())
     for outcome in outcomes:
         if outcome.reason is not None:
             note(f"{outcome.method}: nothing was cut, because {outcome.reason}.")

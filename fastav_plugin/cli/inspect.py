@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastav_plugin.cli.console import JsonFlag, note, print_json
+from fastav_plugin.cli.options.checkpoint import checkpoint_argument, find_model
 from fastav_plugin.cli.options.groups import grouped
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Methods, Pruning, TargetFlops
+from fastav_plugin.cli.options.pruning import (
+    DEFAULT_METHODS,
+    ConfigFile,
+    Methods,
+    Pruning,
+    TargetFlops,
+)
 from fastav_plugin.cli.tables.layout import print_facts, print_table
 from fastav_plugin.display.units import flops, percent
 from fastav_plugin.errors import UnsupportedError
@@ -19,19 +25,25 @@ from fastav_plugin.errors import UnsupportedError
 if TYPE_CHECKING:
     from fastav_plugin.analysis.inspection import Inspection
 
+#: Kinds of tokens that a prompt is made of.
+KINDS = ("text", "image", "video", "audio")
+
+Count = Annotated[
+    int | None,
+    typer.Option(min=0, help="Tokens of this kind. Default: typical of the model's media."),
+]
+
 
 @grouped
 def run(
     *,
-    model: Annotated[
-        Path,
-        typer.Argument(exists=True, file_okay=False, help="Folder of a checkpoint.", metavar="DIR"),
-    ],
+    model: Annotated[str, checkpoint_argument("Folder or hub id of a checkpoint.")],
     method: Methods = None,
+    config: ConfigFile = None,
     text: Annotated[int, typer.Option(min=0, help="Text tokens.")] = 50,
-    image: Annotated[int, typer.Option(min=0, help="Image tokens.")] = 0,
-    video: Annotated[int, typer.Option(min=0, help="Video tokens.")] = 676,
-    audio: Annotated[int, typer.Option(min=0, help="Audio tokens.")] = 1496,
+    image: Count = None,
+    video: Count = None,
+    audio: Count = None,
     frames: Annotated[int, typer.Option(min=0, help="Frames of the video.")] = 0,
     pruning: Pruning,
     target_flops: TargetFlops = None,
@@ -39,33 +51,41 @@ def run(
 ) -> None:
     """Show what would be pruned in a model, from its config.json alone.
 
-    No weights are read. Exit status 2 with one line on stderr where the model is refused.
+    No weights are read, nor downloaded where the model is given by its hub id. Exit status 2 with
+    one line on stderr where the model is refused.
 
     Example: fastav inspect ./Qwen2.5-Omni-7B --text 50 --video 676 --audio 1496
     """
     from fastav_plugin.analysis.inspection import inspect_model
-    from fastav_plugin.planning.dry_run import PromptSize
 
-    prompt = PromptSize(text, image, video, audio, frames)
-    methods = pruning.methods(method, DEFAULT_METHODS)
+    sizes = {"text": text, "image": image, "video": video, "audio": audio, "frames": frames}
+    counts = {name: size for name, size in sizes.items() if size is not None}
+    folder = find_model(model, weights=False)
     try:
-        fields = pruning.overrides()
-        found = inspect_model(model, methods, fields, prompt, target_flops=target_flops)
+        settings = pruning.of(folder, config)
+        methods = settings.methods(method, DEFAULT_METHODS)
+        found = inspect_model(folder, methods, settings.keywords, counts, target_flops=target_flops)
     except UnsupportedError as error:
         if json:
-            print_json({"model": str(model), "supported": False, "reason": str(error)})
+            print_json({"model": model, "supported": False, "reason": str(error)})
         raise
     if json:
-        plain = {**dataclasses.asdict(found), "prompt": dataclasses.asdict(prompt)}
-        print_json({"model": str(model), "supported": True, **plain})
+        print_json({"model": model, "supported": True, **dataclasses.asdict(found)})
     else:
-        _print(found)
-    if methods and all(plan.refusal for plan in found.plans[1:]):
-        raise UnsupportedError(found.plans[1].refusal or "")
+        _print_facts(found)
+    refused = [plan.refusal for plan in found.plans[1:] if plan.refusal is not None]
+    if methods and len(refused) == len(methods):
+        raise UnsupportedError(" ".join(dict.fromkeys(refused)))
+    settings.say(method)
+    if not json:
+        _print_plans(found)
 
 
-def _print(found: Inspection) -> None:
+def _print_facts(found: Inspection) -> None:
     sliding = sum(size is not None for size in found.window)
+    prompt = dataclasses.asdict(found.prompt)
+    kinds = [f"{prompt[kind]:,} {kind}" for kind in KINDS if prompt[kind]]
+    frames = f" in {found.prompt.frames} frames" if found.prompt.frames else ""
     facts = {
         "model type": found.model_type,
         "class": found.architecture,
@@ -80,7 +100,12 @@ def _print(found: Inspection) -> None:
     }
     if found.deepstack_layers:
         facts["deepstack"] = f"layers 0..{found.deepstack_layers - 1}: no cut inside"
+    options = ", ".join(f"--{kind}" for kind in KINDS if kind in found.placeholders or prompt[kind])
+    facts["prompt"] = f"{', '.join(kinds)} tokens{frames} (choose with {options})"
     print_facts(facts)
+
+
+def _print_plans(found: Inspection) -> None:
     plans = [plan for plan in found.plans if plan.refusal is None]
     columns, rows, total = ["layers"], [], ["all"]
     counts = list(zip(*(plan.tokens_per_layer for plan in plans), strict=True))  # of each layer

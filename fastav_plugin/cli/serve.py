@@ -6,19 +6,24 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import os
 from collections.abc import Iterator
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from fastav_plugin import __version__
+from fastav_plugin.cli.console import interruptible
 from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
-from fastav_plugin.cli.options.pruning import Pruning
+from fastav_plugin.cli.options.pruning import ConfigFile, Pruning
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.media.files import logger as media_logger
+from fastav_plugin.media.files import with_purpose
 from fastav_plugin.serving.media.policy import MEDIA_DIR
 
 if TYPE_CHECKING:
@@ -74,8 +79,14 @@ def run(
     ] = None,
     method: Annotated[
         str | None,
-        typer.Option("--method", "-m", help="A method, or several joined by '+'. Default: fastav."),
+        typer.Option(
+            "--method",
+            "-m",
+            help="A method, or several joined by '+'. Default: that of the settings file, else "
+            "fastav.",
+        ),
     ] = None,
+    config: ConfigFile = None,
     pruning: Pruning,
     media_dir: Annotated[
         Path | None,
@@ -87,6 +98,14 @@ def run(
         ),
     ] = None,
     threads: Threads = None,
+    json: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="Print one line of JSON on stdout when the server answers, and nothing else: "
+            "address, pid, model, method, settings.",
+        ),
+    ] = False,
 ) -> None:
     """Start transformers' OpenAI-compatible server with pruning in each model it loads.
 
@@ -100,11 +119,17 @@ def run(
     from fastav_plugin.hooks.registry import method_hooks
     from fastav_plugin.serving.openai_server import attaching, check_server
     from fastav_plugin.serving.server_policy import server_policy
+    from fastav_plugin.settings.presets import find_preset
+    from fastav_plugin.settings.resolution import base_settings
 
-    overrides = pruning.overrides()
-    if method is None:
-        (method,) = pruning.methods(None, ("fastav",))
-    hooks = method_hooks(FastAVConfig.from_dict({"method": method, **overrides}))
+    given = pruning.overrides() | ({} if method is None else {"method": method})
+    if pruning.preset is None:
+        start = FastAVConfig.from_dict(base_settings(model, config).laid_under(given))
+        whole: dict[str, Any] = {} if config is None else {"config": config}
+    else:
+        find_preset(pruning.preset)
+        start, whole = FastAVConfig.from_dict(given), {"preset": pruning.preset}
+    hooks = method_hooks(start)
     check_server()
     _check_folder(model)
     options: dict[str, Any] = context.obj
@@ -113,17 +138,35 @@ def run(
     policy = server_policy(media_dir)
     limit_threads(threads)
 
+    loaded_with: list[FastAVConfig] = []
+
     def make_config(loaded: Any) -> FastAVConfig:
-        config = FastAVConfig.for_model(loaded, method=method, **overrides)
-        logger.info("fastav: %s: attached, method %s", loaded.name_or_path, method)
+        found = FastAVConfig.for_model(loaded, **given, **whole)
+        logger.info(
+            "fastav: %s: attached, method %s. Settings: %s",
+            loaded.name_or_path,
+            found.method,
+            found.source,
+        )
         if importlib.util.find_spec("av") is None:
             logger.warning("fastav: this server takes no video and no sound: PyAV is missing")
-        return config
+        loaded_with.append(found)
+        return found
+
+    def on_ready(address: str) -> None:
+        if json:
+            facts = {"address": address, "pid": os.getpid(), "model": model, "version": __version__}
+            used = loaded_with[0] if loaded_with else start
+            print(dumps({**facts, "method": used.method, "settings": used.to_dict()}), flush=True)
 
     def on_report(name: str, report: PruningReport | None) -> None:
         logger.info("fastav: %s: %s", name, describe(report))
 
-    with _log_to_stderr(), attaching(make_config, on_report, policy):
+    with (
+        interruptible(lambda: "The server has stopped."),
+        _log_to_stderr(json),
+        attaching(make_config, on_report, policy, on_ready),
+    ):
         try:
             _server().callback(**{_MODEL: model}, **options)
         except FastAVError:
@@ -159,18 +202,38 @@ def _refuse_shared_memory(options: dict[str, Any]) -> None:
             )
 
 
+def _server_logs_to_stderr() -> contextlib.AbstractContextManager[None]:
+    from fastav_plugin.upstream import server
+
+    return server.logging_requests_to_stderr()
+
+
+class _ServerLine(logging.Formatter):
+    """Names the request whose medium a remark is about."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return super().formatMessage(
+            logging.makeLogRecord({**vars(record), "message": with_purpose(record.message)})
+        )
+
+
 @contextlib.contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """One line per request and per remark about a medium, in the form of the server's own."""
+def _log_to_stderr(everything: bool) -> Iterator[None]:
+    """One line per request and per remark about a medium, in the form of the server's own.
+
+    With `everything` the server's own lines, too, leave stdout alone.
+    """
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s:     %(message)s"))
+    handler.setFormatter(_ServerLine("%(levelname)s:     %(message)s"))
     loggers = (logger, media_logger)
     for own in loggers:
         own.addHandler(handler)
     level = logger.level
     logger.setLevel(logging.INFO)
     try:
-        yield
+        with _server_logs_to_stderr() if everything else contextlib.nullcontext():
+            yield
     finally:
         logger.setLevel(level)
         for own in loggers:

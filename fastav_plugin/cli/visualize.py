@@ -13,7 +13,7 @@ from fastav_plugin.cli.console import note
 from fastav_plugin.cli.options.checkpoint import ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import AllowDamaged, existing_file
-from fastav_plugin.cli.options.pruning import Methods, Ratios
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, ConfigFile, Methods, Ratios
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
 
@@ -95,6 +95,7 @@ def layers(
     *,
     output: Output = Path("layers.png"),
     method: Methods = None,
+    config: ConfigFile = None,
     ratios: Ratios,
     asked: Asked,
     title: Title = None,
@@ -106,11 +107,14 @@ def layers(
     from fastav_plugin.analysis.drawing.layers import draw_layers
 
     check_drawing(output)
-    configs = ratios.configs_of_folder(find_model(asked.model), method)
+    folder = find_model(asked.model)
+    settings = ratios.of(folder, config)
+    configs = settings.configs(folder, method, DEFAULT_METHODS)
     with progress("visualize", 1 + 2 * (1 + len(configs))) as tick:
         scene = asked.load()
         tick("model loaded")
         outcomes = scene.compare(configs, tick)
+    settings.say(method)
     draw_layers(output, outcomes, title=title or asked.question)
     note(f"Written: {output}")
 
@@ -121,8 +125,15 @@ def pruning(
     *,
     output: Output = Path("pruning.png"),
     method: Annotated[
-        str, typer.Option("--method", "-m", help="A method, or several joined by '+'.")
-    ] = "fastav+divprune",
+        str | None,
+        typer.Option(
+            "--method",
+            "-m",
+            help="A method, or several joined by '+'. Default: that of the settings file, else "
+            "fastav+divprune.",
+        ),
+    ] = None,
+    config: ConfigFile = None,
     ratios: Ratios,
     asked: Asked,
     title: Title = None,
@@ -138,7 +149,9 @@ def pruning(
     from fastav_plugin.lab.demo.picture import stages_of, subtitle
 
     check_drawing(output)
-    configs = ratios.configs_of_folder(find_model(asked.model), [method])
+    folder = find_model(asked.model)
+    settings = ratios.of(folder, config)
+    configs = settings.configs(folder, [method] if method else None, ("fastav+divprune",))
     if not configs:
         raise ConfigError("Dense drops nothing that could be drawn. Give another `--method`.")
     with progress("visualize", 5) as tick:
@@ -146,6 +159,7 @@ def pruning(
         grid = video_grid(scene.processor, scene.inputs)
         tick("model loaded")
         dense, pruned = scene.compare(configs, tick)
+    settings.say(method)
     frames = scene.media.frames
     assert frames is not None and pruned.report is not None
     waveform = np.zeros(1, np.float32) if scene.media.waveform is None else scene.media.waveform
@@ -156,7 +170,7 @@ def pruning(
         stages_of(pruned, configs[0], grid),
         seconds=len(frames) / scene.media.fps,
         title=title or f"{asked.question}  Dense: {dense.answer}.  Pruned: {pruned.answer}.",
-        subtitle=subtitle(method, pruned.flops_ratio),
+        subtitle=subtitle(configs[0].method, pruned.flops_ratio),
     )
     note(f"Written: {output}")
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,21 +10,13 @@ from torch import Tensor
 from fastav_plugin.analysis import DENSE
 from fastav_plugin.analysis.measured_run import Run, run_once
 from fastav_plugin.attach import detach
-from fastav_plugin.config import CONFIG_NAME, FastAVConfig
+from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.evaluation.matching import judge
 from fastav_plugin.evaluation.records import Answer, Question, QuestionSource, Record
 from fastav_plugin.evaluation.sample import move_inputs
 from fastav_plugin.report import PruningReport
-
-
-def saved_overrides(directory: Path) -> dict[str, Any]:
-    """The settings in a checkpoint's `fastav_config.json`, without the method; {} if no file."""
-    if not (directory / CONFIG_NAME).exists():
-        return {}
-    values = FastAVConfig.from_pretrained(directory).to_dict()
-    return {name: value for name, value in values.items() if name != "method"}
 
 
 def answer_questions(

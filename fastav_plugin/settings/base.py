@@ -26,13 +26,13 @@ class BaseSettings:
         source: where they come from, in words.
         fields: by name; those that are not among them have the family's defaults.
         explanation: sentences for `describe()`.
-        of_file: whether a file holds them.
+        place: of the file that holds them, as `from_pretrained` takes it; None without one.
     """
 
     source: str = DEFAULTS
     fields: Mapping[str, Any] = field(default_factory=dict)
     explanation: str = ""
-    of_file: bool = False
+    place: str | None = None
 
     @classmethod
     def of_model(cls, model: Any) -> "BaseSettings":
@@ -49,13 +49,13 @@ class BaseSettings:
             if Path(name).is_dir():
                 path = Path(name) / CONFIG_NAME
                 if path.exists():
-                    return cls.of_file_at(path)
+                    return cls.of_file(path)
             elif is_hub_id(name) and (found := cached_file(name, CONFIG_NAME)) is not None:
-                return cls.of_file_at(found, f"{CONFIG_NAME} of {name}")
+                return cls.of_file(found, f"{CONFIG_NAME} of {name}")
         return cls()
 
     @classmethod
-    def of_file_at(cls, place: str | Path, source: str | None = None) -> "BaseSettings":
+    def of_file(cls, place: str | os.PathLike[str], source: str | None = None) -> "BaseSettings":
         """What a file says, given by its path, its folder or a hub id.
 
         Raises:
@@ -63,7 +63,7 @@ class BaseSettings:
         """
         config = FastAVConfig.from_pretrained(place)
         fields = {name: value for name, value in vars(config).items() if not name.startswith("_")}
-        return cls(source or config.source, fields, of_file=True)
+        return cls(source or config.source, fields, place=os.fspath(place))
 
     def laid_under(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """These fields, and over them those that are given; see `laid_over`.

@@ -1,7 +1,8 @@
 """The FastAVConfig of one model: given fields over its base settings, checked against the model."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -39,58 +40,83 @@ def resolve_config(
         budget: a share of the dense FLOPs, and the prompt it is for; given fields stay.
     """
     check()
-    if preset is not None and config is not None:
-        raise ConfigError("`preset` and `config` each name whole settings. Give one of them.")
     # A mistake in what was given, before anything is looked up.
-    wanted = FastAVConfig.from_dict(given)
-    if preset is None or "method" in given:
-        method_hooks(wanted)
-    described = read_config(model) if isinstance(model, (str, os.PathLike)) else model
-    override, model_config = _family(described)
-    if preset is not None:
-        base = find_preset(preset).settings(override, model_config)
-    elif config is not None:
-        base = BaseSettings.of_file_at(config)
-    else:
-        base = BaseSettings.of_model(model)
+    FastAVConfig.from_dict(given)
+    family = _Family.of(model)
+    base = _base_of(family, model, config, preset)
     try:
-        made = _checked(base.laid_under(given), override, model_config)
+        made = _checked(base.laid_under(given), family)
     except ConfigError as error:
-        if not base.of_file:
+        if base.place is None:
             raise
         raise type(error)(f"{error} Fields that were not given come from {base.source}.") from error
     if budget is not None:
         fixed = frozenset(given) - {"method"}
-        made = fit_budget(made, Budget(*budget, fixed), override, model_config)
+        made = fit_budget(made, Budget(*budget, fixed), family.override, family.config)
     return made.sourced(_words(base.source, given), base.explanation)
 
 
-def _family(model: Any) -> tuple[ModelOverride, Any]:
-    """The override and the configuration of a model, or of its configuration."""
-    if isinstance(model, nn.Module):
-        head: Any = unwrap(model)
-        return find_override(head), head.config
-    if not isinstance(model, PreTrainedConfig):
-        raise UnsupportedError(
-            "Expected a model, its configuration, its folder or its hub id, got "
-            f"{type(model).__name__}."
-        )
-    override = override_for_config(model) or GENERIC
-    reason = override.refusal(model)
-    if reason is not None:
-        raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")
-    return override, model
+def base_settings(
+    model: Any, config: str | os.PathLike[str] | None = None, preset: str | None = None
+) -> BaseSettings:
+    """What `resolve_config` lays given fields over; arguments as there."""
+    family = None if preset is None else _Family.of(model)
+    return _base_of(family, model, config, preset)
 
 
-def _checked(fields: Mapping[str, Any], override: ModelOverride, model_config: Any) -> FastAVConfig:
+def _base_of(
+    family: "_Family | None",
+    model: Any,
+    config: str | os.PathLike[str] | None,
+    preset: str | None,
+) -> BaseSettings:
+    if preset is not None and config is not None:
+        raise ConfigError("A preset and a file each name whole settings. Give one of them.")
+    if preset is not None:
+        assert family is not None
+        return find_preset(preset).settings(family.override, family.config, family.head)
+    return BaseSettings.of_model(model) if config is None else BaseSettings.of_file(config)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What is known of a model's family; `head` is None where there is a configuration alone."""
+
+    override: ModelOverride
+    config: Any
+    head: Any = None
+
+    @classmethod
+    def of(cls, model: Any) -> "_Family":
+        if isinstance(model, (str, os.PathLike)):
+            model = read_config(os.fspath(model))
+        if isinstance(model, nn.Module):
+            head: Any = unwrap(model)
+            return cls(find_override(head), head.config, head)
+        if not isinstance(model, PreTrainedConfig):
+            raise UnsupportedError(
+                "Expected a model, its configuration, its folder or its hub id, got "
+                f"{type(model).__name__}."
+            )
+        override = override_for_config(model) or GENERIC
+        reason = override.refusal(model)
+        if reason is not None:
+            raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")
+        return cls(override, model)
+
+
+def _checked(fields: Mapping[str, Any], family: _Family) -> FastAVConfig:
     config = FastAVConfig.from_dict(fields)
-    check_config(override, model_config, config, method_hooks(config))
+    check_config(family.override, family.config, config, method_hooks(config))
     if config.global_rule is None:
-        config = config.replace(global_rule=override.global_rule)
+        config = config.replace(global_rule=family.override.global_rule)
     return config
 
 
 def _words(source: str, given: Mapping[str, Any]) -> str:
-    names = list(given)
-    listed = " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-    return f"{source}, with {listed} given" if names else source
+    return f"{source}, with {listed(list(given))} given" if given else source
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as a list in a sentence."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -28,7 +28,8 @@ class LaunchSettings:
 
     Attributes:
         override: one of OVERRIDES, or None: TGI as it is.
-        config_file: a fastav_config.json or its folder; None for the model family's defaults.
+        config_file: a fastav_config.json, its folder or a hub id; None for that in the model's
+            folder, else the model family's defaults.
     """
 
     override: str | None = None
@@ -53,16 +54,20 @@ class LaunchSettings:
     def config(self, model: Any) -> FastAVConfig:
         """The FastAVConfig for a loaded model (or its configuration).
 
+        The override is the method, and goes before that of a `fastav_config.json` in the model's
+        folder, whose other fields count where there is no `config_file`.
+
         Raises:
-            ConfigError: an unreadable file, or one whose method is not the override.
+            ConfigError: an unreadable file, or one given whose method is not the override.
             UnsupportedError: the model cannot be pruned.
         """
         if self.config_file is not None:
-            return self.read_config()
-        return FastAVConfig.for_model(model, method=self.override or "none")
+            self.check_file()
+        method = self.override or "none"
+        return FastAVConfig.for_model(model, method=method, config=self.config_file)
 
-    def read_config(self) -> FastAVConfig:
-        """The FastAVConfig in `config_file`, whose method must be the override.
+    def check_file(self) -> None:
+        """Read the `config_file`, whose method must be the override.
 
         Raises:
             ConfigError: an unreadable file, or one whose method is another.
@@ -73,7 +78,6 @@ class LaunchSettings:
                 f"'{self.config_file}' is for the method '{config.method}', the model override is "
                 f"'{self.override}'. Make them the same."
             )
-        return config
 
 
 def checked_settings(environment: Mapping[str, str] | None = None) -> LaunchSettings:
@@ -88,6 +92,6 @@ def checked_settings(environment: Mapping[str, str] | None = None) -> LaunchSett
     settings = LaunchSettings.from_environment(environment)
     if settings.override is not None:
         if settings.config_file is not None:
-            settings.read_config()
+            settings.check_file()
         MediaPolicy.from_environment(environment)
     return settings

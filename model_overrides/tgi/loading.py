@@ -139,7 +139,7 @@ def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedM
     head = unwrap(model).eval()
     processor, tokenizer = _load_processor(source, config)
     _name_ends(tokenizer, getattr(head, "generation_config", None), head.config)
-    pruning = settings.config(head)
+    pruning = settings.config(model)
     try:
         attach(head, pruning)
     except UnsupportedError as error:
@@ -150,7 +150,9 @@ def load_model(source: Source, settings: LaunchSettings, ranks: Rank) -> LoadedM
     override = find_override(head)
     policy = MediaPolicy.from_environment()
     reader = PromptReader(layout, tokenizer, head.config, override, policy)
-    logger.info("attached %s: %s", type(head).__name__, pruning.describe())
+    logger.info(
+        "attached %s: %s Settings: %s", type(head).__name__, pruning.describe(), pruning.source
+    )
     return LoadedModel(
         source.model_id,
         head,

@@ -11,7 +11,7 @@ from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
 from fastav_plugin.cli.options import checkpoint as options
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, make_settings
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Ratios, make_settings, split_configs
 from fastav_plugin.lab.testbed.tasks import TASKS
 
 Invoke = Callable[..., Result]
@@ -97,7 +97,8 @@ def test_wrong_options(
 ) -> None:
     command = ("eval", "--model", checkpoint)
     assert "must be one of testbed" in fail(*command, "--suite", "avqa")
-    assert "takes NAME=JSON" in fail(*command, "--config", "quarter")
+    assert "a folder or NAME=JSON" in fail(*command, "--config", "quarter")
+    assert "without a name" in fail(*command, "--config", tmp_path, "--config", tmp_path)
     assert "no JSON object" in fail(*command, "--config", "quarter={0.25}")
     assert "Cannot read the config file" in fail(*command, "--config", "quarter=missing.json")
     assert "Did you mean" in fail(*command, "--config", 'quarter={"keep": 1}')
@@ -114,7 +115,10 @@ def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
 
     FastAVConfig(method="divprune", audio_keep_ratio=0.25).save_pretrained(tmp_path)
     config = read_config(checkpoint)
-    found = make_settings(config, [], [f"a={tmp_path}", f"b={QUARTER}"], {})
+    place, named = split_configs([f"a={tmp_path}", f"b={QUARTER}"])
+    assert place is None
+    settings = Ratios().of(config)
+    found = make_settings(config, [], named, settings)
     assert found["a"].audio_keep_ratio == 0.25
     assert found["b"].visual_keep_ratio == 0.25
-    assert list(make_settings(config, DEFAULT_METHODS, [], {})) == list(DEFAULT_METHODS)
+    assert list(make_settings(config, DEFAULT_METHODS, {}, settings)) == list(DEFAULT_METHODS)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, UnsupportedError
-from fastav_plugin.evaluation.answers import answer_questions, divergence, saved_overrides
+from fastav_plugin.evaluation.answers import answer_questions, divergence
 from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.evaluation.records import QuestionSource, Record
 from fastav_plugin.evaluation.summary import summarise
@@ -248,23 +248,14 @@ def test_logits_that_are_no_distribution_are_never_near(wrong: float) -> None:
             divergence(broken, whole)
 
 
-def test_settings_saved_with_a_model(tmp_path: Path) -> None:
-    assert saved_overrides(tmp_path) == {}
-    FastAVConfig(method="divprune", visual_keep_ratio=0.25).save_pretrained(tmp_path)
-    found = saved_overrides(tmp_path)
-    assert found["visual_keep_ratio"] == 0.25
-    assert "method" not in found
-
-
 @pytest.mark.skipif(not (MODEL_PATH / "config.json").exists(), reason="no trained model here")
 def test_the_settings_shipped_with_the_model_cut_something(processor: Any) -> None:
     from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
     trained: Any = Qwen2_5OmniThinkerForConditionalGeneration
     model = trained.from_pretrained(MODEL_PATH, dtype=torch.float32)
-    overrides = saved_overrides(MODEL_PATH)
     configs = {
-        method: FastAVConfig.for_model(model, method=method, **overrides)
+        method: FastAVConfig.for_model(model, method=method)
         for method in ("fastav", "divprune", "fastav+divprune")
     }
     source = make_source(processor, items_of([CLIPS], 6, 1))

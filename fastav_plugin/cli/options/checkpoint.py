@@ -8,15 +8,33 @@ from typing import Annotated, Any
 
 import typer
 
+from fastav_plugin.cli.console import note
 from fastav_plugin.cli.options.groups import check_choice
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.hub.ids import check_place
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+
+
+def _checked_place(place: str | None) -> str | None:
+    if place is not None:
+        check_place(place)
+    return place
+
+
+def checkpoint_option(help: str) -> Any:
+    """An option for the folder of a checkpoint, or its hub id."""
+    return typer.Option("--model", metavar="FOLDER|ID", callback=_checked_place, help=help)
+
+
+def checkpoint_argument(help: str, metavar: str = "FOLDER|ID") -> Any:
+    """The same as an argument."""
+    return typer.Argument(metavar=metavar, callback=_checked_place, help=help)
+
+
 ModelFolder = Annotated[
-    Path | None,
-    typer.Option(
-        exists=True, file_okay=False, help="Folder of a checkpoint. Default: the bundled model."
-    ),
+    str | None,
+    checkpoint_option("Folder or hub id of a checkpoint. Default: the bundled model."),
 ]
 
 
@@ -96,10 +114,20 @@ def limit_threads(count: int | None) -> None:
         torch.set_num_threads(count)
 
 
-def find_model(folder: Path | None) -> Path:
-    """The given folder, or that of the bundled model where the installation has it."""
-    if folder is not None:
-        return folder
+def find_model(place: str | None, weights: bool = True) -> Path:
+    """The folder of a checkpoint, downloaded if it must be; None for the bundled model.
+
+    Args:
+        place: a folder, or a hub id.
+        weights: whether they are needed, too.
+
+    Raises:
+        ConfigError: it is in no folder and not in the local cache, and cannot be downloaded.
+    """
+    if place is not None:
+        from fastav_plugin.hub.files import local_folder
+
+        return local_folder(place, weights, announce=note)
     from fastav_plugin.lab.testbed.model import MODEL_PATH
 
     if not (MODEL_PATH / "model.safetensors").exists():

@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fastav_plugin.analysis import DENSE
+from fastav_plugin.cli.console import note
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.global_rule import read_rules
+from fastav_plugin.hub.ids import is_hub_id
+
+if TYPE_CHECKING:
+    from fastav_plugin.settings.base import BaseSettings
 
 #: What a command compares where nothing else is asked for.
 DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
@@ -25,6 +30,15 @@ TargetFlops = Annotated[
     typer.Option(
         help="Choose the ratios that are not given so that prefill takes this share of the dense "
         "FLOPs, in (0, 1].",
+    ),
+]
+ConfigFile = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        metavar="FILE|FOLDER",
+        help="Settings that FastAVConfig.save_pretrained wrote, instead of the fastav_config.json "
+        "in the model's folder; other options override them.",
     ),
 ]
 
@@ -41,7 +55,7 @@ class Ratios:
         ),
     ] = None
     drop_ratio: Annotated[
-        float | None, typer.Option(help="FastAV's P, in \\[0, 1). Default 0.2.")
+        float | None, typer.Option(help="FastAV's P, in [0, 1). Default 0.2.")
     ] = None
     keep_ratio: Annotated[
         float | None, typer.Option(help="Visual share DivPrune keeps, in (0, 1]. Default 0.5.")
@@ -53,6 +67,13 @@ class Ratios:
         list[str] | None,
         typer.Option(
             "--set", help="Any other field of FastAVConfig: 'global_layer=10'. May be repeated."
+        ),
+    ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="safe, balanced or fast: a method and its settings for the kinds of media that "
+            "the model takes; other options override them."
         ),
     ] = None
 
@@ -72,37 +93,26 @@ class Ratios:
             found[name.strip()] = _value(value.strip())
         return found
 
-    def methods(self, asked: Sequence[str] | None, default: Sequence[str]) -> list[str]:
-        """The methods asked for; else the calibration's, else the default.
+    def given(self) -> list[str]:
+        """The options among these that the user gave, but for a preset."""
+        named = [each.name for each in fields(self) if each.name not in ("settings", "preset")]
+        found = [f"--{n.replace('_', '-')}" for n in named if getattr(self, n) is not None]
+        return found + [f"--set {text.partition('=')[0].strip()}" for text in self.settings or ()]
 
-        "dense" is always the reference, so asking for it adds nothing.
+    def of(self, model: Any, config: str | None = None) -> "Settings":
+        """What these options, and a settings file, come to for a model.
+
+        Args:
+            model: the checkpoint's folder, its configuration, or the model.
+            config: of `--config`.
+
+        Raises:
+            ConfigError: an unknown preset, or a file that cannot be read.
         """
-        calibrated = _calibrated(self.overrides()).get("method")
-        names = asked or (default if calibrated is None else (calibrated,))
-        return [name for name in names if name != DENSE]
+        from fastav_plugin.settings.resolution import base_settings
 
-    def configs(
-        self, model: Any, methods: Sequence[str] | None, default: Sequence[str], **more: Any
-    ) -> list[FastAVConfig]:
-        """One config per method; `model` and `more` are as `FastAVConfig.for_model` takes them."""
-        return [
-            FastAVConfig.for_model(model, method=name, **_laid_over(more, self.overrides()))
-            for name in self.methods(methods, default)
-        ]
-
-    def overrides_of_folder(self, folder: Path) -> dict[str, Any]:
-        """As `overrides`, over the fields in the folder's fastav_config.json."""
-        from fastav_plugin.evaluation.answers import saved_overrides
-
-        return _laid_over(saved_overrides(folder), self.overrides())
-
-    def configs_of_folder(self, folder: Path, methods: Sequence[str] | None) -> list[FastAVConfig]:
-        """As `configs`, over the fields in the folder's fastav_config.json."""
-        from fastav_plugin.evaluation.answers import saved_overrides
-        from fastav_plugin.model_overrides.own_models.configuration import read_config
-
-        saved = saved_overrides(folder)
-        return self.configs(read_config(folder), methods, DEFAULT_METHODS, **saved)
+        base = base_settings(model, config, self.preset)
+        return Settings(self, base, self.overrides(), config)
 
 
 @dataclass(frozen=True)
@@ -125,13 +135,59 @@ class Pruning(Ratios):
         return {**given, **super().overrides()}
 
 
-def _laid_over(saved: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a config over those that were saved before.
+@dataclass(frozen=True)
+class Settings:
+    """What a command prunes with: options over a preset, a file or the family's defaults.
 
-    A calibration that is given goes before what was saved of the fields it decides.
+    Attributes:
+        options: as they were given.
+        base: what they are laid over.
+        fields: of FastAVConfig, that the options give.
+        config: of `--config`.
     """
-    decided = _calibrated(given)
-    return {**{name: value for name, value in saved.items() if name not in decided}, **given}
+
+    options: Ratios
+    base: "BaseSettings"
+    fields: Mapping[str, Any]
+    config: str | None
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What `FastAVConfig.for_model` takes, except model and method."""
+        place = {} if self.base.place is None else {"config": self.base.place}
+        preset = {} if self.options.preset is None else {"preset": self.options.preset}
+        return {**self.fields, **place, **preset}
+
+    def methods(self, asked: Sequence[str] | None, default: Sequence[str]) -> list[str]:
+        """The methods asked for; else that of a calibration, `--config` or preset; else a default.
+
+        The default is the file's in the model's folder, where one method is wanted, and goes with
+        it, where several are compared. "dense" is always the reference, so asking for it adds
+        nothing.
+        """
+        own = self.base.fields.get("method")
+        chosen = _calibrated(self.fields).get("method")
+        if chosen is None and (self.config is not None or self.options.preset is not None):
+            chosen = own
+        if chosen is None and own is not None:
+            default = (own,) if len(default) == 1 else [*(own,) * (own not in default), *default]
+        names = asked or (default if chosen is None else (chosen,))
+        return [name for name in names if name != DENSE]
+
+    def configs(
+        self, model: Any, methods: Sequence[str] | None, default: Sequence[str], **budget: Any
+    ) -> list[FastAVConfig]:
+        """One config per method; `model` and `budget` as `FastAVConfig.for_model` takes them."""
+        names = self.methods(methods, default)
+        return [
+            FastAVConfig.for_model(model, method=name, **self.keywords, **budget) for name in names
+        ]
+
+    def say(self, methods: Sequence[str] | str | None = None) -> None:
+        """Write the line on stderr that says where the settings come from; `methods` as asked."""
+        given = [*self.options.given(), *(["--method"] if methods else [])]
+        listed = " and ".join(filter(None, [", ".join(given[:-1]), *given[-1:]]))
+        note(f"Settings: {self.base.source}" + (f", with {listed} given" if given else ""))
 
 
 def _calibrated(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,25 +206,49 @@ def _value(text: str) -> Any:
         return text
 
 
-def make_settings(
-    model: Any, methods: Sequence[str], named: Sequence[str], overrides: Mapping[str, Any]
-) -> dict[str, FastAVConfig]:
-    """The settings to compare, by name: methods, and NAME=JSON or NAME=FILE, over `overrides`."""
-    wanted = [(name, {"method": name}) for name in methods if name != DENSE]
-    for text in named:
+def split_configs(texts: Sequence[str] | None) -> tuple[str | None, dict[str, str]]:
+    """The FILE|FOLDER among the values of a repeated `--config`, and those with a name.
+
+    Raises:
+        ConfigError: two files without a name, or two values with one.
+    """
+    place, named = None, {}
+    for text in texts or ():
         name, equals, value = text.partition("=")
-        if not equals or not name.strip():
+        if not equals or Path(text).exists():
+            if not Path(text).exists() and not is_hub_id(text):
+                raise ConfigError(f"`--config` takes a file, a folder or NAME=JSON, got {text!r}.")
+            if place is not None:
+                raise ConfigError("Give one `--config` without a name, which others start from.")
+            place = text
+            continue
+        name = name.strip()
+        if not name:
             raise ConfigError(f"`--config` takes NAME=JSON, got {text!r}.")
-        wanted.append((name.strip(), _fields(value.strip())))
-    names = [name for name, _ in wanted]
+        if name in named:
+            raise ConfigError(
+                f"Two settings are named {name!r}. Give every `--config` a name of its own."
+            )
+        named[name] = value.strip()
+    return place, named
+
+
+def make_settings(
+    model: Any, methods: Sequence[str], named: Mapping[str, str], settings: Settings
+) -> dict[str, FastAVConfig]:
+    """The settings to compare, by name: methods, and named JSON or files, over `settings`."""
+    from fastav_plugin.settings.base import laid_over
+
+    names = [*(name for name in methods if name != DENSE), *named]
     for name in names:
         if name == DENSE or names.count(name) > 1:
             raise ConfigError(
                 f"Two settings are named {name!r}. Give every `--config` a name of its own."
             )
+    wanted = {name: _fields(named[name]) if name in named else {"method": name} for name in names}
     return {
-        name: FastAVConfig.for_model(model, **_laid_over(overrides, fields))
-        for name, fields in wanted
+        name: FastAVConfig.for_model(model, **laid_over(settings.keywords, fields))
+        for name, fields in wanted.items()
     }
 
 

@@ -68,7 +68,7 @@ class ClipPlan:
     Attributes:
         shape: a name of `CLIP_SHAPES`.
         methods: methods to measure against dense.
-        overrides: fields of FastAVConfig.
+        overrides: keywords of `FastAVConfig.for_model`.
         clip: a file with pictures and sound; None for one that ships with the package.
         frames: frames taken of it.
         text: text tokens of the prompt.

@@ -16,9 +16,10 @@ class BenchPlan:
     """What to measure.
 
     Attributes:
-        shape: a name of `shapes.SHAPES`, or the folder of a checkpoint.
+        shape: a name of `shapes.SHAPES`, or the folder or hub id of a checkpoint.
         methods: methods to measure against dense; None for those of the shape.
-        overrides: fields of FastAVConfig; they win over the shape's.
+        overrides: keywords of `FastAVConfig.for_model`; fields go before the shape's, a file or a
+            preset instead of them.
         prompt: size of the prompt; None for the shape's.
         lengths: prompt lengths to scale the prompt's media to; empty for the prompt as it is.
         batches: batch sizes.
@@ -64,7 +65,8 @@ class BenchPlan:
         """The settings to compare, by the name of their method."""
         shape = find_shape(self.shape)
         methods = shape.methods if self.methods is None else self.methods
-        overrides = {**shape.overrides, **self.overrides}
+        whole = {"config", "preset"} & set(self.overrides)
+        overrides = {**({} if whole else shape.overrides), **self.overrides}
         config = shape.config()
         return {name: FastAVConfig.for_model(config, method=name, **overrides) for name in methods}
 

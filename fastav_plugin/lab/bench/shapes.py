@@ -21,6 +21,8 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from fastav_plugin.analysis.inspection import model_class
 from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.errors import ConfigError, unknown_name
+from fastav_plugin.hub.files import local_folder
+from fastav_plugin.hub.ids import is_hub_id
 from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.model_overrides.registry import GENERIC, override_for_config
 from fastav_plugin.planning.dry_run import PromptSize
@@ -132,17 +134,19 @@ SHAPES: dict[str, Shape] = {
 
 
 def find_shape(name: str) -> Shape:
-    """The shape of a name, or that of the checkpoint in a folder with a prompt of its media.
+    """The shape of a name, or that of a checkpoint with a prompt of its media.
+
+    Args:
+        name: of `SHAPES`, a folder or a hub id.
 
     Raises:
         ConfigError: neither.
     """
     if name in SHAPES:
         return SHAPES[name]
-    folder = Path(name)
-    if not folder.is_dir():
-        raise unknown_name("shape", name, SHAPES, ", or the folder of a checkpoint.")
-    config = read_config(folder)
+    if not Path(name).is_dir() and not is_hub_id(name):
+        raise unknown_name("shape", name, SHAPES, ", or the folder or hub id of a checkpoint.")
+    config = read_config(name)
     override = override_for_config(config) or GENERIC
     prompt = PromptSize.of_kinds(override.placeholders(config).values())
     return Shape(lambda: config, model_class(config), prompt)
@@ -159,7 +163,7 @@ def make_model(
     """A shape with random weights, created in its dtype without a larger copy; or a checkpoint.
 
     Args:
-        name: a name of `SHAPES`, or a folder.
+        name: a name of `SHAPES`, a folder or a hub id.
         dtype: a name of `DTYPES`.
         attention: transformers' name of the attention implementation; None for its choice.
         device: where the model goes.
@@ -178,7 +182,10 @@ def make_model(
                 )
         else:
             model = shape.model.from_pretrained(
-                name, dtype=DTYPES[dtype], attn_implementation=attention, local_files_only=True
+                local_folder(name),
+                dtype=DTYPES[dtype],
+                attn_implementation=attention,
+                local_files_only=True,
             )
         model = unwrap(model).to(device)
     except (RuntimeError, ValueError, OSError, ImportError, AssertionError) as error:

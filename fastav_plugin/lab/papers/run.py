@@ -65,7 +65,7 @@ class Suite:
 def prepare_suite(
     model: Any,
     processor: Any,
-    overrides: Mapping[str, Any],
+    keywords: Mapping[str, Any],
     *,
     only: Sequence[str] = (),
     make: Callable[[Base], tuple[list[PaperSetting], list[PaperTable]]] = suite,
@@ -76,7 +76,7 @@ def prepare_suite(
     Args:
         model: the testbed's, or one with its vocabulary.
         processor: a Qwen2_5OmniProcessor.
-        overrides: fields of FastAVConfig that all tables start from.
+        keywords: of `FastAVConfig.for_model`, for the config that all tables start from.
         only: keys of the tables wanted; () for all.
         make: all settings and tables of a model.
         tick: called with the name of each setting that is solved.
@@ -84,7 +84,7 @@ def prepare_suite(
     Raises:
         ConfigError: a setting that the model cannot follow.
     """
-    config = FastAVConfig.for_model(model, method="fastav+divprune", **overrides)
+    config = FastAVConfig.for_model(model, method="fastav+divprune", **keywords)
     samples = _Samples(model, processor)
     base = Base(config, samples.layers, samples.prompt)
     settings, tables = make(base)
