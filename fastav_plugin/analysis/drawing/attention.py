@@ -33,14 +33,15 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
         ("Rollout: last row", profile.rollout_last_row),
         ("Rollout: column sums", profile.rollout_column_sums),
     ]
-    left, right, gap, head, foot = 1.22, 0.12, 0.14, 1.12, 0.5
-    tall, between = 1.08, 0.2
+    left, right, gap, head, foot = 1.5, 0.12, 0.14, 1.36, 0.5
+    tall, between, bar = 0.98, 0.42, 0.06
+    most = max(float((values / values.sum()).max()) for _, own in columns for values in own)
     page = Page(path, head + len(profile.layers) * (tall + between) - between + foot)
     wide = (WIDTH - left - right - 3 * gap) / 4
     page.heading(
         title,
-        "Share of the attention that each prompt position receives, on a logarithmic scale; above, "
-        "the sum over each modality.",
+        "Share of the attention that each prompt position receives, on a logarithmic scale; above "
+        "it, the shares of the modalities.",
     )
     page.key(kinds)
     for line, layer in enumerate(profile.layers):
@@ -49,10 +50,16 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
         for place, (name, vectors) in enumerate(columns):
             axes = page.axes(left + place * (wide + gap), top, wide, tall)
             values = vectors[line].numpy().astype(np.float64)
-            _panel(axes, values / max(values.sum(), 1e-30), kinds)
+            shares = values / max(values.sum(), 1e-30)
+            _panel(axes, shares, kinds, most)
+            above = page.axes(left + place * (wide + gap), top - bar - 0.03, wide, bar)
+            _sums(above, shares, kinds)
             if line == 0:
-                axes.set_title(name, size=9, color=INK, pad=4)
-            axes.set_yticklabels([] if place else ["0.01 %", "1 %", "100 %"])
+                axes.set_title(name, size=9, color=INK, pad=24)
+            if place:
+                axes.set_yticklabels([])
+            else:
+                axes.set_ylabel("share", size=8, color=FAINT)
             if line == len(profile.layers) - 1:
                 axes.set_xlabel("prompt position", size=8, color=FAINT)
             else:
@@ -61,31 +68,49 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
 
 
 def _panel(
-    axes: Axes, shares: npt.NDArray[np.float64], kinds: dict[str, npt.NDArray[np.bool_]]
+    axes: Axes,
+    shares: npt.NDArray[np.float64],
+    kinds: dict[str, npt.NDArray[np.bool_]],
+    most: float,
 ) -> None:
     plain(axes)
     places = np.arange(len(shares))
     heights = np.maximum(shares, _FLOOR)
-    for number, (name, mask) in enumerate(kinds.items()):
-        colour = MODALITIES[name]
-        axes.vlines(places[mask], _FLOOR, heights[mask], color=colour, linewidth=0.9)
-        # Read along the top, in the order of the key.
-        axes.text(
-            (number + 0.5) / len(kinds),
-            0.985,
-            f"{100 * shares[mask].sum():.0f} %",
-            transform=axes.transAxes,
-            ha="center",
-            va="top",
-            size=8,
-            color=_darker(colour),
-            weight="bold",
-        )
+    for name, mask in kinds.items():
+        axes.vlines(places[mask], _FLOOR, heights[mask], color=MODALITIES[name], linewidth=0.9)
     axes.set_yscale("log")
-    axes.set_ylim(_FLOOR, 6)
-    axes.set_yticks([1e-4, 1e-2, 1])
+    axes.set_ylim(_FLOOR, 1.4 * most)
+    ticks = {1e-4: "0.01 %", 1e-3: "0.1 %", 1e-2: "1 %", 1e-1: "10 %"}
+    axes.set_yticks(
+        [tick for tick in ticks if tick < most],
+        labels=[label for tick, label in ticks.items() if tick < most],
+    )
     axes.minorticks_off()
     axes.set_xlim(-1, len(shares))
+
+
+def _sums(
+    axes: Axes, shares: npt.NDArray[np.float64], kinds: dict[str, npt.NDArray[np.bool_]]
+) -> None:
+    """One bar of the modalities' shares, each in per cent above it, in the order of the key."""
+    base = 0.0
+    for number, (name, mask) in enumerate(kinds.items()):
+        share = float(shares[mask].sum())
+        axes.barh([0], [share], left=base, height=1, color=MODALITIES[name])
+        axes.text(
+            (number + 0.5) / len(kinds),
+            1.3,
+            f"{100 * share:.0f} %",
+            transform=axes.transAxes,
+            ha="center",
+            va="bottom",
+            size=8,
+            color=_darker(MODALITIES[name]),
+            weight="bold",
+        )
+        base += share
+    axes.set_xlim(0, 1)
+    axes.axis("off")
 
 
 def _darker(colour: str) -> Any:

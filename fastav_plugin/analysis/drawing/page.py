@@ -86,6 +86,24 @@ class Page:
                 self.text(left + 0.16, top, name, size=8.5)
                 left += 0.36 + 0.075 * len(name)
 
+    def legend(self, axes: Axes, left: float, top: float) -> None:
+        """The names of what is drawn in some axes, in one line of the page."""
+        handles, names = axes.get_legend_handles_labels()
+        self.figure.legend(
+            handles,
+            names,
+            loc="center left",
+            bbox_to_anchor=(left / self.width, 1 - top / self.height),
+            ncols=len(names),
+            frameon=False,
+            fontsize=8.5,
+            labelcolor=INK,
+            borderpad=0,
+            borderaxespad=0,
+            handletextpad=0.5,
+            columnspacing=1.6,
+        )
+
     def save(self) -> None:
         """Write the picture, the same bytes each time."""
         import matplotlib
@@ -96,7 +114,7 @@ class Page:
             self.figure.savefig(self.path, metadata=undated)
 
 
-def plain(axes: Axes, *, grid: Literal["y", "both"] = "y") -> None:
+def plain(axes: Axes, *, grid: Literal["x", "y", "both"] = "y") -> None:
     """Thin grey axes behind the data, without a frame."""
     for name, spine in axes.spines.items():
         spine.set_visible(name == "bottom")

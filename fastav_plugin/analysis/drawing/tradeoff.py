@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastav_plugin.analysis import DENSE
 from fastav_plugin.analysis.drawing.page import MARKERS, WIDTH, Page, plain
-from fastav_plugin.display.palette import FAINT, INK, SERIES
+from fastav_plugin.display.palette import DROPPED, FAINT, INK, SERIES
 from fastav_plugin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,15 +39,13 @@ def read_points(path: Path) -> dict[str, list[Point]]:
     Raises:
         ConfigError: another kind of file.
     """
+    found = _read(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         parts = found.get("tables") or found["sets"]
         points = {
             _title(part): [_point(row) for row in part["rows"] if _ACCURACY in row]
             for part in parts
         }
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"'{path}' cannot be read as JSON: {error}.") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"'{path}' is not what `fastav eval --json` prints: it lacks tables or sets of "
@@ -57,6 +55,22 @@ def read_points(path: Path) -> dict[str, list[Point]]:
     if not judged:
         raise ConfigError(f"'{path}' holds no accuracy, as questions with right answers have.")
     return judged
+
+
+def read_extent(path: Path) -> str:
+    """How many questions an evaluation asked, for a subtitle; "" where its file does not say."""
+    found = _read(path)
+    questions, clips = (found.get(name) for name in ("questions", "clips"))
+    if not isinstance(questions, int):
+        return ""
+    return f"{questions:,} questions" + (f" about {clips:,} clips" if clips else "")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ConfigError(f"'{path}' cannot be read as JSON: {error}.") from error
 
 
 def cost_range(points: Sequence[Point]) -> float:
@@ -94,16 +108,25 @@ def draw_tradeoff(path: str | Path, points: Sequence[Point], *, title: str, abou
     for number, point in enumerate(pruned):
         _draw(axes, point, number)
     axes.set_xlim(0, max(1.03 * 100 * point.flops for point in pruned))
-    _legend(axes, 1.02, 1.01, handletextpad=0.4, borderaxespad=0)
+    _mark_break(axes)
+    _legend(axes, loc="upper left", bbox_to_anchor=(1.02, 1.01), borderaxespad=0)
     page.save()
 
 
 def draw_curves(
-    path: str | Path, tables: Mapping[str, Sequence[Point]], *, title: str, about: str
+    path: str | Path,
+    tables: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    about: str,
+    marked: Sequence[Point] = (),
 ) -> None:
-    """Draw each table by its title as a line through its settings; dense is a line across."""
+    """Draw each table by its title as a line through its settings; dense is a line across.
+
+    `marked` are settings of no line, each a star with its name.
+    """
     tall = 3.6
-    page = Page(path, _HEAD + tall + 0.7 + 0.24 * len(tables))
+    page = Page(path, _HEAD + tall + 0.6)
     axes = _axes(page, title, about, tall)
     for number, (name, points) in enumerate(tables.items()):
         _dense_line(axes, points)
@@ -114,59 +137,94 @@ def draw_curves(
         axes.fill_between(flops, low, high, color=colour, alpha=0.14, linewidth=0)
         marker = MARKERS[number % len(MARKERS)]
         axes.plot(flops, mean, marker=marker, color=colour, markersize=5.5, label=name)
+    for number, point in enumerate(marked, len(tables)):
+        _draw(axes, point, number, marker="*", markersize=14)
     axes.set_xlim(0, 102)
-    _legend(axes, -0.01, -0.6 / tall)
+    _mark_break(axes)
+    _legend(axes, loc="best")
     page.save()
 
 
 def _dense_line(axes: Axes, points: Sequence[Point]) -> None:
+    """A broad pale line, so that settings which reach it are still seen."""
     for point in points:
         if point.name == DENSE and not axes.texts:
             mean = 100 * point.accuracy[0]
-            axes.axhline(mean, color=INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axhline(mean, color=DROPPED, linewidth=7, zorder=1)
             axes.annotate(
                 f"dense {mean:.1f} %",
                 (1, mean),
                 xycoords=("axes fraction", "data"),
-                xytext=(0, 3),
+                xytext=(0, 6),
                 textcoords="offset points",
                 ha="right",
-                size=8,
+                size=8.5,
                 color=INK,
             )
 
 
 def _axes(page: Page, title: str, about: str, tall: float, *, beside: float = 0.0) -> Axes:
-    """Labelled axes, with room for a legend below them or beside them."""
+    """Labelled axes, with room for a legend beside them."""
     left = 0.78
     page.heading(title, about)
     axes = page.axes(left, _HEAD, WIDTH - left - beside - 0.3, tall)
     plain(axes, grid="both")
+    axes.margins(y=0.09)
     axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
-    axes.set_ylabel("right answers, %, with 95 % interval", size=9, color=FAINT)
+    axes.set_ylabel("right answers, %", size=9, color=FAINT)
     return axes
 
 
-def _legend(axes: Axes, left: float, top: float, **spacing: float) -> None:
-    style = {"frameon": False, "fontsize": 8.5, "labelcolor": INK, **spacing}
-    axes.legend(loc="upper left", bbox_to_anchor=(left, top), **style)
+def _mark_break(axes: Axes) -> None:
+    """Two strokes through the foot of an axis that does not begin at 0, and its first value."""
+    low = axes.get_ylim()[0]
+    if low <= 0:
+        axes.set_ylim(bottom=0)
+        return
+    for place in (0.012, 0.032):
+        stroke = [(-0.012, 0.012), (place - 0.008, place + 0.008)]
+        axes.plot(*stroke, transform=axes.transAxes, color=FAINT, linewidth=1, clip_on=False)
+    axes.annotate(
+        "axis cut off",
+        (0, 0.022),
+        xycoords="axes fraction",
+        xytext=(9, 0),
+        textcoords="offset points",
+        va="center",
+        size=8,
+        color=FAINT,
+    )
 
 
-def _draw(axes: Axes, point: Point, number: int) -> None:
+def _legend(axes: Axes, **place: Any) -> None:
+    axes.legend(
+        frameon=False, fontsize=8.5, labelcolor=INK, handletextpad=0.5, labelspacing=0.6, **place
+    )
+
+
+def _draw(
+    axes: Axes,
+    point: Point,
+    number: int,
+    *,
+    marker: str | None = None,
+    markersize: float = 6.5,
+) -> None:
     mean, low, high = (100 * value for value in point.accuracy)
     axes.errorbar(
         [100 * point.flops],
         [mean],
         yerr=[[max(0, mean - low)], [max(0, high - mean)]],
-        fmt=MARKERS[number % len(MARKERS)],
+        fmt=marker or MARKERS[number % len(MARKERS)],
         color=SERIES[number % len(SERIES)],
-        markersize=6.5,
+        markersize=markersize,
         markeredgecolor="white",
         markeredgewidth=0.6,
         elinewidth=1.1,
         label=_label(point),
+        zorder=4,
     )
 
 
 def _label(point: Point) -> str:
-    return f"{point.name}  {100 * point.accuracy[0]:.1f} % at {100 * point.flops:.0f} %"
+    return f"{point.name}: {100 * point.accuracy[0]:.1f} % at {100 * point.flops:.0f} %"
