@@ -116,8 +116,9 @@ def _run_all() -> None:
     from fastav_plugin.cli import app
 
     commands = [Command(**fields) for fields in json.loads(sys.stdin.read())]
-    for name in ONCE:
-        _do_once(name)
+    if not all("--help" in command.arguments for command in commands):
+        for name in ONCE:
+            _do_once(name)
     for command in commands:
         if sys.stdout.isatty():
             size = struct.pack("HHHH", 50, command.columns, 0, 0)
