@@ -100,9 +100,11 @@ class Chat:
         """What apply_chat_template returns, of the messages that were read."""
         if self._clips:
             self._place_clips()
+        arguments = dict(self._arguments)
         if self._of_videos:
-            self._arguments["videos_kwargs"] = self._of_videos
-        made = self._stock(self._messages, **self._arguments)
+            # Elsewhere than here transformers warns of arguments of the processor.
+            arguments["processor_kwargs"] = {"videos_kwargs": self._of_videos}
+        made = self._stock(self._messages, **arguments)
         if self._clips:
             at_own_rates(made, [clip.fps for clip in self._clips])
         return made

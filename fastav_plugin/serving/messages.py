@@ -12,16 +12,19 @@ decoded, a handler is left at that call and called again once a thread has read 
 import asyncio
 import copy
 import functools
+import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from fastav_plugin.media.files import reading_for
 from fastav_plugin.model_overrides.own_models.registry import own_model
 from fastav_plugin.serving.chats import Chat, OwnChat, takes
 from fastav_plugin.serving.media.policy import MediaPolicy
+from fastav_plugin.serving.request_body import check_body, check_kinds
 
 #: Requests whose media are read at a time: each may hold as many bytes as the policy allows.
 THREADS = 4
@@ -32,10 +35,14 @@ class _Request:
     """One request to a handler.
 
     Attributes:
+        body: what it asks.
         chat: its chat once the media were read.
+        logged: what the handler logged of it, which is called twice.
     """
 
+    body: Mapping[str, Any]
     chat: Chat | None = None
+    logged: set[str] = field(default_factory=set)
 
 
 class _Unread(Exception):
@@ -79,6 +86,8 @@ class MessageMedia:
             if not arguments.get("tokenize"):
                 return stock(conversation, **arguments)
             request = _request.get()
+            if request is not None:
+                check_kinds(request.body, takes(processor), type(processor).__name__)
             read = None if request is None else request.chat
             if read is not None and read.conversation == conversation:
                 return read.inputs()
@@ -92,25 +101,41 @@ class MessageMedia:
         self._wrapped.add(processor)
 
     def aside(self, handle: Callable[..., Any]) -> Callable[..., Any]:
-        """A handler's coroutine (handler, body, ...) that has media read in a thread."""
+        """A handler's coroutine (handler, body, id) that has media read in a thread."""
 
         @functools.wraps(handle)
-        async def handle_request(handler: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
-            request = _Request()
+        async def handle_request(handler: Any, body: Any, request_id: str) -> Any:
+            check_body(body)
+            request = _Request(body)
             context = _request.set(request)
             try:
                 try:
                     # A handler changes the body that it is given.
-                    return await handle(handler, copy.deepcopy(body), *args, **kwargs)
+                    return await handle(handler, copy.deepcopy(body), request_id)
                 except _Unread as unread:
                     chat = unread.chat
-                await asyncio.get_running_loop().run_in_executor(self._threads, chat.read)
+
+                def read() -> None:
+                    with reading_for(f"fastav: request {request_id}"):
+                        chat.read()
+
+                await asyncio.get_running_loop().run_in_executor(self._threads, read)
                 request.chat = chat
-                return await handle(handler, body, *args, **kwargs)
+                return await handle(handler, body, request_id)
             finally:
                 _request.reset(context)
 
         return handle_request
+
+    @staticmethod
+    def log_once(record: logging.LogRecord) -> bool:
+        """A filter of a handler's logger: it says the same of a request once."""
+        request, line = _request.get(), record.getMessage()
+        if request is None:
+            return True
+        new = line not in request.logged
+        request.logged.add(line)
+        return new
 
     def close(self) -> None:
         """Leave every processor as it was."""

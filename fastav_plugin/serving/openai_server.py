@@ -40,6 +40,7 @@ def attaching(
     make_config: Callable[[Any], FastAVConfig],
     on_report: Callable[[str, PruningReport | None], None],
     policy: MediaPolicy | None = None,
+    on_ready: Callable[[str], None] = lambda address: None,
 ) -> Iterator[None]:
     """Attach every model that a server started in this block loads, and read its media.
 
@@ -48,6 +49,7 @@ def attaching(
         on_report: called after each generate() with the model's name and its report, as
             `attach` does.
         policy: what requests may name; None for `server_policy()`.
+        on_ready: called with the server's address when it answers.
 
     Raises:
         UnsupportedError: as `check_server`.
@@ -75,6 +77,16 @@ def attaching(
 
         return load
 
+    def announcing_start(stock: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(stock)
+        async def startup(self: Any, *args: Any, **kwargs: Any) -> None:
+            await stock(self, *args, **kwargs)
+            address = server.address(self)
+            if address is not None:
+                on_ready(address)
+
+        return startup
+
     with ExitStack() as replaced:
         replaced.callback(media.close)
         register_models()
@@ -84,8 +96,12 @@ def attaching(
             (media.aside, server.chat_handlers(), server.HANDLER),
             (refusing, server.handlers(), server.HANDLER),
             (waiting, (server.generate_manager(),), server.STREAMER),
+            (announcing_start, (server.web_server(),), server.STARTER),
         ):
             replaced.enter_context(server.replaced(make, holders, name))
+        for handler_logger in server.handler_loggers():
+            handler_logger.addFilter(media.log_once)
+            replaced.callback(handler_logger.removeFilter, media.log_once)
         yield
 
 

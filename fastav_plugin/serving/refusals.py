@@ -10,20 +10,25 @@ from contextvars import ContextVar
 from typing import Any
 
 from fastav_plugin.errors import FastAVError
+from fastav_plugin.serving.request_body import check_settings
 
 #: The streams that the request of this context has started.
 _streams: ContextVar[list["_Stream"] | None] = ContextVar("fastav_streams", default=None)
 
 
 def refusing(handle: Callable[..., Any]) -> Callable[..., Any]:
-    """A handler's coroutine whose FastAVError becomes an answer with status 400."""
+    """A handler's coroutine whose FastAVError becomes an answer with status 400.
+
+    So do settings of a request that are none.
+    """
 
     @functools.wraps(handle)
-    async def handle_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def handle_request(self: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
         streams: list[_Stream] = []
         context = _streams.set(streams)
         try:
-            answer = await handle(self, *args, **kwargs)
+            check_settings(body)
+            answer = await handle(self, body, *args, **kwargs)
             for stream in streams:
                 await stream.begin()
             return answer

@@ -2,6 +2,7 @@
 
 import dis
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ HANDLER = "handle_request"
 #: Method of the server's GenerateManager that starts a generate() and returns its queue.
 STREAMER = "generate_streaming"
 _STREAMED = ["self", "model", "processor", "inputs"]
+#: Coroutine of uvicorn's Server after which it answers.
+STARTER = "startup"
 #: The server's default for the frames of a video, passed where the request names none.
 FRAMES = 32
 #: What the server's chat handlers pass to the processor's `apply_chat_template`.
@@ -86,6 +89,40 @@ def generate_manager() -> Any:
     from transformers.cli.serving.utils import GenerateManager
 
     return GenerateManager
+
+
+def web_server() -> Any:
+    """The class of uvicorn that runs the server; its coroutine STARTER ends when it answers."""
+    from uvicorn import Server
+
+    return Server
+
+
+def address(running: Any) -> str | None:
+    """Where a uvicorn Server answers, None if it could not start."""
+    if not running.started:
+        return None
+    host, port, *_ = running.servers[0].sockets[0].getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def logging_requests_to_stderr() -> Iterator[None]:
+    """Servers of uvicorn that are made in the block leave stdout alone."""
+    from uvicorn.config import LOGGING_CONFIG
+
+    handler = LOGGING_CONFIG["handlers"]["access"]
+    before = handler["stream"]
+    handler["stream"] = "ext://sys.stderr"
+    try:
+        yield
+    finally:
+        handler["stream"] = before
+
+
+def handler_loggers() -> list[logging.Logger]:
+    """What the chat handlers log to."""
+    return [logging.getLogger(handler.__module__) for handler in chat_handlers()]
 
 
 def chat_handlers() -> tuple[Any, ...]:
@@ -182,6 +219,13 @@ CONTRACTS: Contracts = {
     "a processor's apply_chat_template that takes sounds as arrays": _passes_sounds_on,
     f"GenerateManager.{STREAMER}({', '.join(_STREAMED[1:])}, ...) of its server": lambda: _begins(
         vars(generate_manager()).get(STREAMER, object), _STREAMED
+    ),
+    f"uvicorn's Server.{STARTER}(), started and servers": lambda: (
+        inspect.iscoroutinefunction(getattr(web_server(), STARTER))
+        and all(
+            mentions(code_of(getattr(web_server(), STARTER)), name)
+            for name in ("started", "servers")
+        )
     ),
     f"the call of {STREAMER}() in the server's handlers": lambda: all(
         mentions(code_of(handler._streaming), STREAMER) for handler in handlers()

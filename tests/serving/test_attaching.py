@@ -52,7 +52,7 @@ def test_every_model_is_attached_once(text_model: str) -> None:
         with ThreadPoolExecutor(4) as pool:
             found = [model for model, _ in pool.map(load, [NAME, text_model] * 4)]
         assert len({id(model) for model in found}) == len(made) == 2
-        assert all(Binding.of(model).cache_for is not None for model in found)  # type: ignore[union-attr]
+        assert all(Binding.of(model).attachments.replaces for model in found)  # type: ignore[union-attr]
         manager.shutdown()
         again, _ = load(NAME)
         assert Binding.of(again) is not None, "a model that was unloaded is attached anew"

@@ -24,7 +24,7 @@ from fastav_plugin.media.inputs import prepare_files
 from fastav_plugin.serving.openai_server import MISSING
 from tests.model_overrides.test_qwen_omni import full_model
 from tests.model_overrides.videollama2.checkpoint import write_official
-from tests.serving.conftest import ROOT, Server
+from tests.serving.conftest import COMMAND, ROOT, Server
 from tests.serving.messages import SETTINGS, Parts, ask, user
 from tests.serving.test_server import COLOUR, SOUND, expect, generate, local
 from tests.support.cache_names import passing
@@ -37,6 +37,31 @@ Serve = Callable[..., Server]
 
 def test_ctrl_c(serve: Serve) -> None:
     assert serve().wait().stop(signal.SIGINT) == 130
+
+
+@pytest.mark.parametrize("method", ["fastav+divprune", "none"])
+def test_its_start_as_json(tmp_path: Path, method: str) -> None:
+    """One line on stdout once it answers, whatever is asked of it then."""
+    command = [*COMMAND, str(MODEL_PATH), "--json", "--method", method, "--device", "cpu"]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--host", "127.0.0.1"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": with_checkout(), "HF_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        found = json.loads(process.stdout.readline())
+        assert found["pid"] == process.pid
+        assert (found["model"], found["method"]) == (str(MODEL_PATH), method)
+        assert FastAVConfig.from_dict(found["settings"]).method == method
+        assert httpx2.get(f"{found['address']}/health", timeout=60).status_code == 200
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, rest) == (130, "")
+    assert errors.splitlines()[-1] == "Interrupted. The server has stopped."
+    assert '"GET /health HTTP/1.1" 200' in errors
 
 
 def test_the_method_that_cuts_nothing(serve: Serve, parts: Parts) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import signal
+import wave
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -233,7 +235,10 @@ def test_the_other_ways_to_ask(server: Server, client: openai.OpenAI, stream: bo
 
 
 BAD: dict[str, tuple[dict[str, Any], int]] = {
-    "no messages": ({"messages": None}, 500),
+    "no messages": ({"messages": None}, 400),
+    "a part without its picture": ({"messages": [user({"type": "image_url"}, text=COLOUR)]}, 400),
+    "no tokens": ({"max_tokens": 0}, 400),
+    "settings that are no text": ({"generation_config": {"use_cache": True}}, 400),
     "another model": ({"model": "another"}, 400),
     "unknown field": ({"temprature": 1}, 422),
 }
@@ -251,6 +256,33 @@ def test_a_bad_request_does_no_harm(server: Server, parts: Parts, name: str) -> 
     with server.client() as own:
         assert ask(own, server.model, good) == expect(good, parts.folder)[0]
     assert len(server.lines(before, 1)) == 1, "nothing was generated for the bad one"
+
+
+def silence() -> str:
+    """A sound in which nothing is heard, as base64."""
+    file = io.BytesIO()
+    with wave.open(file, "wb") as written:
+        written.setparams((1, 2, 16000, 0, "NONE", ""))
+        written.writeframes(bytes(32000))
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def test_a_request_is_one_line_of_each_log(server: Server, parts: Parts) -> None:
+    """Its handler is called twice, and a remark about its medium names it."""
+    before = len(server.log.read_text())
+    with server.client() as own:
+        ask(own, server.model, [user(parts.picture, parts.inline_video, text=COLOUR)])
+    data = {"data": silence(), "format": "wav"}
+    messages = [user({"type": "input_audio", "input_audio": data}, text=SOUND)]
+    body = {"model": server.model, "messages": messages, "max_tokens": 2}
+    url = f"{server.url}/v1/chat/completions"
+    found = httpx2.post(url, json=body, headers={"x-request-id": "number 7"}, timeout=60)
+    assert found.status_code == 200, found.text
+    server.lines(2, 1)
+    log = server.log.read_text()[before:]
+    assert log.count("[Request received]") == 2
+    assert "Kwargs passed to" not in log
+    assert "WARNING:     fastav: request number 7: the medium: " in log
 
 
 def test_a_client_that_hangs_up(server: Server, parts: Parts) -> None:

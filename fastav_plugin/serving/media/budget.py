@@ -8,7 +8,7 @@ from fastav_plugin.media.clips import Video
 from fastav_plugin.media.files import Source
 from fastav_plugin.serving.media.decoding import Sound, decode
 from fastav_plugin.serving.media.measuring import EACH_HALF_SECOND, Sampling, measure
-from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
+from fastav_plugin.serving.media.policy import MediaError, MediaPolicy, variable
 from fastav_plugin.serving.media.references import Reference, named
 from fastav_plugin.serving.media.sources import read_source
 
@@ -82,7 +82,10 @@ class MediaBudget:
         self._media += 1
         if self._media > self._policy.max_per_request:
             most = self._policy.max_per_request
-            raise MediaError(f"the request has more than the {most} media that are allowed.")
+            raise MediaError(
+                f"the request has more than the {most} media that are allowed "
+                f"({variable('max_per_request')})."
+            )
 
     def _decode(self, kind: str, data: bytes, sampling: Sampling) -> Any:
         medium = decode(kind, data, self._left(), sampling)
@@ -95,7 +98,7 @@ class MediaBudget:
         if left <= 0:
             raise MediaError(
                 f"the media of this request have more than the {self._policy.max_decoded_bytes} "
-                "decoded bytes that are allowed."
+                f"decoded bytes that are allowed ({variable('max_decoded_bytes')})."
             )
         return dataclasses.replace(self._policy, max_decoded_bytes=left)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from fastav_plugin.serving.media.policy import MediaError, MediaPolicy, normal_host
+from fastav_plugin.serving.media.policy import MediaError, MediaPolicy, normal_host, variable
 
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -145,7 +145,10 @@ def _body(answer: Any, policy: MediaPolicy, deadline: _Deadline) -> bytes:
             break
         data += chunk
     else:
-        raise MediaError(f"it has more than the {policy.max_bytes} bytes that are allowed.")
+        raise MediaError(
+            f"it has more than the {policy.max_bytes} bytes that are allowed "
+            f"({variable('max_bytes')})."
+        )
     deadline.check()
     if answer.length:  # what the header promised and the body lacks
         raise MediaError("the download ended early.")

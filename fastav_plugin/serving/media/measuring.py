@@ -16,7 +16,7 @@ from fastav_plugin.media.timeline import count_samples, spread
 from fastav_plugin.media.video import FRAMES_PER_SECOND
 from fastav_plugin.serving.media.avif import decoded_pixels
 from fastav_plugin.serving.media.headers import gif_pictures, jpeg_passes
-from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
+from fastav_plugin.serving.media.policy import MediaError, MediaPolicy, variable
 from fastav_plugin.serving.media.streams import EDGE, PICTURES, read_streams, untrusted_source
 
 #: Brands of HEIC and of animated AVIF, of which FFmpeg and Pillow would open some.
@@ -121,7 +121,7 @@ def _check_format(data: bytes, policy: MediaPolicy) -> None:
         if pixels > _PARTS * policy.max_pixels:
             raise MediaError(
                 f"{pixels} pixels of its parts are more than the {_PARTS * policy.max_pixels} that "
-                "are allowed."
+                f"are allowed ({_PARTS} x {variable('max_pixels')})."
             )
 
 
@@ -150,7 +150,10 @@ def _animation(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured
         else:
             count = getattr(picture, "n_frames", 1)
     if count > policy.max_frames:
-        raise MediaError(f"it has more than the {policy.max_frames} frames that are allowed.")
+        raise MediaError(
+            f"it has more than the {policy.max_frames} frames that are allowed "
+            f"({variable('max_frames')})."
+        )
     policy.check_pixels(width, height)
     policy.check_all_pixels(count * width * height)
     source = untrusted_source(data, policy, policy.max_pixels)
@@ -174,7 +177,7 @@ def _clip(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured:
     if shown > policy.max_pixels:
         raise MediaError(
             f"{shown} pixels of a frame as it is shown are more than the {policy.max_pixels} that "
-            "are allowed."
+            f"are allowed ({variable('max_pixels')})."
         )
     size = _taken_bytes(tracks.seconds, shown, sampling, policy)
     # Frames may grow after the header, as far as the same limits hold for all of them.

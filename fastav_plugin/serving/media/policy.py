@@ -94,9 +94,9 @@ class MediaPolicy:
             raise ConfigError(f"`{PRIVATE_HOSTS}` must be 0 or 1, got '{private}'.")
         hosts = (host.strip() for host in found.get(MEDIA_HOSTS, "").split(","))
         limits = {
-            name: _number(PREFIX + name.upper(), found[PREFIX + name.upper()], kind)
+            name: _number(variable(name), found[variable(name)], kind)
             for name, kind in _LIMITS.items()
-            if found.get(PREFIX + name.upper())
+            if found.get(variable(name))
         }
         policy = cls(
             media_dir=Path(found[MEDIA_DIR]) if found.get(MEDIA_DIR) else None,
@@ -109,7 +109,8 @@ class MediaPolicy:
         """Raise MediaError for a picture or frame that is too large."""
         if width * height > self.max_pixels:
             raise MediaError(
-                f"{width} x {height} pixels are more than the {self.max_pixels} that are allowed."
+                f"{width} x {height} pixels are more than the {self.max_pixels} that are allowed "
+                f"({variable('max_pixels')})."
             )
 
     def check_all_pixels(self, pixels: int) -> None:
@@ -117,21 +118,24 @@ class MediaPolicy:
         if pixels > self.max_video_pixels:
             raise MediaError(
                 f"{pixels} pixels of all its frames are more than the {self.max_video_pixels} that "
-                "are allowed."
+                f"are allowed ({variable('max_video_pixels')})."
             )
 
     def check_bytes(self, size: int, what: str) -> None:
         """Raise MediaError for so many decoded bytes, of `what`."""
         if size > self.max_decoded_bytes:
             raise MediaError(
-                f"{size} {what} are more than the {self.max_decoded_bytes} that are allowed, or "
-                "that other media of the request left."
+                f"{size} {what} are more than the {self.max_decoded_bytes} that are allowed "
+                f"({variable('max_decoded_bytes')}), or that other media of the request left."
             )
 
     def check_seconds(self, seconds: float) -> None:
         """Raise MediaError for a video or sound that lasts so long."""
         if seconds > self.max_seconds:
-            raise MediaError(f"it lasts longer than the {self.max_seconds:g} s that are allowed.")
+            raise MediaError(
+                f"it lasts longer than the {self.max_seconds:g} s that are allowed "
+                f"({variable('max_seconds')})."
+            )
 
 
 #: The numbers among the fields, with their types.
@@ -140,6 +144,11 @@ _LIMITS: dict[str, type[int] | type[float]] = {
     for field in dataclasses.fields(MediaPolicy)
     if field.type in ("int", "float")
 }
+
+
+def variable(limit: str) -> str:
+    """The variable of a launch that sets a limit, for whoever is refused by it."""
+    return PREFIX + limit.upper()
 
 
 def normal_host(host: str) -> str:

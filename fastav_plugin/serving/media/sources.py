@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from fastav_plugin.serving.media.download import download
-from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
+from fastav_plugin.serving.media.policy import MediaError, MediaPolicy, variable
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
@@ -38,7 +38,10 @@ def read_source(kind: str, source: str, policy: MediaPolicy) -> bytes:
 def check_size(size: int, policy: MediaPolicy) -> None:
     """Refuse what is larger than one medium may be."""
     if size > policy.max_bytes:
-        raise MediaError(f"{size} bytes are more than the {policy.max_bytes} that are allowed.")
+        raise MediaError(
+            f"{size} bytes are more than the {policy.max_bytes} that are allowed "
+            f"({variable('max_bytes')})."
+        )
 
 
 def _inline(kind: str, source: str, policy: MediaPolicy) -> bytes:

@@ -8,7 +8,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.media.files import Limits, Source, opened
 from fastav_plugin.media.tracks import Tracks, read_tracks
 from fastav_plugin.serving.media.headers import PACKED, listed_samples, listed_tags
-from fastav_plugin.serving.media.policy import MediaError, MediaPolicy
+from fastav_plugin.serving.media.policy import MediaError, MediaPolicy, variable
 
 #: Samples per second of a sound that is read; of few, resampling makes very many.
 SLOWEST, FASTEST = 1_000, 768_000
@@ -67,7 +67,10 @@ def read_streams(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, St
             if packets > most or (stream is not None and stream.packets > policy.max_frames):
                 break
     if any(max(s.packets, s.listed) > policy.max_frames for s in streams.values()):
-        raise MediaError(f"it has more than the {policy.max_frames} frames that are allowed.")
+        raise MediaError(
+            f"it has more than the {policy.max_frames} frames that are allowed "
+            f"({variable('max_frames')})."
+        )
     if packets > most:
         raise MediaError(f"it has more than {most} packets.")
     return read_tracks(source), streams
