@@ -56,12 +56,14 @@ class Outcome:
             "tokens_per_layer": self.tokens_per_layer,
             "modality_per_layer": self.modality_per_layer,
             "prefill_macs": self.macs,
+            "prefill_macs_per_layer": self.macs_per_layer,
             "flops_ratio": self.flops_ratio,
             "prefill_seconds": self.prefill_seconds,
             "prefill_seconds_all": self.seconds,
             "decoder_seconds": self.decoder_seconds,
             "decoder_seconds_all": self.in_decoder,
             "kv_bytes": self.kv_bytes,
+            "kv_bytes_per_layer": self.kv_bytes_per_layer,
             "reason": self.reason,
         }
 

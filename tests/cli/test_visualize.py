@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
-from fastav_plugin.display.palette import BLUE as KEPT
+from fastav_plugin.display.palette import BLUE
 
 Invoke = Callable[..., Result]
 Fail = Callable[..., str]
@@ -17,7 +17,7 @@ Fail = Callable[..., str]
 
 def blue(path: Path) -> int:
     """Pixels in the colour of what goes on."""
-    wanted = [int(KEPT[place : place + 2], 16) for place in (1, 3, 5)]
+    wanted = [int(BLUE[place : place + 2], 16) for place in (1, 3, 5)]
     with av.open(str(path)) as container:
         picture = next(container.decode(video=0)).to_ndarray(format="rgb24")
     return int((np.abs(picture.astype(int) - wanted).max(axis=2) < 4).sum())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from fastav_plugin.analysis.attention_profile import AttentionProfile
 from fastav_plugin.analysis.drawing.page import WIDTH, Page, plain
@@ -18,6 +19,35 @@ if TYPE_CHECKING:
 
 #: Smallest height that is drawn, as a share of a row's sum.
 _FLOOR = 1e-5
+#: What is drawn of each layer: names in AttentionProfile, and titles.
+_ROWS = {
+    "last_row": "Attention: last row",
+    "column_sums": "Attention: column sums",
+    "rollout_last_row": "Rollout: last row",
+    "rollout_column_sums": "Rollout: column sums",
+}
+
+
+def modality_shares(profile: AttentionProfile) -> dict[str, list[dict[str, float]]]:
+    """The share of each modality in each layer of a profile, by the kind of row."""
+    kinds = _kinds(profile)
+    rows = {name: getattr(profile, name) for name in _ROWS}
+    return {
+        name: [
+            {kind: float(_shares(own)[mask].sum()) for kind, mask in kinds.items()} for own in of
+        ]
+        for name, of in rows.items()
+    }
+
+
+def _kinds(profile: AttentionProfile) -> dict[str, npt.NDArray[np.bool_]]:
+    masks = {name: profile.token_map.mask(Modality[name.upper()])[0].cpu() for name in MODALITIES}
+    return {name: mask.numpy() for name, mask in masks.items() if mask.any()}
+
+
+def _shares(row: Tensor) -> npt.NDArray[np.float64]:
+    values = row.numpy().astype(np.float64)
+    return np.asarray(values / max(float(values.sum()), 1e-30))
 
 
 def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -> None:
@@ -25,17 +55,11 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
 
     All heights are on one logarithmic scale, as shares of a row's or of all columns' sum.
     """
-    masks = {name: profile.token_map.mask(Modality[name.upper()])[0].cpu() for name in MODALITIES}
-    kinds = {name: mask.numpy() for name, mask in masks.items() if mask.any()}
-    columns = [
-        ("Attention: last row", profile.last_row),
-        ("Attention: column sums", profile.column_sums),
-        ("Rollout: last row", profile.rollout_last_row),
-        ("Rollout: column sums", profile.rollout_column_sums),
-    ]
+    kinds = _kinds(profile)
+    columns = [(title, getattr(profile, name)) for name, title in _ROWS.items()]
     left, right, gap, head, foot = 1.5, 0.12, 0.14, 1.36, 0.5
     tall, between, bar = 0.98, 0.42, 0.06
-    most = max(float((values / values.sum()).max()) for _, own in columns for values in own)
+    most = max(float(_shares(row).max()) for _, own in columns for row in own)
     page = Page(path, head + len(profile.layers) * (tall + between) - between + foot)
     wide = (WIDTH - left - right - 3 * gap) / 4
     page.heading(
@@ -49,8 +73,7 @@ def draw_attention(path: str | Path, profile: AttentionProfile, *, title: str) -
         page.text(0.15, top + tall / 2, f"layer {layer}", weight="bold")
         for place, (name, vectors) in enumerate(columns):
             axes = page.axes(left + place * (wide + gap), top, wide, tall)
-            values = vectors[line].numpy().astype(np.float64)
-            shares = values / max(values.sum(), 1e-30)
+            shares = _shares(vectors[line])
             _panel(axes, shares, kinds, most)
             above = page.axes(left + place * (wide + gap), top - bar - 0.03, wide, bar)
             _sums(above, shares, kinds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,11 @@ class Stage:
     def count(self) -> int:
         """Media tokens."""
         return int(self.video.sum() + self.audio.sum())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON data."""
+        counts = {"video": int(self.video.sum()), "audio": int(self.audio.sum())}
+        return {"title": self.title, "note": self.note, **counts, "cost": self.cost}
 
 
 def drop_stages(

@@ -2,57 +2,49 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.analysis.drawing.clip import Stage, draw_pruning, drop_stages
 from fastav_plugin.analysis.media_tokens import Grid
 from fastav_plugin.config import FastAVConfig
+from fastav_plugin.media.inputs import Media
 
 
 def draw_outcome(
     path: Path,
     outcome: Outcome,
+    stages: Sequence[Stage],
     *,
     dense: Outcome,
+    media: Media,
     title: str,
-    cut: int,
-    grid: Grid,
-    frames: Any,
-    waveform: Any,
-    seconds: float,
 ) -> None:
     """Draw the stages of one answer.
 
     Args:
         path: PNG to write.
         outcome: of a pruned answer.
+        stages: of that answer.
         dense: of the same question.
+        media: a video, of as many frames as the stages' grid or a multiple, and its sound.
         title: first line.
-        cut: layer of the global cut.
-        grid: frames, rows and columns of the video's tokens.
-        frames: uint8 [T, H, W, 3], T a multiple of the grid's frames.
-        waveform: float32 [n].
-        seconds: length of the clip.
     """
-    stages = make_stages(outcome, cut, grid)
+    frames = media.frames
+    assert frames is not None
     draw_pruning(
         path,
-        frames[:: len(frames) // grid[0]],
-        waveform,
+        frames[:: len(frames) // len(stages[0].video)],
+        np.zeros(1, np.float32) if media.waveform is None else media.waveform,
         stages,
-        seconds=seconds,
+        seconds=len(frames) / media.fps,
         title=title,
-        subtitle=subtitle(outcome.method, outcome.flops_ratio),
+        subtitle=(
+            f"{outcome.method}: {100 * outcome.flops_ratio:.0f} % of the dense prefill's FLOPs. "
+            "Bright: kept tokens. Dark or grey: dropped tokens."
+        ),
         conclusion=conclusion(outcome, dense, stages),
-    )
-
-
-def subtitle(method: str, flops_ratio: float) -> str:
-    """The second line of a picture."""
-    return (
-        f"{method}: {100 * flops_ratio:.0f} % of the dense prefill's FLOPs. "
-        "Bright: kept tokens. Dark or grey: dropped tokens."
     )
 
 

@@ -14,8 +14,9 @@ from fastav_plugin.config import FastAVConfig
 from fastav_plugin.lab.bench.record import read_record
 from fastav_plugin.lab.demo.clips import DemoClip
 from fastav_plugin.lab.demo.own_clip import KNOWLEDGE
-from fastav_plugin.lab.demo.picture import draw_outcome
+from fastav_plugin.lab.demo.picture import draw_outcome, make_stages
 from fastav_plugin.lab.testbed.model import prepare_inputs
+from fastav_plugin.media.inputs import Media
 from fastav_plugin.media.sound import SAMPLE_RATE
 
 NOTICE = (
@@ -191,13 +192,14 @@ def run_demo(
             draw_outcome(
                 files[-1],
                 drawn.outcomes[-1],
+                make_stages(drawn.outcomes[-1], cut, (time, height // merge, width // merge)),
                 dense=drawn.outcomes[0],
+                media=Media(
+                    frames=clip.frames,
+                    fps=len(clip.frames) * SAMPLE_RATE / len(clip.waveform),
+                    waveform=clip.waveform,
+                ),
                 title=_title(drawn),
-                cut=cut,
-                grid=(time, height // merge, width // merge),
-                frames=clip.frames,
-                waveform=clip.waveform,
-                seconds=len(clip.waveform) / SAMPLE_RATE,
             )
         tick(f"{clip.name}, picture")
     notes = [*(KNOWLEDGE if asked[0].right is None else [NOTICE])]
