@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastav_plugin import upcalls
 
 if TYPE_CHECKING:
-    from fastav_plugin.attach import attach, detach
+    from fastav_plugin.attach import attach, detach, pruned
     from fastav_plugin.cache import FastAVCache
     from fastav_plugin.config import FastAVConfig
     from fastav_plugin.errors import (
@@ -48,6 +48,7 @@ __all__ = [
     "UnsupportedError",
     "attach",
     "detach",
+    "pruned",
     "register_hook",
     "register_models",
     "register_override",
@@ -57,7 +58,7 @@ __all__ = [
 _HOMES = {
     name: f"fastav_plugin.{module}"
     for module, names in {
-        "attach": ("attach", "detach"),
+        "attach": ("attach", "detach", "pruned"),
         "cache": ("FastAVCache",),
         "config": ("FastAVConfig",),
         "errors": (

@@ -1,16 +1,15 @@
-"""attach and detach: prune every generate() of a model from now on, and stop doing so."""
+"""attach, detach and pruned: prune every generate() of a model, or those in one block."""
 
 import functools
 import logging
-from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import MethodType
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 
+from fastav_plugin.binding.attachment import Attachment, OnReport, RunningGenerate, running
 from fastav_plugin.binding.binding import Binding
 from fastav_plugin.binding.model_checks import (
     refuse_compiled,
@@ -18,13 +17,14 @@ from fastav_plugin.binding.model_checks import (
     refuse_settings,
     refuse_unseen,
 )
+from fastav_plugin.binding.reports import Reports
 from fastav_plugin.binding.saving import leave_saving, watch_saving
 from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
-from fastav_plugin.report import PruningReport
+from fastav_plugin.pruning.prompt import Reason
 from fastav_plugin.upstream.caches import is_plain, made_by_caller, offloads
 from fastav_plugin.upstream.generation import inside_generate
 
@@ -33,39 +33,27 @@ logger = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-@dataclass
-class _Replacements:
-    """What happened to the caches of one generate() of an attached model.
-
-    Attributes:
-        made: the caches that took the place of its own, for its report.
-        asked: whether any cache of its own was seen.
-        said: whether the log says that it runs unpruned.
-    """
-
-    made: list[FastAVCache] = field(default_factory=list)
-    asked: bool = False
-    said: bool = False
-
-
-#: Of the generate() that runs in this context.
-_replacements: ContextVar[_Replacements | None] = ContextVar("fastav_replacements", default=None)
-
-#: Called with the account of a generate(); None where nothing was replaced.
-OnReport = Callable[[PruningReport | None], None]
-
-
 def attach(
     model: Model, config: FastAVConfig | None = None, *, on_report: OnReport | None = None
 ) -> Model:
     """Prune in every generate(), pipeline and server call of a model from now on.
 
     The empty DynamicCache that generate() makes is replaced by a FastAVCache. A cache the
-    user passes, and direct calls of the model, stay as they are. Each generate() and each direct
-    call that runs unpruned says so once, at level INFO of the logger `fastav_plugin`; compiled
-    calls say it when they are compiled. Attaching again replaces the config. `save_pretrained`
-    of an attached model writes the config beside the weights, where `FastAVConfig.for_model`
-    finds it.
+    user passes, and direct calls of the model, stay as they are. Attaching again replaces the
+    config. `save_pretrained` of an attached model writes the config beside the weights, where
+    `FastAVConfig.for_model` finds it.
+
+    The logger `fastav_plugin` has a line at INFO for each generate(): its report. What runs
+    unpruned because of the caller (embeddings without a TokenMap, a cache or a loop of the
+    caller's, a direct call) is a WARNING, once per attached model and cause, and then INFO;
+    compiled calls say it when they are compiled.
+
+        >>> from fastav_plugin.attach import attach, detach
+        >>> attach(model, FastAVConfig.for_model(model, "divprune")) is model
+        True
+        >>> answer = model.generate(**inputs, max_new_tokens=4)
+        >>> detach(model) is model
+        True
 
     Args:
         model: a transformers model, or one wrapped by PEFT or dispatched by accelerate.
@@ -85,25 +73,9 @@ def attach(
     head = unwrap(model)
     refuse_compiled(model)
     refuse_prompt_learning(model)
-    config = FastAVConfig.for_model(model) if config is None else config
-    if not isinstance(config, FastAVConfig):
-        raise ConfigError(f"attach() takes a FastAVConfig, got {type(config).__name__}.")
-    hooks = method_hooks(config)
-    fresh = Binding.of(head) is None
-    binding = Binding.make(head)
-    try:
-        binding.check(config, hooks)
-    except Exception:
-        if fresh:
-            binding.remove()
-        raise
-    binding.cache_for = functools.partial(_replace, config) if hooks else None
-    binding.on_report = on_report
-    binding.on_unpruned = _say_unpruned if hooks else None
-    if "generate" not in binding.own_attributes and hasattr(head, "generate"):
-        binding.own_attributes["generate"] = head.__dict__.get("generate")
-        head.__dict__["generate"] = _watched(head)
-    binding.settings = config
+    config = _checked(model, config)
+    binding = Binding.attach(head, _attachment(config, on_report), block=False)
+    _watch_generate(binding, head)
     for module in (head, model):
         watch_saving(module)
     logger.info(
@@ -124,88 +96,140 @@ def detach(model: Model) -> Model:
     head = unwrap(model)
     binding = Binding.of(head)
     if binding is not None:
-        binding.remove()
+        binding.detach()
     for module in (head, model):
         leave_saving(module)
     return model
 
 
+@contextmanager
+def pruned(model: nn.Module, config: FastAVConfig | None = None) -> Iterator[Reports]:
+    """Prune in every generate() of a model within a block, in the thread that runs the block.
+
+    Afterwards the model is as it was before: attached as then, or not at all. Meanwhile other
+    threads' calls of it run as before the block. Threads that the block starts do so too, while
+    asyncio's tasks and `asyncio.to_thread` take it along. Blocks may be nested; the innermost
+    holds. `detach` within a block undoes what holds outside.
+
+        >>> from fastav_plugin.attach import pruned
+        >>> with pruned(model, FastAVConfig.for_model(model, "divprune")) as report:
+        ...     answer = model.generate(**inputs, max_new_tokens=4)
+        >>> report.tokens_per_layer
+        [79, 79]
+        >>> print(report)
+        15 text, 128 image tokens; 143 -> 79 (entrance); FLOPs 54.8 % of dense; KV 21.5 of 37.9 kB
+
+    Args:
+        model: as of `attach`.
+        config: as of `attach`.
+
+    Yields:
+        The reports of the generate() calls so far, which stands for the last of them.
+
+    Raises:
+        UnsupportedError, ConfigError: as `attach`. A model that was compiled after it was attached
+            is allowed.
+    """
+    head = unwrap(model)
+    if Binding.of(head) is None:
+        refuse_compiled(model)
+    refuse_prompt_learning(model)
+    reports = Reports()
+    block = _attachment(_checked(model, config), reports.add, whole_batch=True)
+    binding = Binding.attach(head, block, block=True)
+    try:
+        _watch_generate(binding, head)
+        yield reports
+    finally:
+        binding.leave(block)
+
+
+def _checked(model: nn.Module, config: FastAVConfig | None) -> FastAVConfig:
+    config = FastAVConfig.for_model(model) if config is None else config
+    if not isinstance(config, FastAVConfig):
+        raise ConfigError(f"attach() takes a FastAVConfig, got {type(config).__name__}.")
+    return config
+
+
+def _attachment(
+    config: FastAVConfig, on_report: OnReport | None, *, whole_batch: bool = False
+) -> Attachment:
+    replace = functools.partial(_replace, config) if method_hooks(config) else None
+    return Attachment(config, replace, on_report, whole_batch)
+
+
+def _watch_generate(binding: Binding, head: Any) -> None:
+    """Let the head's generate refuse to run dense in silence, and hand on its report."""
+    if "generate" not in binding.own_attributes and hasattr(head, "generate"):
+        binding.own_attributes["generate"] = head.__dict__.get("generate")
+        head.__dict__["generate"] = _watched(head)
+
+
 def _watched(head: Any) -> MethodType:
-    """The head's generate, which refuses to run dense in silence and hands on its report."""
+    """The head's generate, as `_watch_generate` puts it on the head."""
     own = head.__dict__.get("generate")
 
     @functools.wraps(own or type(head).generate)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        stock = own if own is not None else type(self).generate.__get__(self)
         binding = Binding.of(self)
-        if binding is not None and binding.cache_for is not None:
+        attachment = None if binding is None else binding.attachments.here
+        if attachment is None:
+            return stock(*args, **kwargs)
+        if attachment.cache_for is not None:
             refuse_settings(self, args, kwargs)
-        replacements = _Replacements()
-        listening = _replacements.set(replacements)
+        call = RunningGenerate()
+        listening = running.set(call)
         ended = False
         try:
-            if own is not None:
-                output = own(*args, **kwargs)
-            else:
-                output = type(self).generate(self, *args, **kwargs)
+            output = stock(*args, **kwargs)
             ended = True
-            if binding is not None and binding.cache_for is not None:
-                refuse_unseen(self, replacements.asked, args, kwargs)
+            if attachment.cache_for is not None:
+                refuse_unseen(self, call.asked, args, kwargs)
             return output
         finally:
-            _replacements.reset(listening)
-            _tell(Binding.of(self), replacements, ended)
+            running.reset(listening)
+            _tell(attachment, call, ended)
 
     return MethodType(generate, head)
 
 
-def _tell(binding: Binding | None, replacements: _Replacements, ended: bool) -> None:
+def _tell(attachment: Attachment, call: RunningGenerate, ended: bool) -> None:
     """Hand on the report of a generate() that ended, or was broken off between two forwards."""
-    whole = [cache for cache in replacements.made if cache.fastav_request.prefilled]
-    last = whole[-1] if whole else None
-    if last is not None and not replacements.said and logger.isEnabledFor(logging.INFO):
-        reason = last.report(None).reason
-        if reason is not None:
-            logger.info("fastav: this generate() ran unpruned: %s.", reason)
-    if binding is not None and binding.on_report is not None and (whole or ended):
-        binding.on_report(None if last is None else last.report())
-
-
-# Where dynamo compiles the call this runs when the graph is made, and does not break it.
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _say_unpruned(model: str, cache: str | None) -> bool:
-    """Say once that a generate(), or a direct call, runs dense; names of its model and cache."""
-    replacements = _replacements.get()
-    if replacements is None:
-        logger.info(
-            "fastav: this direct call of %s runs unpruned. Pass a FastAVCache to prune it.", model
-        )
-    elif not replacements.said:
-        replacements.said = True
-        if replacements.made:
-            what = (
-                "calls the model again, without the cache that is pruned, and runs unpruned there"
+    whole = [cache for cache in call.made if cache.fastav_request.prefilled]
+    last: FastAVCache | None = whole[-1] if whole else None
+    if last is not None:
+        if last.fastav_request.facts.reason_of(None) is Reason.EMBEDDINGS:
+            attachment.say(
+                "embeddings",
+                "this generate() ran unpruned: %s.",
+                Reason.EMBEDDINGS.sentence(attachment.config.min_media_tokens),
             )
-        elif cache is None:
-            what = "calls the model without a cache and runs unpruned"
-        else:
-            what = f"got a {cache} of the caller's and runs unpruned"
-        logger.info("fastav: this generate() %s.", what)
-    return True
+        elif logger.isEnabledFor(logging.INFO):
+            logger.info("fastav: %s", _account(last, whole_batch=True))
+    if attachment.on_report is not None and (whole or ended):
+        report = None if last is None else _account(last, whole_batch=attachment.whole_batch)
+        attachment.on_report(report)
+
+
+def _account(cache: FastAVCache, *, whole_batch: bool) -> Any:
+    """The report of a cache: of its only batch row, of the first, or of all."""
+    return cache.report(None) if whole_batch and cache.batch_size > 1 else cache.report()
 
 
 def _replace(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None:
     """The cache to take the place of one that generate() made; None to leave it."""
-    replacements = _replacements.get()
+    call = running.get()
     if not found:
-        if replacements is not None and not inside_generate():
+        if call is not None and not inside_generate():
             raise UnsupportedError(
                 "A compiled generate() cannot be distinguished from a direct call of the model, "
                 "which stays dense. Compile the model (model.compile() or model.forward), not its "
                 "generate, or pass a FastAVCache."
             )
         return None
-    if replacements is not None:
-        replacements.asked = True
+    if call is not None:
+        call.asked = True
     if made_by_caller(past):
         return None
     if not is_plain(past):
@@ -215,6 +239,6 @@ def _replace(config: FastAVConfig, past: Any, found: bool) -> FastAVCache | None
             "lengths. Leave `cache_implementation` unset, or detach(model)."
         )
     cache = FastAVCache(config, _search=False)
-    if replacements is not None:
-        replacements.made.append(cache)
+    if call is not None:
+        call.made.append(cache)
     return cache

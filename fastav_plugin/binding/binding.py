@@ -1,7 +1,6 @@
 """Binding: the hooks on one model. It holds no request, so threads may share it."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache
 
+from fastav_plugin.binding.attachment import Attachment, Attachments, logger, say_unpruned
 from fastav_plugin.binding.checks import (
     check_config,
     refuse_cache_name,
@@ -64,22 +64,16 @@ class Binding:
     Attributes:
         model: the modules, and what is known about them.
         attention: renamed while scores are read.
-        cache_for: set by `attach`: makes the cache that takes the place of one that generate()
-            made, or None. Called with the latter and whether a generate() was found around it.
-        on_report: set by `attach`: called with what each generate() dropped.
-        on_unpruned: set by `attach`: called with the names of the model and of the cache, or None,
-            of a call that runs dense.
-        settings: set by `attach`: what is saved with the model.
+        attachments: what `attach` and blocks of `pruned` ask for.
+        lasting: whether the binding outlives those blocks: `attach` or a cache made it or needs it.
         own_attributes: what `remove` puts back into the head's own attributes.
     """
 
     def __init__(self, head: nn.Module, override: ModelOverride) -> None:
         self.model = BoundModel.of(head, override)
         self.attention = RenamedAttention(self.model.attentions)
-        self.cache_for: Callable[[Any, bool], Any] | None = None
-        self.on_report: Callable[[Any], None] | None = None
-        self.on_unpruned: Callable[[str, str | None], bool] | None = None
-        self.settings: FastAVConfig | None = None
+        self.attachments = Attachments()
+        self.lasting = False
         self.own_attributes: dict[str, Any] = {}
         self._cache_names = readable_cache_names()
         self._long_rope = long_rope_limit(head)
@@ -96,7 +90,47 @@ class Binding:
     def make(cls, head: nn.Module) -> "Binding":
         """The binding of a head, made and installed if there is none."""
         with _MAKING:
-            return cls.of(head) or cls._make(head)
+            binding = cls.of(head) or cls._make(head)
+            binding.lasting = True
+            return binding
+
+    @classmethod
+    def attach(cls, head: nn.Module, attachment: Attachment, *, block: bool) -> "Binding":
+        """Bind a head as an attachment asks: in all threads, or in a block of this context.
+
+        Nothing is changed where the model or the config is refused.
+        """
+        with _MAKING:
+            binding = cls.of(head) or cls._make(head)
+            try:
+                binding.check(attachment.config, method_hooks(attachment.config))
+                if block:
+                    binding.attachments.enter(attachment)
+                else:
+                    binding.attachments.set(attachment)
+                    binding.lasting = True
+            finally:
+                binding._remove_unused()
+            return binding
+
+    def detach(self) -> None:
+        """Undo `attach`, and remove the binding, unless a block of `pruned` still needs it."""
+        with _MAKING:
+            self.attachments.set(None)
+            self.lasting = False
+            self._remove_unused()
+
+    def leave(self, block: Attachment) -> None:
+        """End a block: what holds without it holds again."""
+        with _MAKING:
+            self.attachments.leave(block)
+            if self.attachments.empty:
+                self._restore("generate")
+            self._remove_unused()
+
+    def _remove_unused(self) -> None:
+        if not self.attachments.blocks and not self.lasting:
+            self.remove()
 
     @classmethod
     def _make(cls, head: nn.Module) -> "Binding":
@@ -108,7 +142,7 @@ class Binding:
         refuse_compiled_flex(binding.model.attention_implementation, device)
         # The decoder may be bound through another module around it; one pair of hooks is enough.
         other = cls.of(binding.model.text_model)
-        if other is not None and other.cache_for is not None:
+        if other is not None and other.attachments.replaces:
             raise StateError(
                 f"The decoder of {type(head).__name__} is attached through "
                 f"{type(other.model.head).__name__}. Call that model, or detach it first."
@@ -139,7 +173,11 @@ class Binding:
             head.__dict__[METHOD] = positions
 
     def remove(self) -> None:
-        """Take every hook and renamed config away; safe to call twice."""
+        """Take every hook and renamed config away; safe to call twice.
+
+        A call of another thread's may be under way. torch has listed its hooks by then, but looks
+        up afterwards which of them get keywords: a hook that gets none was removed.
+        """
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -147,12 +185,18 @@ class Binding:
         self.model.text_model.__dict__.pop(ATTRIBUTE, None)
         attributes = self.model.head.__dict__
         attributes.pop(ATTRIBUTE, None)
-        for name, value in self.own_attributes.items():
-            if value is None:
-                attributes.pop(name, None)
-            else:
-                attributes[name] = value
-        self.own_attributes = {}
+        for name in tuple(self.own_attributes):
+            self._restore(name)
+
+    def _restore(self, name: str) -> None:
+        """Put an attribute of the head's own back, if it was replaced."""
+        if name not in self.own_attributes:
+            return
+        value = self.own_attributes.pop(name)
+        if value is None:
+            self.model.head.__dict__.pop(name, None)
+        else:
+            self.model.head.__dict__[name] = value
 
     def check(self, config: FastAVConfig, hooks: LayerHookList) -> None:
         """Refuse a config this model cannot follow, before any forward."""
@@ -163,6 +207,8 @@ class Binding:
         """Tie a fresh or loaded cache to this model; one in use with another is refused."""
         if request.model is self.model:
             return
+        if request.replaced_cache is None and not self.lasting:
+            self._last()
         if request.model is not None:
             refuse_other_model(request.model.head, self.model.head)
             request.model = self.model  # it was detached and bound again since
@@ -182,16 +228,22 @@ class Binding:
 
     @inlined_only
     def enter_head(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Forward pre-hook of the head: open the request; None leaves the call as it is."""
+        if kwargs is None:
+            return None  # see `remove`
         named = {**dict(zip(self._parameters, args, strict=False)), **kwargs} if args else kwargs
         past = cache_of(named)
         request = request_of(past)
         if request is None:
             if past is None and self._long_rope is not None:
-                refuse_left_out(self.model.head, self._long_rope, self.cache_for is not None)
-            if self.cache_for is None or not isinstance(past, Cache) or past.get_seq_length() > 0:
+                refuse_left_out(self.model.head, self._long_rope, self._replaces_here())
+            if (
+                not self.attachments.replaces
+                or not isinstance(past, Cache)
+                or past.get_seq_length() > 0
+            ):
                 return None
             replacement = self._replacement(past)
             request = request_of(replacement)
@@ -215,8 +267,30 @@ class Binding:
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _replacement(self, past: Cache) -> Any:
         """The cache to take the place of an empty one, if generate() made it; it reads frames."""
-        assert self.cache_for is not None
-        return self.cache_for(past, find_generate_call(past) is not None)
+        attachment = self.attachments.replacing
+        if attachment is None or attachment.cache_for is None:
+            return None
+        return attachment.cache_for(past, find_generate_call(past) is not None)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _replaces_here(self) -> bool:
+        return self.attachments.replacing is not None
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _last(self) -> None:
+        """Outlive the blocks, for a cache of the caller's; the last may just have ended."""
+        with _MAKING:
+            self.lasting = True
+            if self.of(self.model.head) is None:
+                self.install()
+
+    # Where dynamo compiles the call this runs when the graph is made, and does not break it.
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _say_unpruned(self, model: str, cache: str | None) -> bool:
+        attachment = self.attachments.replacing
+        if attachment is not None:
+            say_unpruned(attachment, model, cache)
+        return True
 
     def enter_from_discovery(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -236,16 +310,28 @@ class Binding:
 
     @inlined_only
     def _leave_head(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any = None
     ) -> None:
+        if output is None:
+            return  # see `remove`
         request = request_of(cache_of(kwargs))
         if request is not None and request.model is self.model:
             request.close()
+            if request.unlogged:
+                self._log(request)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _log(self, request: Request) -> None:
+        """One line for the prompt of a generate() that was given a FastAVCache."""
+        request.unlogged = False
+        logger.info("fastav: %s", request.report(None))
 
     @inlined_only
     def _enter_text_model(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if kwargs is None:
+            return None  # see `remove`
         self.attention.follow(self.model.attention_implementation)
         named = {**dict(zip(self._text_parameters, args, strict=False)), **kwargs}
         past, source = cache_of(named), named.get("inputs_embeds")
@@ -253,11 +339,11 @@ class Binding:
         request = request_of(past)
         if request is None:
             # After a decoded token nothing new is said.
-            if self.on_unpruned is not None and (
+            if self.attachments.replaces and (
                 past is None or source is None or source.shape[1] > 1
             ):
                 name = None if past is None else type(past).__name__
-                self.on_unpruned(type(self.model.head).__name__, name)
+                self._say_unpruned(type(self.model.head).__name__, name)
             return None
         if request.forward is not None and request.call is kwargs:
             return None

@@ -21,9 +21,11 @@ class LayerEntry:
 
     @inlined_only
     def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Make the cut on entering the layer, if any, and fit its arguments."""
+        if kwargs is None:
+            return None  # see `Binding.remove`
         if len(args) > 1:  # its loop names only some of what it passes
             kwargs = {**dict(zip(self._names[1:], args[1:], strict=False)), **kwargs}
             args = args[:1]

@@ -29,8 +29,9 @@ def watch_saving(model: nn.Module) -> None:
         save = getattr(type(self), _NAME).__get__(self) if own is None else own
         output = save(save_directory, *args, **kwargs)
         binding = Binding.of(unwrap(self))
-        if binding is not None and kwargs.get("is_main_process", True):
-            _save(binding.settings, save_directory)
+        attached = None if binding is None else binding.attachments.everywhere
+        if attached is not None and kwargs.get("is_main_process", True):
+            _save(attached.config, save_directory)
         return output
 
     save_pretrained._fastav_replaces = own  # type: ignore[attr-defined]

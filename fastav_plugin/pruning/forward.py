@@ -3,6 +3,7 @@
 A prompt is read, checked, made into a Prefill and recorded, in this order and once.
 """
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +30,8 @@ from fastav_plugin.upstream.arguments import (
     POSITIONS,
 )
 
+logger = logging.getLogger(__name__)
+
 
 def open_prefill(
     request: Request, call: dict[str, Any], named: dict[str, Any], source: Tensor
@@ -44,11 +47,14 @@ def open_prefill(
     Returns:
         None for tokens after the first prompt of which no hook is asked: drafts, text-only turns.
     """
-    context = GenerateContext.read(call, source, request.seen_tokens, request.replaced_cache)
-    request.replaced_cache = None
+    replaced, request.replaced_cache = request.replaced_cache, None
+    context = GenerateContext.read(call, source, request.seen_tokens, replaced)
     check_context(context, call)
     prefill = None if context.only_drafts else _make_prefill(request, context, call, source)
     _record(request, context, prefill, call, named)
+    # An attached model's generate() says at its end what its caches dropped, a server as it likes.
+    given = prefill is not None and not context.direct and replaced is None
+    request.unlogged = given and logger.isEnabledFor(logging.INFO)
     return prefill
 
 

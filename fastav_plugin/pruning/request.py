@@ -145,6 +145,7 @@ class Request:
         started_at: seen tokens when a forward was begun that has not ended.
         current_layer: of the decoder layer that runs.
         listener: called when the pruner works, or None.
+        unlogged: whether the log waits for the report of the forward going on.
     """
 
     config: FastAVConfig
@@ -159,6 +160,7 @@ class Request:
     started_at: int | None = None
     current_layer: FastAVLayer | None = None
     listener: PruningListener | None = None
+    unlogged: bool = False
 
     @property
     def seen_tokens(self) -> int:
@@ -229,6 +231,7 @@ class Request:
             replaced_cache=None,
             current_layer=None,
             listener=None,
+            unlogged=False,
         )
 
     def open(self, call: dict[str, Any]) -> None:

@@ -17,8 +17,10 @@ BESIDE = "attach cache config report tokens".split()
 
 #: What is tested through what uses it.
 COVERED = {
+    "binding.attachment": "behaviour/life_cycle/test_unpruned_calls",
     "binding.binding": "test_attach",
     "binding.layer_entry": "behaviour/families/test_schedule",
+    "binding.reports": "behaviour/life_cycle/test_pruned_blocks",
     "pruning.model_identity": "calibration/test_config",
     "pruning.bound_model": "upstream/test_contracts",
     "pruning.decode": "behaviour/decoding/test_turns",

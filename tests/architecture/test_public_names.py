@@ -29,6 +29,7 @@ PUBLIC = [
     "UnsupportedError",
     "attach",
     "detach",
+    "pruned",
     "register_hook",
     "register_models",
     "register_override",
@@ -44,7 +45,7 @@ MODULES = module_names()
 
 #: Import paths that users may rely on besides the package itself.
 PATHS = {
-    "fastav_plugin.attach": "attach detach",
+    "fastav_plugin.attach": "attach detach pruned",
     "fastav_plugin.cache": "FastAVCache",
     "fastav_plugin.config": "FastAVConfig",
     "fastav_plugin.errors": "FastAVError ConfigError HookError StateError UnsupportedError",

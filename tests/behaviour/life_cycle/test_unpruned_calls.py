@@ -1,7 +1,14 @@
-"""Whatever an attached model runs unpruned, it says so once, and gives the stock model's bits."""
+"""Whatever an attached model runs unpruned, it says so, and gives the stock model's bits.
+
+What the caller could change is a warning, once per attached model and cause.
+"""
 
 import logging
+import re
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,20 +23,24 @@ from tests.support.small_models import config, generate, prompt, qwen2
 
 Use = Callable[[Any, dict[str, Any]], Any]
 DIRECT = "this direct call of Qwen2_5OmniThinkerForConditionalGeneration runs unpruned"
-NO_MEDIA = "ran unpruned: the prompt holds no media tokens"
+NO_MEDIA = "unpruned, because the prompt holds no media tokens"
 EMBEDDED = "ran unpruned: the prompt came as embeddings"
 
 
+Said = Callable[[], list[str]]
+
+
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the log says since it was last asked."""
+def said(caplog: pytest.LogCaptureFixture) -> Said:
+    """What the log says since it was last asked, warnings with "WARNING " before them."""
     caplog.set_level(logging.INFO, logger="fastav_plugin")
 
     def lines() -> list[str]:
         ours = [record for record in caplog.records if record.name.startswith("fastav_plugin")]
-        found = [record.getMessage() for record in ours]
         caplog.clear()
-        return found
+        marks = {logging.WARNING: "WARNING ", logging.INFO: ""}
+        found = [f"{marks[record.levelno]}{record.getMessage()}" for record in ours]
+        return [line for line in found if not line.startswith("fastav: attached ")]
 
     return lines
 
@@ -93,17 +104,21 @@ def decoder(model: Any, inputs: Any) -> Any:
         *(inner_model, decoder),
     ],
 )
-def test_a_direct_call(use: Use, pruning: FastAVConfig, said: Callable[[], list[str]]) -> None:
+def test_a_direct_call(use: Use, pruning: FastAVConfig, said: Said) -> None:
     model, inputs = omni()
     reports: list[Any] = []
     with torch.no_grad():
         stock = use(model, inputs)
         attach(model, pruning, on_report=reports.append)
-        for _ in range(2):
+        for number in range(3):
             assert torch.equal(use(model, inputs), stock)
             (line,) = said()
             assert DIRECT in line
             assert "FastAVCache" in line
+            assert line.startswith("WARNING") == (number == 0)
+        attach(model, pruning)
+        use(model, inputs)
+        assert said()[0].startswith("WARNING"), "it is attached anew"
         attach(model, FastAVConfig(method="none"))
         assert torch.equal(use(model, inputs), stock)
         detach(model)
@@ -167,17 +182,21 @@ def loop_with_a_cache_of_its_own(model: Any, inputs: Any) -> Any:
     ],
 )
 def test_a_generate_with_a_cache_or_a_loop_of_the_callers(
-    use: Use, calls: int, line: str, pruning: FastAVConfig, said: Callable[[], list[str]]
+    use: Use, calls: int, line: str, pruning: FastAVConfig, said: Said
 ) -> None:
     model, inputs = omni()
     reports: list[Any] = []
     stock = use(model, inputs)
     attach(model, pruning, on_report=reports.append)
-    assert torch.equal(use(model, inputs), stock)
-    lines = said()
-    assert len(lines) == calls
-    assert all(f"this generate() {line}" in one for one in lines)
-    assert reports == [None] * calls
+    for number in range(2):
+        assert torch.equal(use(model, inputs), stock)
+        lines = said()
+        assert len(lines) == calls
+        assert all(f"this generate() {line}" in one for one in lines)
+        assert [one.startswith("WARNING") for one in lines] == (
+            [not number] + [False] * (calls - 1)
+        )
+    assert reports == [None] * calls * 2
     attach(model, FastAVConfig(method="none"))
     assert torch.equal(use(model, inputs), stock)
     assert said() == []
@@ -204,16 +223,18 @@ def embeddings_alone(model: Any, inputs: Any) -> Any:
     [(text_only, NO_MEDIA), (ids_and_embeddings, EMBEDDED), (embeddings_alone, EMBEDDED)],
 )
 def test_a_generate_with_nothing_to_prune(
-    use: Use, line: str, pruning: FastAVConfig, said: Callable[[], list[str]]
+    use: Use, line: str, pruning: FastAVConfig, said: Said
 ) -> None:
     model, inputs = omni()
     reports: list[Any] = []
     stock = use(model, inputs)
     attach(model, pruning, on_report=reports.append)
-    assert torch.equal(use(model, inputs), stock)
-    (found,) = said()
-    assert line in found
-    assert reports[0].reason in found
+    for number in range(2):
+        assert torch.equal(use(model, inputs), stock)
+        (found,) = said()
+        assert line in found
+        assert reports[0].reason in found
+        assert found.startswith("WARNING") == (line is EMBEDDED and number == 0)
 
 
 def loop_with_the_cache_it_is_given(model: Any, inputs: Any) -> Any:
@@ -235,31 +256,35 @@ def loop_with_the_cache_it_is_given(model: Any, inputs: Any) -> Any:
     ],
     ids=["greedy", "beams", "drafts", "loop"],
 )
-def test_what_is_pruned_says_nothing(
-    use: Use, pruning: FastAVConfig, said: Callable[[], list[str]]
-) -> None:
+def test_what_is_pruned_says_what_was_dropped(use: Use, pruning: FastAVConfig, said: Said) -> None:
     model, inputs = omni()
     reports: list[Any] = []
     attach(model, pruning, on_report=reports.append)
     use(model, inputs)
-    assert said() == []
+    (line,) = said()
+    assert re.fullmatch(r"fastav: .* tokens; \d+ -> .*; FLOPs .* % of dense; KV .* kB", line)
     assert [report.reason for report in reports] == [None]
 
 
-def test_calls_with_a_fastav_cache_say_nothing(
-    pruning: FastAVConfig, said: Callable[[], list[str]]
-) -> None:
+@pytest.mark.parametrize("attached", [False, True])
+def test_a_generate_with_a_fastav_cache(attached: bool, pruning: FastAVConfig, said: Said) -> None:
+    """It says what its prompt left; a direct call is a loop of the caller, who asks the cache."""
     model, inputs = omni()
-    attach(model, pruning)
+    if attached:
+        attach(model, pruning)
     with torch.no_grad():
         model(**inputs, **passing(FastAVCache(pruning)))
-    run(model, inputs, FastAVCache(pruning))
     assert said() == []
+    past = FastAVCache(pruning)
+    run(model, inputs, past)
+    (line,) = said()
+    assert line.startswith("fastav: ")
+    assert line.split("; KV")[0] in f"fastav: {past.report()}"
+    run(model, inputs, FastAVCache(FastAVConfig(method="none")))
+    assert "unpruned, because the method is 'none'" in said()[0]
 
 
-def test_a_loop_that_leaves_the_pruned_cache_says_so(
-    pruning: FastAVConfig, said: Callable[[], list[str]]
-) -> None:
+def test_a_loop_that_leaves_the_pruned_cache_says_so(pruning: FastAVConfig, said: Said) -> None:
     """Loops that look at the prompt a second time, as contrastive ones do."""
     model, inputs = omni()
 
@@ -272,12 +297,14 @@ def test_a_loop_that_leaves_the_pruned_cache_says_so(
     reports: list[Any] = []
     attach(model, pruning, on_report=reports.append)
     model.generate(**inputs, custom_generate=loop, max_new_tokens=3)
-    (line,) = said()
+    line, report = said()
     assert "calls the model again, without the cache that is pruned" in line
+    assert line.startswith("WARNING ")
+    assert "FLOPs" in report
     assert reports[0].flops_ratio < 1
 
 
-def test_an_attached_assistant_speaks_for_itself(said: Callable[[], list[str]]) -> None:
+def test_an_attached_assistant_speaks_for_itself(said: Said) -> None:
     """Its own generate() hands it a cache again and again, which it did not make."""
     model, assistant = qwen2(), qwen2(seed=1)
     stock = generate(model, prompt(), assistant_model=assistant)
@@ -290,9 +317,7 @@ def test_an_attached_assistant_speaks_for_itself(said: Callable[[], list[str]]) 
 
 
 @pytest.mark.parametrize("fullgraph", [False, True])
-def test_a_compiled_direct_call_says_so_when_it_is_compiled(
-    fullgraph: bool, said: Callable[[], list[str]]
-) -> None:
+def test_a_compiled_direct_call_says_so_when_it_is_compiled(fullgraph: bool, said: Said) -> None:
     model = attach(qwen2(), config())
     torch._dynamo.reset()
     model.compile(backend="eager", fullgraph=fullgraph)
@@ -302,3 +327,36 @@ def test_a_compiled_direct_call_says_so_when_it_is_compiled(
     torch._dynamo.reset()
     (line,) = said()
     assert "this direct call of Qwen2ForCausalLM runs unpruned" in line
+
+
+PLAIN = """
+import torch
+from fastav_plugin import attach
+from tests.support.small_models import config, generate, prompt, qwen2
+
+model = attach(qwen2(), config())
+with torch.no_grad():
+    for _ in range(3):
+        model(input_ids=prompt())
+generate(model, prompt(), inputs_embeds=model.get_input_embeddings()(prompt()))
+"""
+
+
+def test_a_script_that_sets_up_no_log_shows_the_warnings_alone() -> None:
+    """By Python's handler of last resort; the library installs none."""
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    ours = [line for line in done.stderr.splitlines() if "fastav" in line]
+    assert ours == [
+        "fastav: this direct call of Qwen2ForCausalLM runs unpruned, for only generate() is "
+        "pruned. Pass a FastAVCache to prune it. Later ones are logged at INFO.",
+        "fastav: this generate() ran unpruned: the prompt came as embeddings: pass a TokenMap to "
+        "FastAVCache. Later ones are logged at INFO.",
+    ]
+    assert not done.stdout
+    assert logging.getLogger("fastav_plugin").handlers == []
