@@ -19,6 +19,7 @@ from fastav_plugin.lab.bench.plan import BenchPlan, scale
 from fastav_plugin.lab.bench.shapes import SHAPES, draw_ids, find_shape, make_model
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.planning.dry_run import PromptSize
+from tests.support.checkpoints import save_llava
 from tests.support.programs import with_checkout
 
 SMALL = ("bench", "--shape", "tiny", "--text", 20, "--video", 80, "--audio", 120, "--repeats", 2)
@@ -201,6 +202,13 @@ def test_wrong_options(fail: Callable[..., str]) -> None:
     assert "Cannot make" in fail("bench", "--shape", "tiny", "--attention", "magic")
     clip = ("bench", "--shape", "videollama2-av-tiny")
     assert "--batch cannot be used" in fail(*clip, "--batch", "2")
+
+
+def test_a_folder_has_a_prompt_that_its_model_takes(tmp_path: Path) -> None:
+    save_llava(tmp_path)
+    prompt = find_shape(str(tmp_path)).prompt
+    assert (prompt.image, prompt.video, prompt.audio) == (576, 0, 0)
+    assert find_shape(str(MODEL_PATH)).prompt == PromptSize()
 
 
 @pytest.mark.parametrize("name", SHAPES)

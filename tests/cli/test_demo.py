@@ -18,16 +18,17 @@ from typer.testing import CliRunner, Result
 from fastav_plugin import FastAVConfig
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.cli import app
-from fastav_plugin.cli.options import checkpoint as options
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS
 from fastav_plugin.cli.tables.demo import _cell, print_answers, print_verdict
 from fastav_plugin.installation import install_hint
+from fastav_plugin.lab.bench.record import read_record
 from fastav_plugin.lab.demo.clips import DemoClip
 from fastav_plugin.lab.demo.own_clip import KNOWN
 from fastav_plugin.lab.demo.picture import make_stages
 from fastav_plugin.lab.demo.run import Asked, Demo, run_demo, steps
 from fastav_plugin.lab.testbed.model import MODEL_PATH, build_model, build_processor
 from fastav_plugin.lab.testbed.samples import SAMPLES
+from tests.support.checkpoints import save_llava
 
 Invoke = Callable[..., Result]
 Fail = Callable[..., str]
@@ -41,7 +42,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
     if not (MODEL_PATH / "model.safetensors").exists():
         pytest.skip("the trained model is not part of this checkout")
     output = tmp_path_factory.mktemp("demo") / "made"
-    result = CliRunner().invoke(app, ["demo", "--output", str(output), "--repeats", "1"])
+    arguments = ["demo", "--output", str(output), "--repeats", "1"]
+    result = CliRunner().invoke(app, arguments, env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     return result, output
 
@@ -81,15 +83,44 @@ def test_the_model_and_the_clips_are_shipped() -> None:
 
 def test_the_tables(shown: tuple[Result, Path]) -> None:
     lines = shown[0].stdout.splitlines()
-    assert max(map(len, lines[:-1])) <= 80
+    assert max(map(len, lines)) <= 80
     assert "✓ yes" in shown[0].stdout
     for sample in SAMPLES:
         assert any(line.strip() == sample.path.name for line in lines)
     cut = FastAVConfig.from_pretrained(MODEL_PATH).global_layer
     assert any(f"layer {cut}" in line for line in lines)
-    assert lines[-1].startswith("Right: dense 1")
-    assert all(f"{method} " in lines[-1] for method in ("dense", *DEFAULT_METHODS))
+    (verdict,) = [number for number, line in enumerate(lines) if line.startswith("Right: dense 1")]
+    said = " ".join(lines[verdict:])
+    assert all(f"{method} " in said for method in ("dense", *DEFAULT_METHODS))
+    (header,) = [line for line in lines if line.startswith("method ")]
+    assert header.split()[-4:] == ["decoder", "prefill", "KV", "cache"]
     assert "not what a 7B model would answer" in shown[0].stderr
+
+
+def test_the_time_in_the_decoder_is_part_of_the_prefill(shown: tuple[Result, Path]) -> None:
+    found = json.loads((shown[1] / "report.json").read_text())
+    outcomes = [outcome for row in found["questions"] for outcome in row["outcomes"]]
+    for outcome in outcomes:
+        pairs = zip(outcome["decoder_seconds_all"], outcome["prefill_seconds_all"], strict=True)
+        assert all(0 < decoder < whole for decoder, whole in pairs)
+    assert all(0 < total["decoder_seconds"] < total["prefill_seconds"] for total in found["totals"])
+
+
+def test_what_a_7b_decoder_took_is_said_with_its_command(shown: tuple[Result, Path]) -> None:
+    said = " ".join(shown[0].stdout.replace(" \\\n", " ").split())
+    record = read_record()
+    assert record["command"] in said
+    assert json.loads((shown[1] / "report.json").read_text())["at_7b_shape"] == record
+    for case in record["cases"]:
+        assert f"{case['median_seconds']:.2f} s" in said
+    assert "676 video, 1,496 audio and 50 text tokens; AMD EPYC, threads: 2" in said
+
+
+def test_a_model_that_the_prompts_are_not_made_for(fail: Fail, tmp_path: Path) -> None:
+    save_llava(tmp_path / "llava")
+    line = fail("demo", "--model", tmp_path / "llava", "--output", tmp_path / "made")
+    assert "The testbed's prompts are made for a Qwen2_5OmniProcessor, got LlavaProcessor." in line
+    assert not (tmp_path / "made").exists()
 
 
 def test_the_pictures_grey_what_was_dropped(shown: tuple[Result, Path]) -> None:
@@ -147,7 +178,7 @@ def test_dense_alone_draws_nothing(
 def _asked(right: str | None, *answers: str) -> Asked:
     names = ("dense", "fastav", "divprune")
     outcomes = [
-        Outcome(name, answer, [9, 9], seconds=[1.0])
+        Outcome(name, answer, [9, 9], seconds=[1.0], in_decoder=[0.5])
         for name, answer in zip(names, answers, strict=False)
     ]
     for outcome in outcomes:
@@ -182,7 +213,7 @@ def test_marks_survive_an_ascii_terminal(right: str | None, marks: list[str]) ->
 def test_a_missing_model_is_one_line_with_the_remedy(
     fail: Fail, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(options, "MODEL_PATH", tmp_path)
+    monkeypatch.setattr("fastav_plugin.lab.testbed.model.MODEL_PATH", tmp_path)
     line = fail("demo", "--output", tmp_path / "made")
     assert "not part of this installation" in line
     assert "fastav_plugin.lab.testbed.training.train" in line

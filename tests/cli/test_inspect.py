@@ -21,6 +21,7 @@ from typer.testing import Result
 from fastav_plugin import FastAVCache, FastAVConfig
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from tests.support.cache_names import passing
+from tests.support.checkpoints import save_llava
 
 RULE = ("--rule", "video=all, audio=first 10 tokens")
 
@@ -87,6 +88,33 @@ def test_a_refused_model(invoke: Callable[..., Result], tmp_path: Path) -> None:
     found = json.loads(result.stdout)
     assert (found["supported"], "encoder-decoder" in found["reason"]) == (False, True)
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_one_line_says_why_all_methods_are_refused(
+    invoke: Callable[..., Result], fail: Callable[..., str], checkpoint: Path
+) -> None:
+    """Each reason once, after the facts about the model, and no table of nothing."""
+    result = invoke("inspect", checkpoint, "--target-flops", 0.001)
+    assert result.exit_code == 2
+    assert "layer sizes" in result.stdout
+    assert "Tokens that each layer sees" not in result.stdout
+    errors = [line for line in result.stderr.splitlines() if "cannot be reached" in line]
+    (line,) = errors
+    assert line.count("by method 'fastav' ") == line.count("by method 'divprune' ") == 1
+    assert "`target_flops` must" in fail("inspect", checkpoint, "--target-flops", 40)
+
+
+def test_the_prompt_is_one_that_the_model_takes(
+    invoke: Callable[..., Result], invoke_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    save_llava(tmp_path)
+    found = invoke_json("inspect", tmp_path)
+    assert found["placeholders"].keys() == {"image"}
+    assert found["prompt"] == {"text": 50, "image": 576, "video": 0, "audio": 0, "frames": 0}
+    said = " ".join(invoke("inspect", tmp_path).stdout.split())
+    assert "prompt 50 text, 576 image tokens (choose with --text, --image)" in said
+    said = " ".join(invoke("inspect", tmp_path, "--video", 90, "--frames", 3).stdout.split())
+    assert "50 text, 576 image, 90 video tokens in 3 frames (choose with" in said
 
 
 def test_layers_that_cannot_be_cut(fail: Callable[..., str], tmp_path: Path) -> None:

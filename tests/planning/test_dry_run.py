@@ -17,6 +17,22 @@ def plan(config: FastAVConfig, tokens: TokenMap, layers: int = 6) -> tuple[list[
     return plan_tokens(config, tokens, layers)
 
 
+@pytest.mark.parametrize(
+    ("kinds", "counts"),
+    [
+        ((), (0, 676, 1496)),
+        ((Modality.IMAGE, Modality.VIDEO, Modality.AUDIO), (0, 676, 1496)),
+        ((Modality.IMAGE, Modality.VIDEO), (0, 676, 0)),
+        ((Modality.IMAGE, Modality.AUDIO), (576, 0, 1496)),
+        ((Modality.IMAGE,), (576, 0, 0)),
+        ((Modality.AUDIO,), (0, 0, 1496)),
+    ],
+)
+def test_a_typical_prompt(kinds: tuple[Modality, ...], counts: tuple[int, ...]) -> None:
+    prompt = PromptSize.of_kinds(kinds)
+    assert (prompt.image, prompt.video, prompt.audio) == counts
+
+
 def test_a_prompt_of_a_size() -> None:
     (kinds,) = PromptSize(text=20, image=5, video=40, audio=30).token_map().modality.tolist()
     counts = {kind: kinds.count(int(kind)) for kind in Modality}

@@ -1,9 +1,9 @@
 """Tables and paragraphs on stdout that fit the terminal and lose nothing.
 
 A table that is too wide has less space between columns, then wraps its prose at words. If that is
-not enough it is folded: each line of a short table becomes a block of names and values; a long one
-is split into parts, one below the other, that repeat its first column. Off a terminal lines are of
-any length.
+not enough it is folded: each line of a short table becomes a block of names and values; one that is
+long, or has groups of columns, is split into parts, one below the other, that repeat its first
+column. Off a terminal lines are of any length.
 """
 
 import os
@@ -127,7 +127,8 @@ class _Table:
     def parts(self, together: int) -> list[Table]:
         """Groups of columns, each behind the first; none where blocks are better or one is wide."""
         stacked = any("\n" in cell.plain for row in self.rows for cell in row)
-        if len(self.rows) <= _SHORT and not (stacked and self.prose is None):
+        short = len(self.rows) <= _SHORT and together == 1
+        if short and not (stacked and self.prose is None):
             return []
         found: list[list[int]] = [[0]]
         for start in range(1, len(self.columns), together):
