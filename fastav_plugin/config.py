@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from fastav_plugin import upcalls
-from fastav_plugin.errors import ConfigError, unknown_name
+from fastav_plugin.errors import ConfigError, FastAVError, unknown_name
 from fastav_plugin.global_rule import rules_by_modality
 from fastav_plugin.hub.ids import is_hub_id
 
@@ -355,6 +355,8 @@ class FastAVConfig:
             )
         try:
             config = cls.from_dict(values)
+        except FastAVError as error:
+            raise type(error)(f"'{path}': {error}") from error
         except TypeError as error:
             raise ConfigError(f"'{path}' holds a value of a wrong type: {error}.") from error
         return config.sourced(f"{CONFIG_NAME} of {directory}" if of_hub else str(path))

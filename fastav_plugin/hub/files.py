@@ -131,9 +131,7 @@ def _complete(folder: Path, weights: bool) -> bool:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
     return (
-        bool(names & {*_TEXT, "adapter_config.json"})
-        and needed <= names
-        and any(_match(names, _WEIGHTS))
+        bool(names & {*_TEXT, "adapter_config.json"}) and needed <= names and bool(_weights(names))
     )
 
 
@@ -149,8 +147,7 @@ def _announced(
     sizes = {each.rfilename: each.size or 0 for each in info.siblings or ()}
     left_out = {*_match(sizes, _OTHERS)}
     if not weights:
-        # A calibration lies beside the settings, and is small.
-        left_out |= {n for n in _match(sizes, _WEIGHTS) if not n.startswith("fastav_")}
+        left_out |= {*_weights(sizes)}
     elif any(_match(sizes, ("model*.safetensors",))):
         left_out |= {*_match(sizes, _TWICE)}
     names = [name for name in sizes if name not in left_out]
@@ -163,7 +160,12 @@ def _names(info: Any) -> set[str]:
     return {each.rfilename for each in info.siblings or ()}
 
 
-def _match(names: Iterable[str], patterns: Iterable[str]) -> Iterable[str]:
+def _weights(names: Iterable[str]) -> list[str]:
+    """Files of weights; a calibration, which lies beside the settings, is none."""
+    return [name for name in _match(names, _WEIGHTS) if not name.startswith("fastav_")]
+
+
+def _match(names: Iterable[str], patterns: Iterable[str]) -> list[str]:
     return [name for name in names if any(fnmatch.fnmatch(name, each) for each in patterns)]
 
 

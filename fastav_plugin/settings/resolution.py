@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from fastav_plugin.binding.checks import check_config
 from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.own_models.configuration import read_config
@@ -46,14 +46,17 @@ def resolve_config(
     base = _base_of(family, model, config, preset)
     try:
         made = _checked(base.laid_under(given), family)
-    except ConfigError as error:
+    except FastAVError as error:
         if base.place is None:
             raise
         raise type(error)(f"{error} Fields that were not given come from {base.source}.") from error
     if budget is not None:
         fixed = frozenset(given) - {"method"}
         made = fit_budget(made, Budget(*budget, fixed), family.override, family.config)
-    return made.sourced(_words(base.source, given), base.explanation)
+    explanation = base.explanation
+    if explanation and given:
+        explanation += f" It was not measured with {listed(list(given))} as given here."
+    return made.sourced(_words(base.source, given), explanation)
 
 
 def base_settings(

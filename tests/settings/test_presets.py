@@ -1,0 +1,77 @@
+"""Presets suit the media that a model takes, its depth, and what can be read of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from fastav_plugin import ConfigError, FastAVConfig, attach, detach
+from fastav_plugin.hooks.registry import method_hooks
+from fastav_plugin.settings.presets import AUDIO, IMAGE, KINDS, PRESETS, UNMEASURED, VIDEO
+from tests.support.families import FAMILIES
+from tests.support.family_copies import family, run
+from tests.support.small_models import qwen2
+
+
+def test_the_trades() -> None:
+    assert list(PRESETS) == ["safe", "balanced", "fast"]
+    shares = []
+    for name in PRESETS:
+        found = FastAVConfig.for_model(qwen2(num_hidden_layers=10), preset=name)
+        assert found.global_layer == 6
+        said = found.describe()
+        assert f"Preset '{name}': " in said and "toy of 3.8 million parameters" in said
+        assert f"--preset {name} --questions 300`): " in said and "% of the FLOPs" in said
+        shares.append(found.visual_keep_ratio if "divprune" in found.method else 1.0)
+    assert shares == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("layers", [2, 8, 28])
+@pytest.mark.parametrize("scores", [True, False])
+def test_fields_of_each_kind(name: str, kind: str, layers: int, scores: bool) -> None:
+    found = FastAVConfig.from_dict(PRESETS[name].fields(kind, layers, scores))
+    hooks = method_hooks(found)
+    assert max(hooks.places(layers)) < layers
+    assert scores or not any(hook.needs_scores for hook in hooks)
+    given = PRESETS[name].fields(kind, layers, scores)
+    assert ("visual_keep_ratio" in given) == (name != "safe" and kind != AUDIO)
+    assert ("audio_keep_ratio" in given) == (name != "safe" and kind not in (VIDEO, IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("omni_all", "audio-visual"), ("llava", "image"), ("llava_next_video", "video")],
+)
+def test_kinds_of_models(model: str, kind: str) -> None:
+    found = FastAVConfig.for_model(FAMILIES[model].model("sdpa"), preset="balanced")
+    assert found.source == f"the preset 'balanced' for {kind} models"
+    assert UNMEASURED.get(kind, "") in found.describe()
+
+
+def test_given_fields_go_first_and_were_not_measured() -> None:
+    found = FastAVConfig.for_model(qwen2(), preset="fast", visual_keep_ratio=0.4)
+    assert (found.visual_keep_ratio, found.audio_keep_ratio) == (0.4, 0.25)
+    assert found.describe().endswith("It was not measured with visual_keep_ratio as given here.")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_model_runs_with_each(name: str) -> None:
+    model, inputs = family("omni_all")
+    config = FastAVConfig.for_model(model, preset=name, min_media_tokens=1)
+    reports: list[Any] = []
+    attach(model, config, on_report=reports.append)
+    run(model, inputs)
+    detach(model)
+    assert reports[0].reason is None
+    assert reports[0].flops_ratio < 1
+
+
+def test_they_are_frozen_and_unknown_ones_are_refused() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        PRESETS["safe"].keep = 1.0  # type: ignore[misc]
+    with pytest.raises(ConfigError, match="Unknown preset 'quick'. Known: safe, balanced, fast"):
+        FastAVConfig.for_model(qwen2(), preset="quick")
