@@ -10,7 +10,6 @@ import pytest
 from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
-from fastav_plugin.cli.options import checkpoint as options
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Ratios, make_settings, split_configs
 from fastav_plugin.lab.testbed.tasks import TASKS
 
@@ -106,7 +105,7 @@ def test_wrong_options(
     assert "Two settings are named" in fail(*command, "--config", "dense={}")
     assert "Unknown method" in fail(*command, "--method", "magic")
     assert "cannot be used here" in fail(*command, "--device", "abacus")
-    monkeypatch.setattr(options, "MODEL_PATH", tmp_path)
+    monkeypatch.setattr("fastav_plugin.lab.testbed.model.MODEL_PATH", tmp_path)
     assert "fastav_plugin.lab.testbed.training.train" in fail("eval")
 
 
