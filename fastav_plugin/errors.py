@@ -39,6 +39,14 @@ class StateError(FastAVError, RuntimeError):
     """Right objects, wrong moment: unbound, interrupted, or in use elsewhere."""
 
 
+def in_short(error: BaseException) -> str:
+    """What the error of a library says, in one line: the first, with the next where it goes on."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])
+
+
 def unknown_name(kind: str, name: object, known: abc.Iterable[str], more: str = ".") -> ConfigError:
     """The error for a name that is none of those that are known; names the likeliest of them.
 

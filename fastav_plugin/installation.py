@@ -5,6 +5,7 @@ read from `direct_url.json` (PEP 610), which pip and uv write for everything tha
 index.
 """
 
+import importlib.util
 import json
 import shlex
 from importlib.metadata import Distribution, distributions
@@ -26,6 +27,15 @@ def install_hint(extra: str) -> str:
         "Install with: pip install ...", quoted for a POSIX shell.
     """
     return f"Install with: pip install {shlex.join(_arguments(extra))}"
+
+
+#: A module of each package that an extra needs, as far as commands ask for it.
+_MODULES = {"media": ("av", "PIL", "torchvision")}
+
+
+def has_extra(extra: str) -> bool:
+    """Whether what an extra needs can be imported; "media" alone is known."""
+    return all(importlib.util.find_spec(name) is not None for name in _MODULES[extra])
 
 
 def _arguments(extra: str) -> list[str]:

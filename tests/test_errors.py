@@ -1,7 +1,7 @@
 import pytest
 
 from fastav_plugin import errors
-from fastav_plugin.errors import FastAVError, did_you_mean, unknown_name
+from fastav_plugin.errors import FastAVError, did_you_mean, in_short, unknown_name
 
 BUILTINS = {
     "ConfigError": ValueError,
@@ -52,4 +52,19 @@ def test_an_unknown_name_is_named_with_those_there_are() -> None:
     error = unknown_name("table", "fig44", iter(["fig4", "table2"]), ", or none.")
     assert str(error) == (
         "Unknown table 'fig44'. Did you mean 'fig4'? Known: fig4, table2, or none."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("The file is cut.\nTraceback of it", "The file is cut."),
+        ("Validation error for field 'a':\n    TypeError: expected int", None),
+        ("", "ValueError"),
+        ("  \n x", "x"),
+    ],
+)
+def test_the_error_of_a_library_in_one_line(text: str, line: str | None) -> None:
+    assert in_short(ValueError(text)) == (
+        line or "Validation error for field 'a': TypeError: expected int"
     )

@@ -13,7 +13,7 @@ from transformers.models.auto import modeling_auto
 from fastav_plugin.attach import attach, detach
 from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig, check_ratio
-from fastav_plugin.errors import FastAVError, UnsupportedError
+from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError, in_short
 from fastav_plugin.hooks import method_hooks
 from fastav_plugin.hooks.plannable import counts_vary
 from fastav_plugin.model_overrides import find_override
@@ -77,8 +77,16 @@ def inspect_model(
             is wrong.
     """
     config = read_config(directory)
-    with torch.device("meta"):
-        model: nn.Module = model_class(config)(config).eval()
+    kind = model_class(config)
+    try:
+        with torch.device("meta"):
+            model: nn.Module = kind(config).eval()
+    except FastAVError:
+        raise
+    except Exception as error:  # sizes that fit no model fail wherever they are used first
+        raise ConfigError(
+            f"The configuration in '{directory}' makes no model: {in_short(error)}"
+        ) from error
     head: Any = unwrap(model)
     override = find_override(head)
     config = head.config

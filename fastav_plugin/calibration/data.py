@@ -86,6 +86,23 @@ def leave_out_unreadable(
     return left, faults
 
 
+def data_file(path: Path) -> Path:
+    """The file of questions that is given, or that a folder of clips holds.
+
+    Raises:
+        ConfigError: the folder holds none of `QUESTION_FILES`.
+    """
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in QUESTION_FILES if (path / name).is_file()), None)
+    if found is None:
+        raise ConfigError(
+            f"The folder '{path}' holds none of {', '.join(QUESTION_FILES)}. Write your "
+            "questions into one of them, or give a JSONL file."
+        )
+    return found
+
+
 def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], list[Fault]]:
     """Questions in a JSON file, or in a folder of clips, and what is wrong with its other rows.
 
@@ -97,14 +114,7 @@ def read_data(path: Path, media: Sequence[Path] = ()) -> tuple[list[Sample], lis
     Raises:
         ConfigError: no such file, or no usable sample in it.
     """
-    if path.is_dir():
-        found = next((path / name for name in QUESTION_FILES if (path / name).is_file()), None)
-        if found is None:
-            raise ConfigError(
-                f"The folder '{path}' holds none of {', '.join(QUESTION_FILES)}. Write your "
-                "questions into one of them, or give a JSONL file."
-            )
-        path = found
+    path = data_file(path)
     samples, faults = (
         (_each_of_all(path), []) if path.suffix == ".txt" else read_samples(path, media)
     )
@@ -163,15 +173,18 @@ def _drawn(source: PromptSource, count: int, seed: int) -> list[int]:
 
 
 def _each_of_all(path: Path) -> list[Sample]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    questions = [(f"line {number}", line.strip()) for number, line in enumerate(lines, start=1)]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The data file '{path}' is no text in UTF-8.") from error
+    questions = [(number, line.strip()) for number, line in enumerate(lines, start=1)]
     kinds = {ending: kind for kind, endings in ENDINGS.items() for ending in endings}
     files = [file for file in sorted(path.parent.iterdir()) if file.suffix.lower() in kinds]
     about: list[dict[str, Any]] = [{kinds[file.suffix.lower()]: file} for file in files]
     return [
-        Sample(question, **medium, place=place)
-        for medium in about
-        for place, question in questions
+        Sample(question, **medium, place=f"line {number}, '{file.name}'")
+        for file, medium in zip(files, about, strict=True)
+        for number, question in questions
         if question
     ]
 

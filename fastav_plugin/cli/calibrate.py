@@ -126,7 +126,12 @@ def run(
     Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
     --output qwen.safetensors
     """
-    from fastav_plugin.calibration.data import file_source, leave_out_unreadable, read_data
+    from fastav_plugin.calibration.data import (
+        data_file,
+        file_source,
+        leave_out_unreadable,
+        read_data,
+    )
     from fastav_plugin.calibration.fidelity import measure_fidelity
     from fastav_plugin.calibration.run import calibrate, cut_range, partial_path, steps
     from fastav_plugin.cli.tables.calibration import print_calibration
@@ -158,13 +163,14 @@ def run(
         loaded, processor = machine.load(folder)
     cut_range(loaded, plan)
     own = own_model(loaded.config) is not None
-    prepare = SampleInputs(processor, own=own, **reading.to_dict())
+    name = "" if data is None else data_file(data).name
+    prepare = SampleInputs(processor, own=own, **reading.to_dict(), data=name)
     source = (
         generated_source(prepare, samples, seed)
         if data is None
         else file_source(found, prepare, reading.facts())
     )
-    left_out = LeftOut()
+    left_out = LeftOut(file=name)
     if data is not None:
         left_out.add(faults, len(found))
         with progress("media", steps(plan, source), "samples") as tick:

@@ -160,7 +160,7 @@ def run(
         plan = plan_testbed(held_out, questions or QUESTIONS, limit, seed)
     else:
         plan = plan_dataset(data, dataset, reading, limit, own_model(found) is not None, seed)
-    left_out = LeftOut(strict)
+    left_out = LeftOut(strict, "" if data is None else data.name)
     left_out.add(plan.faults, plan.total)
     settings.say(method)
     result = measure(plan, folder, configs, machine, resume, left_out)

@@ -21,7 +21,7 @@ from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.pruning import ConfigFile, Pruning
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
+from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError, in_short
 from fastav_plugin.media.files import logger as media_logger
 from fastav_plugin.media.files import with_purpose
 from fastav_plugin.serving.media.policy import MEDIA_DIR
@@ -172,7 +172,7 @@ def run(
         except FastAVError:
             raise
         except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
-            first = str(error).strip().split("\n")[0]
+            first = in_short(error)
             first = f"{first} is unknown." if isinstance(error, KeyError) else first
             what = "The server cannot start" if model is None else f"Cannot serve '{model}'"
             raise ConfigError(f"{what}: {first}") from error

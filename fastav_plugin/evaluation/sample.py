@@ -8,6 +8,7 @@ from typing import Any
 
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.fields import Fault, Row, parse_rows, read_table
+from fastav_plugin.media.files import reading_for
 from fastav_plugin.media.inputs import Media, prepare_files, prepare_prompt, read_media
 
 MEDIA = ("video", "image", "audio")
@@ -82,6 +83,8 @@ def find_media(folders: Sequence[Path], name: str, kind: str) -> Path:
         for path in (plain, *(plain.with_name(plain.name + end) for end in ENDINGS[kind])):
             if path.is_file():
                 return path
+    if any((folder / name).is_dir() for folder in folders):
+        raise ConfigError(f"'{name}' is a folder, and no {kind} file.")
     where = " or ".join(f"'{folder}'" for folder in folders)
     raise ConfigError(f"The {kind} file '{name}' is not in {where}.")
 
@@ -98,6 +101,7 @@ class SampleInputs:
             for all, or the checkpoint's number.
         sound: "separate", "interleaved" or "none": a video's own sound.
         allow_damaged: whether what can be decoded of a damaged file is used.
+        data: name of the data file, for what is remarked of the media.
     """
 
     processor: Any
@@ -106,6 +110,7 @@ class SampleInputs:
     frames: int | None = None
     sound: str = "separate"
     allow_damaged: bool = False
+    data: str = ""
     _read: tuple[Any, Media | str] | None = field(default=None, init=False)
 
     def __call__(self, sample: Sample) -> dict[str, Any]:
@@ -115,7 +120,8 @@ class SampleInputs:
             ConfigError: media that cannot be read, or that the processor refuses; names a file.
         """
         try:
-            return self._inputs(sample)
+            with reading_for(", ".join(filter(None, [self.data, sample.place]))):
+                return self._inputs(sample)
         except ConfigError as error:
             names = [path.name for path in sample.files if path is not None]
             if any(name in str(error) for name in names):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, in_short
 from fastav_plugin.functional.float32 import in_float32, inner_products, pack
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _kernel(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]] | None
         single = torch.zeros((1, 1, 1), device=device)
         walk_in_one_kernel(single, single[0], 1, None)
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).split("\n")[0]
+        first = in_short(error)
         logger.warning("DivPrune's steps run one by one on %s: %s", device, first)
         return None
     return walk_in_one_kernel

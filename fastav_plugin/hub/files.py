@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fastav_plugin.display.units import size
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, in_short
 from fastav_plugin.hub.ids import check_place, is_hub_id
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ def _reason(error: Exception) -> str:
     """Why a download failed, in words that say what to do."""
     from huggingface_hub import errors
 
-    first = str(error).strip().split("\n")[0] or type(error).__name__
+    first = in_short(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set: unset it to download it."
     if isinstance(error, errors.GatedRepoError):

@@ -55,6 +55,11 @@ class ClipFile:
         return self._animation is not None or self._tracks.pictures is not None
 
     @property
+    def is_still(self) -> bool:
+        """Whether it is a picture that does not move."""
+        return self._animation is not None and len(self._animation.starts) < 2
+
+    @property
     def has_sound(self) -> bool:
         """Whether it has a sound track that holds anything."""
         return self._animation is None and self._tracks.sound is not None
@@ -101,7 +106,8 @@ class ClipFile:
             raise self.source.fault("nothing decodes the codec of its pictures")
         if self._tracks.pictures is None:
             raise ConfigError(
-                f"{self.source.name} holds no pictures. Give a file with a video stream."
+                f"{self.source.name} holds no pictures. Give a file with a video stream, or a "
+                "sound as one (`--audio`)."
             )
         return show(self.source, self._tracks, times)
 

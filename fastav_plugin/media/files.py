@@ -1,5 +1,6 @@
 """Media files as they are opened, and their faults as one error that names the file."""
 
+import importlib.util
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -172,6 +173,18 @@ def opened(source: AnySource) -> Iterator[Any]:
             if name in _TEXT or (name not in _LISTS and _is_text(source)):
                 raise source.fault(_NO_MEDIA)
             yield container
+
+
+def kind_of(source: Source) -> str:
+    """What FFmpeg finds in a file of the user's: "video", "audio", or "" for neither."""
+    if source.limits is not None or importlib.util.find_spec("av") is None:
+        return ""
+    try:
+        with opened(source) as container:
+            kinds = {stream.type for stream in container.streams}
+    except ConfigError:
+        return ""
+    return "video" if "video" in kinds else "audio" if "audio" in kinds else ""
 
 
 def _reason(source: Source, error: Exception) -> str:

@@ -59,6 +59,7 @@ def read_media(
     media = Media(images=[read_image(Source(path, allow_damaged)) for path in images], fps=fps)
     if video is not None:
         file = ClipFile(Source(video, allow_damaged))
+        _remark_still(file)
         takes_sound = processor is None or hasattr(processor, "feature_extractor")
         wanted = takes_sound and sound != "none" and audio is None
         most = _most_sound(processor, file) if wanted else 0.0
@@ -75,6 +76,15 @@ def read_media(
         missing = round(_SHORTEST * SAMPLE_RATE) - len(media.waveform)
         media.waveform = np.pad(media.waveform, (0, max(0, missing)))
     return media
+
+
+def _remark_still(file: ClipFile) -> None:
+    """Say that what was given as a video does not move."""
+    if file.is_still:
+        logger.warning(
+            "%s: it is a picture, and used as a video that stands still; `--image` takes pictures.",
+            file.source.name,
+        )
 
 
 def _most_sound(processor: Any, file: ClipFile) -> float | None:
@@ -188,6 +198,8 @@ def prepare_files(
     def source(path: Path | None) -> Source | None:
         return None if path is None else Source(path, allow_damaged)
 
+    if video is not None:
+        _remark_still(ClipFile(Source(video, allow_damaged)))
     return dict(
         processor(
             text=question,

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
-from fastav_plugin.media.files import AnySource, Source, logger
+from fastav_plugin.media.files import AnySource, Source, kind_of, logger
 from fastav_plugin.media.presentation import BACKGROUND, Frames, over_background
 from fastav_plugin.media.timeline import shown_at
 
@@ -111,6 +111,13 @@ class Animation:
                 yield picture
 
 
+#: What a file is that was given as a picture.
+_NOT_A_PICTURE = {
+    "video": "it is a video: give it as one (`--video`)",
+    "audio": "it is a sound: give it as one (`--audio`)",
+}
+
+
 @contextmanager
 def _open(source: Source) -> Iterator[Any]:
     from PIL import Image
@@ -176,6 +183,7 @@ def _decoding(source: Source) -> Iterator[None]:
         reason = "it is no picture of a known format"
         if source.content and not isinstance(source.content, bytes):
             reason += ", or only the beginning of one"
+            reason = _NOT_A_PICTURE.get(kind_of(source), reason)
         raise source.fault(reason) from error
     except FileNotFoundError as error:
         raise source.fault("there is no such file") from error

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, in_short
 
 #: Where the weights of a folder are looked for; the first that is there counts.
 WEIGHT_FILES = (
@@ -47,7 +47,7 @@ def local_folder(place: str | Path, weights: bool = True, **options: Any) -> Pat
     try:
         return Path(snapshot_download(str(place), ignore_patterns=left_out, **known))
     except (OSError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
+        first = in_short(error)
         raise ConfigError(f"'{place}' is no folder, and cannot be downloaded: {first}") from error
 
 
@@ -195,7 +195,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
                 return {name: file.get_tensor(name) for name in file.keys()}
         found = _read_torch(path)
     except Exception as error:  # damage of any kind, read by two libraries
-        first = str(error).strip().split("\n")[0]
+        first = in_short(error)
         raise ConfigError(
             f"The weights file '{path}' cannot be read: {first}. Is its download complete?"
         ) from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, in_short
 from fastav_plugin.hub.files import local_folder
 from fastav_plugin.model_overrides.own_models.registry import read_own_config, register_models
 from fastav_plugin.upstream.models import lacking
@@ -29,11 +29,10 @@ def read_config(place: str | Path) -> Any:
         if own is not None:
             return own
         return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        lack = _lacking_type(directory)
-        first = str(error).strip().split("\n")[0]
+    except Exception as error:  # configurations check their fields each in their own way
+        reason = _lacking_type(directory) or in_short(error)
         raise ConfigError(
-            f"'{directory}' holds no model that transformers can read: {lack or first}"
+            f"'{directory}' holds no model that transformers can read: {reason}"
         ) from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transformers import AutoConfig
 
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, in_short
 from fastav_plugin.model_overrides.own_models.registry import own_model, read_own_config
 
 #: Pieces of work that `convert` reports.
@@ -60,7 +60,7 @@ def convert(
         if config is None:
             config = AutoConfig.from_pretrained(source, local_files_only=True)
     except (OSError, ValueError) as error:
-        first = str(error).strip().split("\n")[0]
+        first = in_short(error)
         raise ConfigError(f"'{source}' holds no model that can be converted: {first}") from error
     own = own_model(config)
     if own is None:

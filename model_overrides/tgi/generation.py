@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.errors import FastAVError, StateError
+from fastav_plugin.errors import FastAVError, StateError, in_short
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptError
 from fastav_plugin.pruning.rope_deltas import rotary_positions
@@ -79,7 +79,7 @@ class Generation:
             raise PromptError(str(error)) from error
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             # Media of a form the processor let through; a RuntimeError would end the shard.
-            first = str(error).strip().split("\n")[0]
+            first = in_short(error)
             if any(text in first.lower() for text in _FATAL_TEXTS):
                 raise
             raise PromptError(f"The model cannot take the media of this prompt: {first}") from error

@@ -143,8 +143,21 @@ def find_real(environment: MutableMapping[str, str]) -> str:
     )
 
 
+def _real_or_end(environment: MutableMapping[str, str], command: Command) -> str:
+    """As `find_real`; help was given where there is none, and is no error."""
+    try:
+        return find_real(environment)
+    except ConfigError as error:
+        if not command.help:
+            raise
+        print(f"{error} Then this shows its options as well.")
+        sys.exit(0)
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Become TGI's launcher. Exits with 2, and one line, for what cannot be launched.
+
+    Without TGI, --help shows our options and exits with 0.
 
     Args:
         arguments: without the program's name; None for those of this process.
@@ -161,7 +174,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
                 folders = os.get_exec_path(environment)
                 if folders[:1] != [str(SHIMS)]:
                     environment["PATH"] = os.pathsep.join([str(SHIMS), *folders])
-        real = find_real(environment)
+        real = _real_or_end(environment, command)
         if environment.get(_LAUNCHED) == str(os.getpid()):
             raise ConfigError(f"'{real}' leads back to this command. Take one of them off PATH.")
     except FastAVError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastav_plugin.errors import FastAVError
+from fastav_plugin.errors import FastAVError, in_short
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.tgi.layouts import Layout, Medium
 from fastav_plugin.serving.media.budget import MediaBudget
@@ -101,7 +101,7 @@ class PromptReader:
                 raise
             raise PromptError(str(error)) from error
         except Exception as error:  # processors raise anything; a shard must outlive all of it
-            first = str(error).strip().split("\n")[0]
+            first = in_short(error)
             raise PromptError(
                 f"The prompt cannot be prepared ({type(error).__name__}): {first}"
             ) from error

@@ -127,10 +127,10 @@ def test_the_summary_counts_what_is_left_out(
     result = ended(invoke(*command(folder / "all.jsonl")))
     shown = " ".join(result.stderr.split())
     for place, reason in LEFT_OUT.items():
-        assert f"Left out, {place}: " in shown
+        assert f": left out, {place}: " in shown
         assert reason in shown
     assert "5 of 9 samples were left out: line 2; line 3; line 5; line 6; line 8." in shown
-    assert "Left out" not in result.stdout
+    assert "left out" not in result.stdout
     assert "FLOPs" in result.stdout
 
 

@@ -193,7 +193,7 @@ def test_rows_that_cannot_be_asked(
     )
     shown = invoke(*call)
     assert shown.exit_code == 1
-    assert shown.stderr.count("Left out, [") == 4
+    assert shown.stderr.count(": left out, [") == 4
     assert "4 of 6 samples were left out: [1], line" in " ".join(shown.stderr.split())
     assert "all: 2 questions about 2 clips" in shown.stdout
     assert "3 samples are invalid. The first: [3]" in fail(*call, "--strict")

@@ -9,7 +9,7 @@ import pytest
 
 from fastav_plugin.cli import progress as shown
 from fastav_plugin.cli.progress import Work, progress
-from tests.support.terminal import on_terminal
+from tests.support.screen import on_screen
 
 
 class Clock:
@@ -132,7 +132,7 @@ print("done")
 
 @pytest.mark.parametrize("columns", [60, 80, 100, 140])
 def test_the_bar_of_a_terminal(columns: int) -> None:
-    ended = on_terminal(BAR, columns)
+    ended = on_screen(BAR, columns)
     assert ended.status == 0
     frames = [line for line in ended.lines if "34 of 100 samples, 0:0" in line]
     assert frames
@@ -145,13 +145,13 @@ def test_the_bar_of_a_terminal(columns: int) -> None:
 
 
 def test_the_bar_in_letters_alone() -> None:
-    ended = on_terminal(BAR, 100, PYTHONUTF8="0", PYTHONIOENCODING="ascii", LC_ALL="C")
+    ended = on_screen(BAR, 100, PYTHONUTF8="0", PYTHONIOENCODING="ascii", LC_ALL="C")
     assert ended.status == 0
     assert ended.screen == ["done"]
 
 
 def test_a_terminal_that_cannot_move_gets_lines() -> None:
-    ended = on_terminal(BAR.replace("0.5", "3"), 80, TERM="dumb")
+    ended = on_screen(BAR.replace("0.5", "3"), 80, TERM="dumb")
     assert ended.status == 0
     assert [line for line in ended.screen if line.startswith("calibrate: 34 of 100 samples")]
     assert ended.screen[-1] == "done"

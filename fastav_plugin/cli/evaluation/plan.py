@@ -68,7 +68,9 @@ def plan_dataset(
     return Plan(
         {"suite": dataset.form.name, **dataset.facts(), **reading.facts()},
         len(dataset.questions),
-        lambda processor: dataset.source(SampleInputs(processor, own=own, **reading.to_dict())),
+        lambda processor: dataset.source(
+            SampleInputs(processor, own=own, **reading.to_dict(), data=data.name)
+        ),
         lambda records: summarise_tasks(records, seed=seed),
         print_task,
         dataset.faults,

@@ -10,8 +10,10 @@ import typer
 
 from fastav_plugin.cli.console import note
 from fastav_plugin.cli.options.groups import check_choice
-from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.cli.progress import progress
+from fastav_plugin.errors import ConfigError, UnsupportedError, in_short
 from fastav_plugin.hub.ids import check_place
+from fastav_plugin.installation import has_extra, install_hint
 
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
 
@@ -54,9 +56,9 @@ class Machine:
         import torch
 
         try:
-            torch.empty(0, device=self.device)
+            torch.empty(1, device=self.device).item()
         except (RuntimeError, AssertionError) as error:
-            first = str(error).split("\n")[0]
+            first = in_short(error)
             raise ConfigError(f"`--device` {self.device!r} cannot be used here: {first}") from error
 
     def load(self, folder: Path) -> tuple[Any, Any]:
@@ -73,7 +75,7 @@ class Machine:
 
         own = own_model(read_config(folder))
         processors: Any = AutoProcessor if own is None else own.processor_class()
-        with _faults_named(folder):
+        with _faults_named(folder), progress("loading the processor", None):
             processor = processors.from_pretrained(folder, local_files_only=True)
             if not hasattr(processor, "tokenizer"):
                 raise UnsupportedError(
@@ -89,7 +91,7 @@ class Machine:
 
         limit_threads(self.threads)
         config = read_config(folder)
-        with _faults_named(folder):
+        with _faults_named(folder), progress("loading the model", None):
             options: dict[str, Any] = {"dtype": self.dtype, "local_files_only": True}
             model = model_class(config).from_pretrained(folder, **options)
             return unwrap(model).to(self.device).eval()
@@ -102,8 +104,10 @@ def _faults_named(folder: Path) -> Iterator[None]:
     except UnsupportedError:
         raise
     except Exception as error:  # files of any kind of damage, read by several libraries
-        first = str(error).strip().split("\n")[0]
-        raise ConfigError(f"Cannot load the checkpoint in '{folder}': {first}") from error
+        reason = in_short(error)
+        if not has_extra("media") and "dependenc" in str(error):
+            reason = f"its processor needs what is not installed. {install_hint('media')}"
+        raise ConfigError(f"Cannot load the checkpoint in '{folder}': {reason}") from error
 
 
 def limit_threads(count: int | None) -> None:

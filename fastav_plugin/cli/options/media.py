@@ -20,7 +20,10 @@ def existing_file(help: str) -> Any:
 
 AllowDamaged = Annotated[
     bool,
-    typer.Option("--allow-damaged", help="Use what can be decoded of a damaged media file."),
+    typer.Option(
+        "--allow-damaged",
+        help="Use what can be decoded of a damaged media file, which is an error otherwise.",
+    ),
 ]
 MediaFolders = Annotated[
     list[Path] | None,
@@ -39,14 +42,18 @@ class Reading:
     sound: Annotated[
         str,
         typer.Option(
-            help="The video's own sound: separate, interleaved or none. The models of this "
-            "package lay it out as they were trained."
+            help="The sound of a video: 'separate' tokens after those of its frames, "
+            "'interleaved' with them second by second (for models trained so), or 'none' to "
+            "leave it out. Models of this package have a layout of their own; 'none' is for them "
+            "too."
         ),
     ] = "separate"
     fps: Annotated[
         float,
         typer.Option(
-            min=0.01, help="Video frames per second; the models of this package choose themselves."
+            min=0.01,
+            max=240,
+            help="Video frames per second; the models of this package choose themselves.",
         ),
     ] = float(FRAMES_PER_SECOND)
     frames: Annotated[

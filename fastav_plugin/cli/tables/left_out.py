@@ -1,12 +1,13 @@
 """Samples of a data file that are left out: each named, all counted, and the exit status."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import typer
 
-from fastav_plugin.cli.console import note
+from fastav_plugin.cli.console import remark
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.formats.fields import Fault
 
@@ -20,11 +21,13 @@ class LeftOut:
 
     Attributes:
         strict: whether a single one is an error.
+        file: name of the data file.
         faults: found so far, rows of the file and media alike.
         used: how many samples are left.
     """
 
     strict: bool = False
+    file: str = ""
     faults: list[Fault] = field(default_factory=list)
     used: int = 0
 
@@ -41,10 +44,10 @@ class LeftOut:
             some = "1 sample is" if len(found) == 1 else f"{len(found)} samples are"
             what = f"{some} invalid." if used else "No sample is valid."
             raise ConfigError(f"{what}{first}")
-        for fault in found[:NAMED]:
-            note(f"Left out, {fault}")
+        for fault in sorted(found, key=_line)[:NAMED]:
+            remark(f"{self.file}: left out, {fault}")
         if len(found) > NAMED:
-            note(f"... and {len(found) - NAMED} more; --json names all.")
+            remark(f"... and {len(found) - NAMED} more; --json names all.")
 
     def to_json(self) -> list[dict[str, Any]]:
         """Place and reason of each, plain JSON data."""
@@ -58,10 +61,11 @@ class LeftOut:
         more = "; ..." if len(self.faults) > NAMED else ""
         count, whole = len(self.faults), len(self.faults) + self.used
         verb = "was" if count == 1 else "were"
-        note(f"{count} of {whole} samples {verb} left out: {places}{more}.")
+        remark(f"{self.file}: {count} of {whole} samples {verb} left out: {places}{more}.")
         raise typer.Exit(1)
 
 
 def _line(fault: Fault) -> int:
-    """The number that its place ends with."""
-    return int(fault.place.rpartition(" ")[2])
+    """The number of the line in its place."""
+    found = re.search(r"line (\d+)", fault.place)
+    return int(found[1]) if found else 0

@@ -86,8 +86,10 @@ def read_table(path: Path) -> Table:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Cannot read the data file '{path}': {error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The data file '{path}' is no text. Give JSON or JSON lines.") from error
+    except OSError as error:
+        raise ConfigError(f"Cannot read the data file '{path}': {error.strerror}.") from error
     start = text.lstrip()[:1]
     if not start:
         raise ConfigError(f"The data file '{path}' is empty.")

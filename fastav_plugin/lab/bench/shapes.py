@@ -20,7 +20,7 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 
 from fastav_plugin.analysis.inspection import model_class
 from fastav_plugin.binding.wrappers import unwrap
-from fastav_plugin.errors import ConfigError, unknown_name
+from fastav_plugin.errors import ConfigError, in_short, unknown_name
 from fastav_plugin.hub.files import local_folder
 from fastav_plugin.hub.ids import is_hub_id
 from fastav_plugin.model_overrides.own_models.configuration import read_config
@@ -189,7 +189,7 @@ def make_model(
             )
         model = unwrap(model).to(device)
     except (RuntimeError, ValueError, OSError, ImportError, AssertionError) as error:
-        first = str(error).strip().split("\n")[0]
+        first = in_short(error)
         raise ConfigError(f"Cannot make {name!r} on {device!r}: {first}") from error
     # Every run decodes as many tokens as it is asked for.
     generation: Any = model.generation_config
