@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
 
 from fastav_plugin import upcalls
-from fastav_plugin.errors import ConfigError, FastAVError, unknown_name
+from fastav_plugin.errors import ConfigError, FastAVError, in_short, unknown_name
 from fastav_plugin.global_rule import rules_by_modality
 from fastav_plugin.hub.ids import is_hub_id
 
@@ -345,7 +345,9 @@ class FastAVConfig:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ConfigError(f"Cannot read the config file '{path}': {error}.") from error
+            raise ConfigError(
+                f"Cannot read the config file '{path}': {in_short(error)}."
+            ) from error
         if not isinstance(values, dict):
             raise ConfigError(f"'{path}' must hold one JSON object, got {type(values).__name__}.")
         if isinstance(values.get("calibration"), str):

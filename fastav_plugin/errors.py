@@ -41,6 +41,10 @@ class StateError(FastAVError, RuntimeError):
 
 def in_short(error: BaseException) -> str:
     """What the error of a library says, in one line: the first, with the next where it goes on."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__

@@ -66,6 +66,8 @@ def main() -> None:
     # Where torchao is installed, transformers' models import it, and torch remarks on it.
     for name in ("transformers", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Whoever passes a cache of his own to generate() here is a benchmark, not the user.
+    logging.getLogger("fastav_plugin.binding.attachment").setLevel(logging.ERROR)
     end_by_sigterm()
     app(prog_name="fastav")
 

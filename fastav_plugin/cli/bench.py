@@ -180,7 +180,7 @@ def run(
     )
     plan.check()
     if plot is not None:
-        check_drawing()
+        check_drawing(plot)
     make_room(plot, output)
     with progress("bench", plan.steps) as tick:
         found = describe(plan, run_bench(plan, tick))

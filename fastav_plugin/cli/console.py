@@ -187,8 +187,12 @@ def print_json(data: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Write a sentence about the result to stderr."""
-    Console(stderr=True, highlight=False, markup=False).print(text, soft_wrap=True)
+    """Write a sentence about the result to stderr; a terminal breaks it between words."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    if console.is_terminal:
+        console.print(text, overflow="ignore")
+    else:
+        console.print(text, soft_wrap=True)
 
 
 def remark(text: str) -> None:

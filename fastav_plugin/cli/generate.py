@@ -11,6 +11,7 @@ from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import Reading, existing_file
 from fastav_plugin.cli.options.pruning import ConfigFile, Methods, Pruning, TargetFlops
 from fastav_plugin.cli.progress import progress
+from fastav_plugin.errors import ConfigError
 
 METHODS = ("fastav",)
 
@@ -67,6 +68,8 @@ def run(
     if html is not None:
         check_page(html)
         make_room(html)
+    if not question.strip():
+        raise ConfigError("`--question` is empty. Ask something about the media.")
     described = read_config(model)
     settings = pruning.of(described, config)
     configs = settings.configs(described, method, METHODS)

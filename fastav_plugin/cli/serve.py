@@ -172,8 +172,8 @@ def run(
         except FastAVError:
             raise
         except (OSError, ValueError, ImportError, KeyError, AttributeError) as error:
-            first = in_short(error)
-            first = f"{first} is unknown." if isinstance(error, KeyError) else first
+            known = not isinstance(error, KeyError)
+            first = in_short(error) if known else f"{error} is unknown."
             what = "The server cannot start" if model is None else f"Cannot serve '{model}'"
             raise ConfigError(f"{what}: {first}") from error
 

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from fastav_plugin.calibration_file import CALIBRATION_NAME
 from fastav_plugin.config import CONFIG_NAME
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, in_short
 from fastav_plugin.evaluation.records import Answer, Question, Record
 
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
@@ -44,7 +44,7 @@ class AnswerLog(AbstractContextManager["AnswerLog"]):
             if not lines:
                 self._write(header)
         except OSError as error:
-            raise ConfigError(f"Cannot use '{path}' for answers: {error}.") from error
+            raise ConfigError(f"Cannot use '{path}' for answers: {in_short(error)}.") from error
 
     def __exit__(self, *error: object) -> None:
         self.close()

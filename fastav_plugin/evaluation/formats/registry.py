@@ -32,6 +32,9 @@ def find_format(name: str | None, table: Table, path: Path) -> Format:
     first: Mapping[str, Any] = table.rows[0].values if table.rows else {}
     found = [form for form in FORMATS.values() if form.recognises(first)]
     if len(found) != 1:
+        if not table.rows:
+            first_fault = f" The first problem: {table.faults[0]}" if table.faults else ""
+            raise ConfigError(f"'{path}' holds no record.{first_fault}")
         seen = ", ".join(sorted(first)) or "none"
         which = " and ".join(form.name for form in found) or "no known format"
         raise ConfigError(
