@@ -279,9 +279,8 @@ def test_steps_are_counted_and_stages_drop(tmp_path: Path) -> None:
     )
     assert len(ticks) == steps(clips, 1, 1)
     assert demo.files == [tmp_path / "report.json", tmp_path / "a_b.png"]
-    report = demo.asked[0].outcomes[1].report
-    assert report is not None
-    assert [stage.title for stage in make_stages(report, demo.cut, (4, 4, 4))] == [
+    outcome = demo.asked[0].outcomes[1]
+    assert [stage.title for stage in make_stages(outcome, demo.cut, (4, 4, 4))] == [
         "Prompt",
         "Entrance",
         "Global cut",

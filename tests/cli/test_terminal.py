@@ -94,8 +94,10 @@ def check_forms(forms: dict[int, str]) -> None:
         assert "…" not in forms[width]
 
 
-NAMES = ("models", "inspect", "inspect, many layers", "bench")
-NAMES += ("generate", "demo", "eval", "convert")
+NAMES = (
+    *("models", "inspect", "inspect, many layers", "bench"),
+    *("generate", "demo", "eval", "convert"),
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
