@@ -34,21 +34,21 @@ def watch_saving(model: nn.Module) -> None:
             _save(attached.config, save_directory)
         return output
 
-    save_pretrained._fastav_replaces = own  # type: ignore[attr-defined]
+    save_pretrained.fastav_replaces = own  # type: ignore[attr-defined]
     model.__dict__[_NAME] = MethodType(save_pretrained, model)
 
 
 def leave_saving(model: nn.Module) -> None:
     """Undo `watch_saving`, if it was called."""
     if _is_ours(model):
-        own = model.__dict__.pop(_NAME).__func__._fastav_replaces
+        own = model.__dict__.pop(_NAME).__func__.fastav_replaces
         if own is not None:
             model.__dict__[_NAME] = own
 
 
 def _is_ours(model: nn.Module) -> bool:
     function = getattr(model.__dict__.get(_NAME), "__func__", None)
-    return hasattr(function, "_fastav_replaces")
+    return hasattr(function, "fastav_replaces")
 
 
 def _save(config: Any, directory: Any) -> None:

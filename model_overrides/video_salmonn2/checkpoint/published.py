@@ -12,10 +12,9 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.hub.files import HUB_OPTIONS, local_folder
 from fastav_plugin.model_overrides.own_models.checkpoint import (
-    HUB_OPTIONS,
     fit_tensors,
-    local_folder,
     own_memory,
     read_tensors,
 )

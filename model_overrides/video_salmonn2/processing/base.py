@@ -14,8 +14,8 @@ from transformers import BatchFeature, ProcessorMixin, WhisperFeatureExtractor
 from typing_extensions import override
 
 from fastav_plugin.errors import ConfigError
+from fastav_plugin.hub.files import local_folder
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
-from fastav_plugin.model_overrides.own_models.checkpoint import local_folder
 from fastav_plugin.model_overrides.video_salmonn2.checkpoint.published import model_folder
 from fastav_plugin.model_overrides.video_salmonn2.layout import SEGMENT_SECONDS
 from fastav_plugin.model_overrides.video_salmonn2.processing.clips import (
