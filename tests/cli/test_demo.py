@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.bench.record import read_record
 from fastav_plugin.lab.demo.clips import DemoClip
 from fastav_plugin.lab.demo.own_clip import KNOWN
-from fastav_plugin.lab.demo.picture import make_stages
+from fastav_plugin.lab.demo.picture import conclusion, make_stages
 from fastav_plugin.lab.demo.run import Asked, Demo, run_demo, steps
 from fastav_plugin.lab.testbed.model import MODEL_PATH, build_model, build_processor
 from fastav_plugin.lab.testbed.samples import SAMPLES
@@ -279,10 +280,16 @@ def test_steps_are_counted_and_stages_drop(tmp_path: Path) -> None:
     )
     assert len(ticks) == steps(clips, 1, 1)
     assert demo.files == [tmp_path / "report.json", tmp_path / "a_b.png"]
-    outcome = demo.asked[0].outcomes[1]
-    assert [stage.title for stage in make_stages(outcome, demo.cut, (4, 4, 4))] == [
-        "Prompt",
-        "Entrance",
-        "Global cut",
-        "Last layer",
-    ]
+    dense, pruned = demo.asked[0].outcomes
+    stages = make_stages(pruned, demo.cut, (4, 4, 4))
+    assert [stage.title for stage in stages] == ["Prompt", "Entrance", "Global cut", "Last layer"]
+    layers = len(pruned.macs_per_layer)
+    places = [(0, demo.cut), (demo.cut, layers - 1), (layers - 1, layers)]
+    for stage, (first, end) in zip(stages[1:], places, strict=True):
+        share = sum(pruned.macs_per_layer[first:end]) / sum(dense.macs_per_layer[first:end])
+        assert stage.cost.endswith(f": {100 * share:.0f} % of dense FLOPs")
+    said = conclusion(pruned, pruned, stages)
+    assert said.startswith(f"All that layer 7 sees of the clip: {stages[-1].count} of 164 tokens.")
+    assert said.endswith(f"The answer stays “{pruned.answer}”.")
+    other = replace(pruned, answer="x")
+    assert conclusion(other, dense, stages).endswith("The answer becomes “x”.")

@@ -21,7 +21,7 @@ from fastav_plugin.cli import main
 main()
 """
 COMMANDS = ("bench", "calibrate", "convert", "demo", "eval", "generate", "inspect", "models")
-PICTURES = ("attention", "explore", "layers", "pruning", "tradeoff")
+PICTURES = ("attention", "bench", "explore", "layers", "pruning", "tradeoff")
 
 
 def fastav(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,15 +2,16 @@
 
 import typer
 
-from fastav_plugin.cli.visualize import attention, explore, layers, pruning, tradeoff
+from fastav_plugin.cli.visualize import attention, bench, explore, layers, pruning, tradeoff
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Show what happens inside a prefill, or what an evaluation found: pictures as PNG or SVG, "
-    "a page as HTML.",
+    help="Show what happens inside a prefill, or what was measured: pictures as PNG or SVG, a page "
+    "as HTML.",
 )
 for name, command in [
     ("attention", attention.run),
+    ("bench", bench.run),
     ("explore", explore.run),
     ("layers", layers.run),
     ("pruning", pruning.run),

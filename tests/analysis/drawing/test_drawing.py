@@ -18,7 +18,14 @@ from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.analysis.drawing.clip import Stage, draw_pruning
 from fastav_plugin.analysis.drawing.layers import draw_layers
 from fastav_plugin.analysis.drawing.page import check_drawing
-from fastav_plugin.analysis.drawing.tradeoff import Point, cost_range, draw_tradeoff, read_points
+from fastav_plugin.analysis.drawing.tradeoff import (
+    Point,
+    cost_range,
+    draw_curves,
+    draw_tradeoff,
+    read_extent,
+    read_points,
+)
 from fastav_plugin.display.palette import MODALITIES
 from fastav_plugin.installation import install_hint
 
@@ -63,6 +70,85 @@ def test_large_frames_are_drawn_as_small_ones(tmp_path: Path) -> None:
         blue.append(area(pixels(path), "#0000ff"))
     assert blue[1] == pytest.approx(blue[0], rel=0.1)
     assert blue[0] > 1000
+
+
+def test_dropped_shapes_are_dimmed_and_not_whitened(tmp_path: Path) -> None:
+    """A white shape that is dropped is dark, where it would stand out in grey."""
+    kept = np.zeros((1, 2, 2), bool)
+    kept[0, 0, 0] = True
+    frames = np.zeros((1, 112, 112, 3), np.uint8)
+    frames[..., 1] = 200  # kept: green; the shape is white
+    frames[:, 60:100, 60:100] = 255
+    bright = []
+    for name, stage in (("kept", np.ones_like(kept)), ("dropped", kept)):
+        path = tmp_path / f"{name}.png"
+        stages = [Stage("Prompt", "", stage, np.ones(4, bool))]
+        draw_pruning(
+            path, frames, np.ones(4, np.float32), stages, seconds=1, title="a", subtitle="b"
+        )
+        strip = pixels(path)[110:, 275:][:100, :100]
+        bright.append(int((strip.min(axis=2) > 200).sum()))
+        assert (strip[10:40, 10:40] == (0, 200, 0)).all(axis=2).mean() > 0.9
+    assert bright[0] > 500
+    assert bright[1] == 0
+
+
+def test_each_modality_has_its_colour_in_a_clip(tmp_path: Path) -> None:
+    kept = np.zeros((2, 2, 2), bool)
+    kept[0, 0] = True
+    stages = [Stage("Cut", "", kept, np.array([True, False, False, False]), "layer 1: 8 %")]
+    frames = np.full((2, 112, 112, 3), 120, np.uint8)
+    path = tmp_path / "clip.png"
+    waveform = np.ones(16_000, np.float32)
+    text = "All that layer 1 sees of the clip"
+    draw_pruning(
+        path, frames, waveform, stages, seconds=1, title="a", subtitle="b", conclusion=text
+    )
+    picture = pixels(path)
+    assert area(picture, MODALITIES["video"]) > 300
+    assert area(picture, MODALITIES["audio"]) > 300
+    svg = path.with_suffix(".svg")
+    draw_pruning(svg, frames, waveform, stages, seconds=1, title="a", subtitle="b", conclusion=text)
+    said = svg.read_text()
+    assert f"<!-- {text} -->" in said
+    assert "<!-- layer 1: 8 % -->" in said
+
+
+def test_counts_stand_on_the_bars(tmp_path: Path) -> None:
+    path = tmp_path / "layers.svg"
+    tokens = [341] * 5 + [39, 33, 29]
+    outcome = Outcome("fastav", "", tokens, {"video": tokens}, flops_ratio=0.652)
+    long = Outcome("slow", "", [2222] * 14 + list(range(736, 722, -1)), {"video": [1] * 28})
+    draw_layers(path, [outcome, long], title="t")
+    said = re.findall(r"<!-- (.*?) -->", path.read_text())
+    assert [text for text in said if text in ("341", "39", "33", "29")] == ["341", "39", "29"]
+    assert [text for text in said if text in ("2,222", "736", "723")] == ["2,222", "736", "723"]
+
+
+def test_a_tradeoff_marks_its_break_and_its_star(tmp_path: Path) -> None:
+    dense = Point("dense", 1, (1, 1, 1))
+    line = [dense, Point("cut at layer 1", 0.2, (0.7, 0.6, 0.8)), Point("2", 0.4, (0.9, 0.8, 0.95))]
+    star = Point("fastav+divprune", 0.165, (0.973, 0.954, 0.989))
+    path = tmp_path / "curves.svg"
+    draw_curves(path, {"Layer": line}, title="t", about="a", marked=[star])
+    said = re.findall(r"<!-- (.*?) -->", path.read_text())
+    assert {"axis cut off", "Layer", "fastav+divprune: 97.3 % at 16 %", "dense 100.0 %"} <= set(
+        said
+    )
+    whole = [dense, Point("cut at layer 1", 0.2, (0.1, 0, 0.8))]
+    draw_curves(path, {"Layer": whole}, title="t", about="a")
+    assert "axis cut off" not in path.read_text()
+
+
+def test_how_much_was_asked(tmp_path: Path) -> None:
+    path = tmp_path / "found.json"
+    for found, said in [
+        ({"questions": 1002, "clips": 256}, "1,002 questions about 256 clips"),
+        ({"questions": 3}, "3 questions"),
+        ({}, ""),
+    ]:
+        path.write_text(json.dumps(found))
+        assert read_extent(path) == said
 
 
 def test_the_same_numbers_give_the_same_bytes(tmp_path: Path) -> None:
