@@ -10,8 +10,7 @@ from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, 
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import AllowDamaged, existing_file
 from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, ConfigFile, Methods, Pruning
-from fastav_plugin.cli.progress import progress
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.cli.progress import load_libraries, progress
 
 
 @grouped
@@ -20,11 +19,15 @@ def run(
     video: Annotated[Path | None, existing_file("A clip of your own, such as my.mp4.")] = None,
     question: Annotated[
         list[str] | None,
-        typer.Option(help="What to ask about --video; may be repeated. Default: what is there."),
+        typer.Option(
+            help="What to ask about --video, or about each shipped clip; may be repeated. "
+            "Default: what is there."
+        ),
     ] = None,
     allow_damaged: AllowDamaged = False,
     output: Annotated[
-        Path, typer.Option(help="Folder for report.json and one picture per clip.")
+        Path,
+        typer.Option(file_okay=False, help="Folder for report.json and one picture per clip."),
     ] = Path("demo"),
     model: ModelFolder = None,
     method: Methods = None,
@@ -41,8 +44,7 @@ def run(
 
     Example: fastav demo --video my.mp4 --question "Which colour is the circle?"
     """
-    if question and video is None:
-        raise ConfigError("`--question` is about a clip of your own. Give it: --video my.mp4")
+    load_libraries()
     from fastav_plugin.cli.tables.demo import (
         print_answers,
         print_costs,
@@ -60,7 +62,7 @@ def run(
     configs = settings.configs(folder, method, DEFAULT_METHODS)
     with progress("media", None):
         if video is None:
-            clips = sample_clips()
+            clips = sample_clips(question or ())
         else:
             asked = question or default_questions()
             clips = [own_clip(video, asked, allow_damaged=allow_damaged)]

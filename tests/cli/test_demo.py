@@ -237,7 +237,20 @@ def test_questions_that_are_refused(fail: Fail, checkpoint: Path, clip: Path) ->
     assert KNOWN in line
     line = fail(*arguments, "Is the red circle visible?")
     assert "never asked questions like 'Is the red circle visible?'" in line
-    assert "--video" in fail("demo", *COLOUR)
+    line = fail("demo", "--model", checkpoint, "--question", "Which colour is the dog?")
+    assert "does not know the word 'dog'" in line
+
+
+def test_a_question_about_the_shipped_clips(
+    invoke_json: Callable[..., Any], fail: Fail, checkpoint: Path, tmp_path: Path
+) -> None:
+    arguments = ("demo", "--model", checkpoint, *COLOUR, *FEW, "--method", "divprune")
+    found = invoke_json(*arguments, "--output", tmp_path / "made")
+    assert [row["clip"] for row in found["questions"]] == [one.path.name for one in SAMPLES]
+    assert {row["question"] for row in found["questions"]} == {COLOUR[1]}
+    assert found["judged_by"] == "dense answer"
+    (tmp_path / "file").touch()
+    assert "is a file" in fail(*arguments, "--output", tmp_path / "file")
 
 
 def test_a_file_that_is_no_clip(fail: Fail, checkpoint: Path, tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_the_tables_of_a_calibration(checkpoint: Path, clip: Path, tmp_path: Pat
 
 @pytest.mark.slow
 def test_the_tables_of_the_papers(tmp_path: Path) -> None:
-    given = ["eval", "--suite", "papers", "--questions", "6", "--table", "fastav"]
+    given = ["eval", "--suite", "papers", "--questions", "6", "--table", "methods-fastav"]
     given += ["--resume", str(tmp_path / "answers.jsonl")]
     found = run_in_terminal([Command(given, width) for width in (*WIDTHS, WIDE)])
     check_forms(dict(zip((*WIDTHS, WIDE), found, strict=True)))

@@ -30,13 +30,18 @@ class DemoClip:
     remarks: Sequence[str] = ()
 
 
-def sample_clips() -> list[DemoClip]:
-    """The three shipped clips, read from their files, with their questions.
+def sample_clips(questions: Sequence[str] = ()) -> list[DemoClip]:
+    """The three shipped clips, read from their files.
+
+    Args:
+        questions: about each of them, in the model's vocabulary and without right answers; their
+            own if there are none.
 
     Raises:
-        ConfigError: a file is missing.
+        ConfigError: a file is missing, or a question is outside the model's vocabulary.
         UnsupportedError: PyAV is not installed.
     """
+    check_questions(questions)
     clips = []
     for sample in SAMPLES:
         if not sample.path.exists():
@@ -45,8 +50,9 @@ def sample_clips() -> list[DemoClip]:
                 "the wheel or a checkout, or give a clip of your own: --video my.mp4"
             )
         frames, waveform = read_clip(sample.path)
-        questions: list[tuple[str, str | None]] = [(q.text, q.answer) for q in sample.questions()]
-        clips.append(DemoClip(sample.path.name, frames, waveform, questions))
+        asked: list[tuple[str, str | None]] = [(text, None) for text in questions]
+        asked = asked or [(question.text, question.answer) for question in sample.questions()]
+        clips.append(DemoClip(sample.path.name, frames, waveform, asked))
     return clips
 
 
