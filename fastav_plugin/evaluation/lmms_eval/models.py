@@ -35,6 +35,7 @@ class FastAV(lmms):
 
     is_simple = False
     pruned: PrunedGenerate | None = None
+    _scoring = False
 
     @classmethod
     def create_from_arg_string(
@@ -58,7 +59,8 @@ class FastAV(lmms):
             )
         kind = get_model(base, force_simple=cls.is_simple)
         # Its own `is_simple`: not every model has a class for both kinds of tasks.
-        pruned = type(f"FastAV{kind.__name__}", (cls, kind), {"is_simple": kind.is_simple})
+        marks = {"is_simple": kind.is_simple, "__module__": __name__}
+        pruned = type(f"FastAV{kind.__name__}", (cls, kind), marks)
         more = {
             name: value for name, value in (additional_config or {}).items() if value is not None
         }
@@ -86,6 +88,11 @@ class FastAV(lmms):
         self.pruned = PrunedGenerate(model, config)
         logger.info(f"fastav: {config.describe()} Settings: {config.source}")
 
+    @property
+    def rank(self) -> int:
+        """Of this process; while answers are scored not 0, so that no prompt draws a bar."""
+        return -1 if self._scoring else int(super().rank)
+
     def generate_until(self, requests: list[Any]) -> list[Any]:
         """Answers of the base, pruned."""
         return self._asked("generate_until", requests)
@@ -112,9 +119,15 @@ class FastAV(lmms):
                 "A log-likelihood is asked of lmms-eval's simple models. Add --force_simple."
             )
         from lmms_eval.api.instance import GenerationResult
+        from tqdm import tqdm
 
         before = len(self._pruned().costs)
-        scored = [GenerationResult(text=self._score(request)) for request in requests]
+        bar = tqdm(requests, disable=self.rank != 0, desc="Answers scored")
+        self._scoring = True
+        try:
+            scored = [GenerationResult(text=self._score(request)) for request in bar]
+        finally:
+            self._scoring = False
         self._tell("loglikelihood", before)
         return scored
 
