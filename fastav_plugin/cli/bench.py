@@ -12,7 +12,7 @@ from fastav_plugin.cli.options.checkpoint import Threads, limit_threads
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import existing_file
 from fastav_plugin.cli.options.pruning import ConfigFile, Ratios
-from fastav_plugin.cli.progress import progress
+from fastav_plugin.cli.progress import load_libraries, progress
 from fastav_plugin.errors import ConfigError
 
 Count = Annotated[
@@ -122,6 +122,7 @@ def run(
 
     Example: fastav bench --shape qwen2-0.5b --methods fastav --new-tokens 33 --threads 2
     """
+    load_libraries()
     from fastav_plugin.analysis.drawing.page import check_drawing
     from fastav_plugin.cli.tables.bench import print_clip, print_point
     from fastav_plugin.lab.bench.clip import (

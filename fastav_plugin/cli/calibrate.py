@@ -12,7 +12,7 @@ from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_mode
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import MediaFolders, Reading
 from fastav_plugin.cli.options.pruning import Ratios
-from fastav_plugin.cli.progress import progress
+from fastav_plugin.cli.progress import load_libraries, progress
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.errors import ConfigError
 
@@ -126,6 +126,7 @@ def run(
     Example: fastav calibrate --model ./Qwen2.5-Omni-7B --data clips.jsonl --max-kl 0.02
     --output qwen.safetensors
     """
+    load_libraries()
     from fastav_plugin.calibration.data import (
         data_file,
         file_source,

@@ -28,6 +28,10 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, an
 _ADDRESS = re.compile(r"'[a-z]+://[^']*' does not exist")
 
 
+#: What is called otherwise in all other messages.
+_WORDS = {": dir '": ": folder '", "' is a directory": "' is a folder"}
+
+
 class _Remarks(logging.Handler):
     """What the reader of media remarks while a progress bar is shown; each once in a command."""
 
@@ -112,9 +116,11 @@ class Group(TyperGroup):
             context = getattr(error, "ctx", None)
             hint = f" Try '{context.command_path} --help'." if context else ""
             message = error.format_message().rstrip(".")
-            remote = _ADDRESS.search(message)
-            hint = " Download it first: a command reads local files." if remote else hint
-            _fail(f"{message}.{hint}")
+            if _ADDRESS.search(message):
+                hint = " Download it first: a command reads local files."
+            for theirs, ours in _WORDS.items():
+                message = message.replace(theirs, ours)
+            _fail(f"{message}{'' if message.endswith('?') else '.'}{hint}")
         if standalone:
             sys.exit(status if isinstance(status, int) else 0)
         return status

@@ -8,7 +8,7 @@ import typer
 
 from fastav_plugin.cli.console import JsonFlag, print_json
 from fastav_plugin.cli.options.checkpoint import checkpoint_argument, find_model
-from fastav_plugin.cli.progress import progress
+from fastav_plugin.cli.progress import load_libraries, progress
 from fastav_plugin.cli.tables.layout import print_facts
 from fastav_plugin.display.units import size
 
@@ -30,6 +30,7 @@ def run(
 
     Example: fastav convert ./VideoLLaMA2.1-7B-AV ./videollama2-plain
     """
+    load_libraries()
     from fastav_plugin.model_overrides.own_models.conversion import STEPS, convert
 
     folder = find_model(source)

@@ -18,6 +18,7 @@ from fastav_plugin.cli.options.pruning import (
     make_settings,
     split_configs,
 )
+from fastav_plugin.cli.progress import load_libraries
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.lab.testbed.tasks import CLIPS, COMBINATIONS, QUESTIONS
@@ -132,6 +133,7 @@ def run(
     place, named = split_configs(config)
     settings = pruning.of(folder, place)
     if suite == PAPERS:
+        load_libraries()
         from fastav_plugin.cli.evaluation.papers import run_papers
 
         run_papers(
@@ -147,6 +149,7 @@ def run(
         )
         settings.say()
         return
+    load_libraries()
     from fastav_plugin.cli.evaluation.measure import measure
     from fastav_plugin.cli.evaluation.plan import plan_dataset, plan_testbed
     from fastav_plugin.model_overrides.own_models.configuration import read_config

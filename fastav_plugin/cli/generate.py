@@ -10,7 +10,7 @@ from fastav_plugin.cli.options.checkpoint import Machine, checkpoint_option, fin
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import Reading, existing_file
 from fastav_plugin.cli.options.pruning import ConfigFile, Methods, Pruning, TargetFlops
-from fastav_plugin.cli.progress import progress
+from fastav_plugin.cli.progress import load_libraries, progress
 from fastav_plugin.errors import ConfigError
 
 METHODS = ("fastav",)
@@ -60,6 +60,7 @@ def run(
     Example: fastav generate --model ./Qwen2.5-Omni-7B --video clip.mp4
     --question "What is heard?" --method fastav --method fastav+divprune
     """
+    load_libraries()
     from fastav_plugin.analysis.explore.page import check_page, write_page
     from fastav_plugin.cli.scene import Scene
     from fastav_plugin.cli.tables.demo import print_outcomes

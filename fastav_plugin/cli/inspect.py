@@ -18,6 +18,7 @@ from fastav_plugin.cli.options.pruning import (
     Pruning,
     TargetFlops,
 )
+from fastav_plugin.cli.progress import load_libraries
 from fastav_plugin.cli.tables.layout import print_facts, print_table
 from fastav_plugin.display.units import flops, percent
 from fastav_plugin.errors import UnsupportedError
@@ -56,6 +57,7 @@ def run(
 
     Example: fastav inspect ./Qwen2.5-Omni-7B --text 50 --video 676 --audio 1496
     """
+    load_libraries()
     from fastav_plugin.analysis.inspection import inspect_model
 
     sizes = {"text": text, "image": image, "video": video, "audio": audio, "frames": frames}

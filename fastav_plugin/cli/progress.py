@@ -1,5 +1,7 @@
 """Progress on stderr: a bar on a terminal, elsewhere a line now and then."""
 
+import functools
+import importlib
 import sys
 import threading
 import time
@@ -125,6 +127,12 @@ def progress(title: str, total: int | None, unit: str = "steps") -> Iterator[Wor
     REMARKS.show()
 
 
+def load_libraries() -> None:
+    """Import what takes seconds to import, and show that something happens."""
+    with progress("starting", None):
+        importlib.import_module("fastav_plugin.attach")
+
+
 def _silence_transformers() -> None:
     """Show no bars of transformers, which would mix with ours; it is imported before it has any."""
     if "transformers" in sys.modules:
@@ -141,7 +149,9 @@ def _is_terminal() -> bool:
 def _bar(work: Work) -> Iterator[None]:
     """A bar that moves with the work."""
     console = Console(stderr=True)
-    with Live(get_renderable=lambda: _row(work, console.width), console=console, transient=True):
+    row = functools.partial(_row, work, console.width)
+    # stdout may be a file: what a command writes there must not go to the terminal instead.
+    with Live(get_renderable=row, console=console, transient=True, redirect_stdout=False):
         yield
 
 

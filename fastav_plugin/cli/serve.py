@@ -135,6 +135,8 @@ def run(
     options: dict[str, Any] = context.obj
     if hooks:
         _refuse_shared_memory(options)
+    if not 0 <= options["port"] < 2**16:
+        raise ConfigError(f"`--port` must lie in [0, 65535], got {options['port']}.")
     policy = server_policy(media_dir)
     limit_threads(threads)
 

@@ -29,7 +29,7 @@ def print_calibration(calibration: Calibration) -> None:
     stable = profile["stable_from"]
     found = "does not become stable" if stable is None else f"is stable from layer {stable} on"
     note(
-        f"{samples['rule']} samples made the rules, {samples['fidelity']} "
+        f"Samples: {samples['rule']} made the rules, {samples['fidelity']} "
         f"{'others' if samples['disjoint'] else 'of the same (too few to split)'} measured them. "
         f"The profile {found}."
     )
@@ -54,9 +54,12 @@ def _note_check(samples: dict[str, Any], check: dict[str, Any] | None) -> None:
                 "the first of several to pass, the chosen one may fare worse on yet other samples."
             )
     count = samples["check"] or samples["fidelity"]
+    if count <= 3:
+        note("So few samples say next to nothing about other prompts: take more.")
+        return
     note(
-        f"What happens to fewer than about {percent(min(1.0, 3 / count))} of prompts may not be "
-        "among them, and KL has no upper bound: take more samples to be surer."
+        f"What happens to fewer than about {percent(3 / count)} of prompts may not be among them, "
+        "and KL has no upper bound: take more samples to be surer."
     )
 
 

@@ -9,7 +9,7 @@ from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.cli.console import JsonFlag, make_room
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import Reading
-from fastav_plugin.cli.progress import progress
+from fastav_plugin.cli.progress import load_libraries, progress
 from fastav_plugin.cli.visualize.asked import Asked, Output, Title
 from fastav_plugin.errors import ConfigError
 
@@ -41,6 +41,7 @@ def run(
 
     check_drawing(output)
     make_room(output)
+    load_libraries()
     wanted = None if layers is None else _integers(layers)
     with progress("visualize", 3) as tick:
         scene = asked.load(reading)

@@ -11,7 +11,7 @@ from fastav_plugin.cli.options.checkpoint import find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import Reading
 from fastav_plugin.cli.options.pruning import ConfigFile, Ratios
-from fastav_plugin.cli.progress import progress
+from fastav_plugin.cli.progress import load_libraries, progress
 from fastav_plugin.cli.visualize.asked import Asked, Output, Title
 from fastav_plugin.errors import ConfigError
 
@@ -45,6 +45,7 @@ def run(
 
     check_drawing(output)
     make_room(output)
+    load_libraries()
     folder = find_model(asked.model)
     settings = ratios.of(folder, config)
     configs = settings.configs(folder, [method] if method else None, ("fastav+divprune",))
