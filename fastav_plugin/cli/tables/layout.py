@@ -3,7 +3,7 @@
 A table that is too wide has less space between columns, then wraps its prose at words. If that is
 not enough it is folded: each line of a short table becomes a block of names and values; one that is
 long, or has groups of columns, is split into parts, one below the other, that repeat its first
-column. Off a terminal lines are of any length.
+column, unless that has the same cell twice. Off a terminal lines are of any length.
 """
 
 import os
@@ -128,7 +128,8 @@ class _Table:
         """Groups of columns, each behind the first; none where blocks are better or one is wide."""
         stacked = any("\n" in cell.plain for row in self.rows for cell in row)
         short = len(self.rows) <= _SHORT and together == 1
-        if short and not (stacked and self.prose is None):
+        alike = len({row[0].plain for row in self.rows}) < len(self.rows)
+        if alike or (short and not (stacked and self.prose is None)):
             return []
         found: list[list[int]] = [[0]]
         for start in range(1, len(self.columns), together):

@@ -83,6 +83,14 @@ def test_a_long_table_is_split_into_parts(capsys: pytest.CaptureFixture[str]) ->
     assert [line.split()[0] for line in few if line] == ["layers", "0", "1"] * 2
 
 
+def test_lines_that_begin_alike_are_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+    """In parts nothing would say which lines belong together."""
+    rows = [["3", f"first {count} tokens", "0.4", f"{count}.1 %"] for count in range(9)]
+    lines = lines_of(25, capsys, print_table, ["layer", "rule", "P", "FLOPs"], rows, prose=1)
+    assert lines[:4] == ["layer: 3", "  rule: first 0 tokens", "  P: 0.4  FLOPs: 0.1 %", ""]
+    assert len(lines) == 9 * 4 - 1
+
+
 def test_cells_of_two_lines_stay_in_columns(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [["dense", *(["100.0\n100..100"] * 4)]]
     lines = lines_of(30, capsys, print_table, ["setting", "a", "b", "c", "d"], rows)
