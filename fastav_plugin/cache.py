@@ -43,7 +43,7 @@ class FastAVCache(Cache):
     constrained beam search) are untested.
 
     Args:
-        config: what to prune; None for FastAVConfig().
+        config: what to prune; None for `FastAVConfig.for_model` of the model that is found.
         tokens: a TokenMap of the prompt, where `input_ids` do not say what is what.
 
     Raises:
@@ -58,6 +58,7 @@ class FastAVCache(Cache):
         *,
         _search: bool = True,
     ) -> None:
+        given = config is not None
         config = FastAVConfig() if config is None else config
         if not isinstance(config, FastAVConfig):
             raise ConfigError(
@@ -65,6 +66,7 @@ class FastAVCache(Cache):
                 "Use FastAVConfig.for_model(model)."
             )
         request = Request(config, method_hooks(config), RowFacts(given_map=_checked(tokens)))
+        request.given_config = given
         super().__init__(layers=request.layers)  # type: ignore[arg-type]
         self.fastav_request = request
         self._discovery: Discovery | None = Discovery(self) if _search else None

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers.cache_utils import Cache
 
+from fastav_plugin import upcalls
 from fastav_plugin.binding.attachment import Attachment, Attachments, logger, say_unpruned
 from fastav_plugin.binding.checks import (
     check_config,
@@ -218,7 +219,10 @@ class Binding:
             refuse_scores(self.model, request.hooks)
             request.model, request.origin = self.model, None
             return
-        if request.config.global_rule is None:
+        if not request.given_config:
+            request.config = upcalls.resolve_config(self.model.head, {})
+            request.hooks = method_hooks(request.config)
+        elif request.config.global_rule is None:
             rule = self.model.override.global_rule
             request.config = request.config.replace(global_rule=rule)
             request.hooks = method_hooks(request.config)

@@ -135,6 +135,7 @@ class Request:
     Attributes:
         config: the request's settings.
         hooks: its hooks.
+        given_config: whether the caller gave them; else they are the model's own once it is found.
         facts: what is known of each batch row.
         model: the model this cache is used with, from the first forward on.
         origin: of a cache that was loaded, the model that filled it, until `model` is found.
@@ -161,6 +162,7 @@ class Request:
     current_layer: FastAVLayer | None = None
     listener: PruningListener | None = None
     unlogged: bool = False
+    given_config: bool = True
 
     @property
     def seen_tokens(self) -> int:

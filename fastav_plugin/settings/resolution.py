@@ -47,9 +47,9 @@ def resolve_config(
     try:
         made = _checked(base.laid_under(given), family)
     except FastAVError as error:
-        if base.place is None:
+        if base.place is None or _suits(base, family):
             raise
-        raise type(error)(f"{error} Fields that were not given come from {base.source}.") from error
+        raise type(error)(f"{error} These settings come from {base.source}.") from error
     if budget is not None:
         fixed = frozenset(given) - {"method"}
         made = fit_budget(made, Budget(*budget, fixed), family.override, family.config)
@@ -114,6 +114,14 @@ def _checked(fields: Mapping[str, Any], family: _Family) -> FastAVConfig:
     if config.global_rule is None:
         config = config.replace(global_rule=family.override.global_rule)
     return config
+
+
+def _suits(base: BaseSettings, family: _Family) -> bool:
+    try:
+        _checked(base.fields, family)
+    except FastAVError:
+        return False
+    return True
 
 
 def _words(source: str, given: Mapping[str, Any]) -> str:

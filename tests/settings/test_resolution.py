@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM
 
-from fastav_plugin import ConfigError, FastAVConfig, UnsupportedError
+from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, UnsupportedError
 from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.settings.base import DEFAULTS
-from tests.support.small_models import qwen2
+from tests.support.small_models import generate, prompt, qwen2
 
 SETTINGS = {"method": "divprune", "visual_keep_ratio": 0.25, "min_media_tokens": 5}
 
@@ -65,7 +65,11 @@ def test_a_file_that_does_not_suit_the_model_is_named(folder: Path) -> None:
     FastAVConfig(global_layer=9).save_pretrained(folder)
     with pytest.raises(ConfigError, match=r"must lie in \[1, 3\]") as caught:
         FastAVConfig.for_model(folder)
-    assert f"Fields that were not given come from {folder / CONFIG_NAME}." in str(caught.value)
+    assert f"These settings come from {folder / CONFIG_NAME}." in str(caught.value)
+    FastAVConfig(global_layer=2).save_pretrained(folder)
+    with pytest.raises(ConfigError) as caught:
+        FastAVConfig.for_model(folder, global_layer=9)
+    assert CONFIG_NAME not in str(caught.value), "the file is not at fault"
 
 
 def test_a_target_changes_what_the_file_says_but_not_what_is_given(folder: Path) -> None:
@@ -100,3 +104,14 @@ def test_signatures_name_every_field() -> None:
     }
     with pytest.raises(ConfigError, match="Unknown setting 'visual_keep'.*'visual_keep_ratio'"):
         FastAVConfig.for_model(qwen2(), visual_keep=0.5)  # type: ignore[call-arg]
+
+
+def test_a_cache_without_a_config_takes_the_models_own(folder: Path) -> None:
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    cache: Any = FastAVCache()
+    generate(model, prompt(), cache, new=1)
+    assert cache.config == FastAVConfig.for_model(model)
+    assert cache.config.source == str(folder / CONFIG_NAME)
+    given: Any = FastAVCache(FastAVConfig())
+    generate(model, prompt(), given, new=1)
+    assert given.config == FastAVConfig(global_rule="below 750")

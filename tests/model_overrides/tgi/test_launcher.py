@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Qwen2ForCausalLM
 
 from fastav_plugin import ConfigError, FastAVConfig
 from fastav_plugin.model_overrides.tgi import launcher
 from fastav_plugin.model_overrides.tgi.launch_settings import LaunchSettings, checked_settings
 from fastav_plugin.model_overrides.tgi.launcher import SHIMS, Command, find_real, main
+from tests.support.small_models import qwen2
 
 ROOT = Path(__file__).parents[3]
 
@@ -139,7 +141,24 @@ def test_a_config_for_another_method(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="for the method 'divprune', the model override is 'fas"):
         checked_settings(environment)
     settings = checked_settings({**environment, "FASTAV_MODEL_OVERRIDE": "divprune"})
-    assert settings.config(None) == FastAVConfig(method="divprune")
+    config = settings.config(qwen2())
+    assert config == FastAVConfig(method="divprune", global_rule="below 750")
+    assert config.source == f"{tmp_path / 'fastav_config.json'}, with method given"
+
+
+def test_a_config_in_the_models_folder(tmp_path: Path) -> None:
+    """Its fields count, with the method of the override, unless a file is given."""
+    qwen2().save_pretrained(tmp_path)
+    FastAVConfig(visual_keep_ratio=0.25, min_media_tokens=5).save_pretrained(tmp_path)
+    model = Qwen2ForCausalLM.from_pretrained(tmp_path)
+    config = LaunchSettings("divprune").config(model)
+    assert (config.method, config.visual_keep_ratio, config.min_media_tokens) == (
+        "divprune",
+        0.25,
+        5,
+    )
+    assert config.source == f"{tmp_path / 'fastav_config.json'}, with method given"
+    assert LaunchSettings("none").config(model).method == "none"
 
 
 def test_settings_of_an_empty_environment() -> None:
