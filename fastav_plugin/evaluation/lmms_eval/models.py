@@ -77,7 +77,7 @@ class FastAV(lmms):
         """
         from loguru import logger
 
-        model = getattr(self, "model", None)
+        model: Any = getattr(self, "model", None)
         if not callable(getattr(model, "generate", None)):
             raise UnsupportedError(
                 f"lmms-eval's {base!r} holds {_named(model)} without generate(), so there is "
@@ -119,7 +119,7 @@ class FastAV(lmms):
                 "A log-likelihood is asked of lmms-eval's simple models. Add --force_simple."
             )
         from lmms_eval.api.instance import GenerationResult
-        from tqdm import tqdm
+        from tqdm import tqdm  # type: ignore[import-untyped]
 
         before = len(self._pruned().costs)
         bar = tqdm(requests, disable=self.rank != 0, desc="Answers scored")

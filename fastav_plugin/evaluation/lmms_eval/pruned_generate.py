@@ -62,10 +62,11 @@ class PrunedGenerate:
         self.refusal: FastAVError | None = None
         self._forced: torch.Tensor | None = None
         self._run: Run | None = None
-        self._head: Any = unwrap(attach(model, config))
-        self._own: Callable[..., Any] = self._head.generate
+        head: Any = unwrap(attach(model, config))
+        self._head = head
+        self._own: Callable[..., Any] = head.generate
         # detach() restores what the model had here before attach().
-        self._head.__dict__["generate"] = self._generate
+        head.__dict__["generate"] = self._generate
 
     def remove(self) -> None:
         """Detach the model; safe to call twice."""
@@ -137,7 +138,8 @@ class PrunedGenerate:
         self, cache: FastAVCache, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> torch.Tensor:
         """Decode the forced tokens after the prompt of a call; returns them with the prompt."""
-        chosen = {*GenerationConfig().to_dict(), *CHOOSING}
+        settings: Any = GenerationConfig
+        chosen = {*settings().to_dict(), *CHOOSING}
         inputs = {name: value for name, value in kwargs.items() if name not in chosen}
         ids = inputs.pop("inputs", args[0] if args else None)
         if ids is not None:

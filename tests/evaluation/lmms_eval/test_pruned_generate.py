@@ -17,8 +17,12 @@ from tests.support.checkpoints import save_llava
 from tests.support.oracle import held_rows, masked_dense, run
 
 PICTURE = 144
-SETTINGS = {"method": "fastav+divprune", "global_rule": "below 60", "global_layer": 2}
-NEW = {"max_new_tokens": 5, "do_sample": False}
+SETTINGS: dict[str, Any] = {
+    "method": "fastav+divprune",
+    "global_rule": "below 60",
+    "global_layer": 2,
+}
+NEW: dict[str, Any] = {"max_new_tokens": 5, "do_sample": False}
 
 
 @pytest.fixture(scope="module")
