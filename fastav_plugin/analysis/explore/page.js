@@ -118,7 +118,7 @@
       if (!some || small) return;
       // What is left is outlined in the colour of its kind.
       context.strokeStyle = ink;
-      context.lineWidth = 1.6;
+      context.lineWidth = Math.min(1.6, (0.09 * width) / columns);
       own.forEach((position, index) => {
         const row = Math.floor(index / columns), column = index % columns, light = 1 - dark(position);
         if (light <= 0) return;
@@ -186,7 +186,7 @@
   function picturesOf(method) {
     const box = make("div", { class: "frames" });
     const many = data.pictures.length;
-    const [frame, most] = many > 16 ? ["64px", "22%"] : many > 4 ? ["84px", "22%"] : ["180px", many > 2 ? "30%" : "46%"];
+    const [frame, most] = many > 16 ? ["64px", "22%"] : many > 4 ? ["84px", "22%"] : ["180px", many === 3 ? "30%" : "46%"];
     box.style.setProperty("--frame", frame);
     box.style.setProperty("--most", most);
     if (many === 1) box.style.gridTemplateColumns = "minmax(0, 380px)";
@@ -432,9 +432,10 @@
   shown(data.methods.length - 1);
 
   find("layer").max = last;
-  const every = Math.max(1, Math.ceil(last / 14));
+  const every = Math.max(1, Math.ceil(last / 8));
   find("ticks").append(make("span", { text: "prompt", style: "left: 0" }));
-  for (let layer = 0; layer < last; layer += every)
+  // The first label would touch the one before it.
+  for (let layer = every > 1 ? every : 0; layer < last; layer += every)
     find("ticks").append(make("span", { text: layer, style: `left: ${(100 * (layer + 1)) / last}%` }));
   showPlaying(false);
   go(0, { speak: false });
