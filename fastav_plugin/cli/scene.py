@@ -48,7 +48,7 @@ class Scene:
         machine: Machine,
     ) -> Scene:
         """Load the model in a folder, and its inputs for a question about files."""
-        files = {"images": list(images), "video": video, "audio": audio}
+        files: dict[str, Any] = {"images": list(images), "video": video, "audio": audio}
         files |= {"sound": reading.sound, "allow_damaged": reading.allow_damaged}
         sampled = {**files, "fps": reading.fps, "max_frames": reading.frames}
         # The models of this package read files themselves.

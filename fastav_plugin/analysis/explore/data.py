@@ -115,7 +115,7 @@ def _picture(picture: Picture) -> dict[str, Any]:
         "kind": picture.kind,
         "source": picture_address(picture.pixels),
         "ratio": round(width / height, 4),
-        "grid": picture.grid,
+        "grid": None if picture.grid is None else list(picture.grid),
         "positions": picture.positions.tolist(),
         "seconds": None if picture.seconds is None else round(picture.seconds, 2),
     }

@@ -9,12 +9,9 @@ app = typer.Typer(
     help="Show what happens inside a prefill, or what was measured: pictures as PNG or SVG, a page "
     "as HTML.",
 )
-for name, command in [
-    ("attention", attention.run),
-    ("bench", bench.run),
-    ("explore", explore.run),
-    ("layers", layers.run),
-    ("pruning", pruning.run),
-    ("tradeoff", tradeoff.run),
-]:
-    app.command(name)(command)
+app.command("attention")(attention.run)
+app.command("bench")(bench.run)
+app.command("explore")(explore.run)
+app.command("layers")(layers.run)
+app.command("pruning")(pruning.run)
+app.command("tradeoff")(tradeoff.run)

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+from fastav_plugin.analysis.explore.page import render
 from tests.analysis.explore.conftest import HOSTILE, QUESTION, Explored
 from tests.support.browser import Browser, browser, missing, wait_until
 
@@ -183,6 +185,32 @@ def test_a_phone(page: Browser) -> None:
         ".map((node) => node.getBoundingClientRect().right))"
     )
     assert ends <= 360
+
+
+def test_many_methods_fit_a_phone(chromium: Browser, explored: Explored, tmp_path: Path) -> None:
+    methods = [
+        {**method, "method": f"{method['method']}+late_removal {number}"}
+        for number in range(3)
+        for method in explored.data["methods"]
+    ]
+    path = tmp_path / "many.html"
+    path.write_text(render({**explored.data, "methods": methods}), encoding="utf-8")
+    chromium.size(360, 740, phone=True)
+    chromium.open(path.as_uri())
+    assert chromium.run("return [document.documentElement.scrollWidth, innerWidth]") == [360, 360]
+    # The switch is scrolled within itself.
+    chromium.run("document.querySelector('.switch label').scrollIntoView({inline: 'center'})")
+    chromium.tap(".switch label:first-of-type", touch=True)
+    assert chromium.run("return document.querySelector('.card.shown h2').textContent") == (
+        "fastav+late_removal 0"
+    )
+    # Side by side on a wide screen, as many as there is room for.
+    chromium.size(1900, 1000)
+    tops = chromium.run(
+        "return [...document.querySelectorAll('.card')].map((card) => card.offsetTop)"
+    )
+    assert len(tops) == 9
+    assert max(tops.count(top) for top in tops) >= 3
 
 
 def test_text_of_users_is_text(page: Browser) -> None:
