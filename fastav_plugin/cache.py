@@ -7,19 +7,22 @@ from typing import Any, overload
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import DynamicCache
 
 from fastav_plugin.binding.discovery import Discovery, bind_generating
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, StateError, UnsupportedError
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.pruning.batching import keep_rows, stack
+from fastav_plugin.pruning.prompt_checks import refuse_other_prompt
 from fastav_plugin.pruning.request import Request, RowFacts
 from fastav_plugin.report import PruningReport
 from fastav_plugin.tokens import TokenMap
+from fastav_plugin.upstream.caches import GivenCache
+from fastav_plugin.upstream.generation import prompt_given_with
 
 
-class FastAVCache(Cache):
+class FastAVCache(GivenCache):
     """A KV cache that prunes the prompt it is filled with.
 
     Give it to generate(), or to the model, which is found and bound without another call. Each
@@ -153,6 +156,13 @@ class FastAVCache(Cache):
             ConfigError: no batch row is named.
         """
         keep_rows(self.fastav_request, rows)
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def on_given(self) -> None:
+        """Refuse to go on with another prompt than the one it holds."""
+        given = prompt_given_with(self)
+        if given is not None:
+            refuse_other_prompt(self.fastav_request, *given)
 
     # The Cache surface.
 

@@ -170,7 +170,16 @@ class _Table(HTMLParser):
 def test_a_notebook_shows_bars() -> None:
     table = _Table(report(0)._repr_html_())
     assert table.lines == [
-        ["layer", "text", "video", "audio", "tokens"],
+        [
+            "layer",
+            "\N{BLACK SQUARE}",
+            " text",
+            "\N{BLACK SQUARE}",
+            " video",
+            "\N{BLACK SQUARE}",
+            " audio",
+            "tokens",
+        ],
         ["prompt", "3", "3", "2", "8"],
         ["0", "3", "3", "2", "8"],
         ["1", "3", "1", "1", "5"],

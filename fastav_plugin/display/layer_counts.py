@@ -46,9 +46,10 @@ def bars(title: str, prompt: Mapping[str, int], per_layer: Mapping[str, Sequence
         per_layer: tokens that entered each layer, by modality.
     """
     whole = sum(prompt.values())
-    head = ["layer", "", *prompt, "tokens"]
+    square = "\N{BLACK SQUARE}"
+    kinds = [f'<span style="color:{MODALITIES[name]}">{square}</span> {name}' for name in prompt]
     lines = [
-        _line("th", [f"<b>{html.escape(text)}</b>" for text in head]),
+        _line("th", ["layer", "", *kinds, "tokens"]),
         _line("td", ["prompt", _bar(prompt, whole), *map(str, prompt.values()), str(whole)]),
     ]
     columns = list(zip(*per_layer.values(), strict=True))
@@ -60,7 +61,9 @@ def bars(title: str, prompt: Mapping[str, int], per_layer: Mapping[str, Sequence
         bar = _bar(dict(zip(per_layer, counts, strict=True)), whole)
         lines.append(_line("td", [name, bar, *map(str, counts), str(sum(counts))]))
         first = layer + 1
-    table = f'<table style="border-collapse:collapse;border:0">{"".join(lines)}</table>'
+    # Inherited explicitly: some pages give tables a colour of their own, black in a dark theme.
+    style = "border-collapse:collapse;border:0;color:inherit;font:inherit"
+    table = f'<table style="{style}">{"".join(lines)}</table>'
     style = "font-size:13px;line-height:1.4;overflow-x:auto"
     return f'<div style="{style}"><div>{html.escape(title)}</div>{table}</div>'
 

@@ -64,13 +64,11 @@ class KVBuffer:
         self._memory = function(self._memory)
         self.held = self._memory[..., :held, :]
 
-    def __getstate__(self) -> tuple[Tensor, int]:
-        # Not the view as well: saved apart from the memory it shows, it would be memory of its own.
-        return self._memory, self.held.shape[-2]
+    def __getstate__(self) -> dict[str, Tensor]:
+        return {"held": self.held.contiguous()}  # a view would be saved with all of its memory
 
-    def __setstate__(self, state: tuple[Tensor, int]) -> None:
-        self._memory, held = state
-        self.held = self._memory[..., :held, :]
+    def __setstate__(self, state: dict[str, Tensor]) -> None:
+        self._memory = self.held = state["held"]
 
     @property
     def nbytes(self) -> int:

@@ -120,7 +120,7 @@ def _record(
     if prefill is not None:
         if context.past:
             _hide_padding(request, call.get(MASK), context)
-        _record_turn(request, context, prefill, embedded=call.get("input_ids") is None)
+        _record_turn(request, context, prefill, call.get("input_ids"))
     if context.length > 1:
         deltas = measure_deltas(request.facts, named.get(POSITIONS), context.past + context.length)
         request.facts = replace(request.facts, rope_deltas=deltas)
@@ -135,19 +135,23 @@ def _hide_padding(request: Request, mask: Any, context: GenerateContext) -> None
             request.hide(real)
 
 
-def _record_turn(
-    request: Request, context: GenerateContext, prefill: Prefill, *, embedded: bool
-) -> None:
+def _record_turn(request: Request, context: GenerateContext, prefill: Prefill, ids: Any) -> None:
     facts, reason = request.facts, prefill.reason
     token_map = prefill.prompt.token_map.first(context.length - context.drafted)
     if context.past:
         token_map = facts.extended(context.past).followed_by(token_map)
-    if embedded and facts.given_map is None:
+    if ids is None and facts.given_map is None:
         reason = Reason.EMBEDDINGS
     rows = torch.zeros_like(token_map.segment[:, 0])
     request.facts = replace(
         facts, token_map=token_map, prompt_end=rows + token_map.length, reason=rows + (reason or 0)
     )
+    if (
+        not context.past
+        and isinstance(ids, Tensor)
+        and ids.shape == (context.batch, context.length)
+    ):
+        request.facts = request.facts.opened(ids, token_map.length)
 
 
 def begin_decode(request: Request, named: dict[str, Any], source: Tensor, flash: bool) -> None:

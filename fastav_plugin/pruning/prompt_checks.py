@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fastav_plugin.errors import TokenMapError, UnsupportedError
+from fastav_plugin.errors import StateError, TokenMapError, UnsupportedError
 from fastav_plugin.layers.causality import refuse_other_attention
 from fastav_plugin.pruning.bound_model import BoundModel
 from fastav_plugin.pruning.observer import rollout_places
 from fastav_plugin.pruning.prompt import GenerateContext, Prompt
+from fastav_plugin.pruning.request import Request
 from fastav_plugin.tokens import TokenMap
 
 
@@ -31,6 +32,30 @@ def check_context(context: GenerateContext, call: dict[str, Any]) -> None:
             "Drafts in a later turn: transformers passes the conversation again, with the tokens "
             "that the cache holds. Decode later turns without drafts, or start with a new cache."
         )
+
+
+def refuse_other_prompt(request: Request, ids: Tensor, width: int) -> None:
+    """Refuse a generate() whose prompt does not continue what a cache holds.
+
+    Args:
+        request: of the cache.
+        ids: int64 [prompts, T], as generate() got them.
+        width: of its attention mask. Where that is wider, the ids are of the new turn alone, and
+            nothing says what came before.
+    """
+    seen, length = request.seen_tokens, ids.shape[1]
+    if not request.prefilled or width > length:
+        return
+    if length <= seen:
+        reason = f"it has seen {seen} tokens, and input_ids has {length}"
+    elif not request.facts.may_begin(ids):
+        reason = "input_ids begins with other tokens than it was filled with"
+    else:
+        return
+    raise StateError(
+        f"This FastAVCache holds another prompt: {reason}. Make a new FastAVCache(cfg) for each "
+        "prompt; a later turn of a conversation takes all ids so far."
+    )
 
 
 def check_given_map(given: TokenMap, context: GenerateContext) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.display.units import percent
 from fastav_plugin.errors import StateError
+from fastav_plugin.functional.hashing import fingerprints
 from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.layers.held_tokens import HeldTokens
 from fastav_plugin.layers.kv_layer import FastAVLayer
@@ -21,6 +22,12 @@ from fastav_plugin.pruning.prefill import Prefill
 from fastav_plugin.pruning.prompt import Reason
 from fastav_plugin.report import LayerCost, PruningReport, make_report
 from fastav_plugin.tokens import TokenMap
+
+#: Facts that are places in the conversation, which move with its padding.
+_ENDS = ("prompt_end", "opening_end")
+
+#: Tokens at the end of a first prompt that a later turn may give otherwise.
+_OPEN_END = 4
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +45,9 @@ class RowFacts:
         prompt_end: int64 [B], where the prompts end, which stacked requests do apart; padding
             before them is counted.
         reason: int64 [B], the `Reason` why nothing was pruned, or 0.
+        opening: int64 [B], fingerprint of the first prompt's ids, but for its last few: they may
+            be tokenized otherwise together with the answer. 0 where nothing is known of them.
+        opening_end: int64 [B], where that part ends; padding before it is counted.
     """
 
     token_map: TokenMap | None = None
@@ -46,6 +56,8 @@ class RowFacts:
     rope_deltas: Tensor | None = None
     prompt_end: Tensor | None = None
     reason: Tensor | None = None
+    opening: Tensor | None = None
+    opening_end: Tensor | None = None
 
     def map_rows(self, function: Callable[[Tensor], Tensor]) -> "RowFacts":
         """Move batch rows, by a function of tensors [B, ...]."""
@@ -58,8 +70,8 @@ class RowFacts:
             return tensor[rows.to(tensor.device)]
 
         kept = self._each(selected, lambda column: selected(column)[:, start:])
-        assert kept.prompt_end is not None
-        return replace(kept, prompt_end=kept.prompt_end - start)
+        ends = {name: getattr(kept, name) for name in _ENDS}
+        return replace(kept, **{k: v - start for k, v in ends.items() if v is not None})
 
     def _each(
         self, of_tensor: Callable[[Tensor], Tensor], of_column: Callable[[Tensor], Tensor]
@@ -79,11 +91,45 @@ class RowFacts:
         if length == 0:
             return RowFacts()
         token_map, given = self.token_map, self.given_map
+        into_prompt = token_map is not None and length < token_map.length
         return replace(
             self,
             token_map=token_map and token_map.first(length),
             given_map=given and given.first(length),
+            opening=None if into_prompt else self.opening,
         )
+
+    def hiding(self, real: Tensor) -> "RowFacts":
+        """The same with padding where bool [B, n] is False, of which nothing is known any more."""
+        hidden = self.extended(real.shape[1]).padded(~real)
+        if self.opening is None or self.opening_end is None or self.token_map is None:
+            return replace(self, token_map=hidden)
+        before = self.token_map.valid
+        lost = before & ~hidden.valid[:, : before.shape[1]]
+        columns = torch.arange(before.shape[1], device=lost.device)
+        lost = (lost & (columns < self.opening_end[:, None].to(lost.device))).any(dim=1)
+        opening = self.opening.masked_fill(lost.to(self.opening.device), 0)
+        return replace(self, token_map=hidden, opening=opening)
+
+    def opened(self, ids: Tensor, length: int) -> "RowFacts":
+        """Note how the first prompt begins: ids [B, T], of which `length` are the prompt's."""
+        assert self.token_map is not None
+        end = max(0, length - _OPEN_END)
+        valid = self.token_map.valid[:, :end].to(ids.device)
+        opening = fingerprints(ids[:, :end], valid)
+        return replace(self, opening=opening, opening_end=torch.full_like(opening, end))
+
+    def may_begin(self, ids: Tensor) -> bool:
+        """Whether the conversation may begin with ids [prompts, T], at least as long as it."""
+        known, ends, token_map = self.opening, self.opening_end, self.token_map
+        if known is None or ends is None or token_map is None or known.shape[0] % ids.shape[0]:
+            return True
+        every = known.shape[0] // ids.shape[0]  # beams of a prompt stand together
+        columns = torch.arange(token_map.length, device=token_map.modality.device)
+        valid = token_map.valid & (columns < ends[:, None].to(columns.device))
+        found = fingerprints(ids[:, : token_map.length], valid[::every].to(ids.device))
+        known = known[::every].to(ids.device)
+        return bool(((found == known) | (known == 0)).all())
 
     def extended(self, length: int) -> TokenMap:
         """The map of the conversation, all later tokens up to `length` as text."""
@@ -106,8 +152,9 @@ class RowFacts:
                 ]
                 joined[entry.name] = torch.cat([piece.to(like.device) for piece in pieces])
         shifts = torch.tensor([max(lengths) - length for length in lengths])
-        moved = shifts.repeat_interleave(torch.tensor(rows)).to(joined["prompt_end"].device)
-        joined["prompt_end"] = joined["prompt_end"] + moved
+        moved = shifts.repeat_interleave(torch.tensor(rows))
+        for name in joined.keys() & set(_ENDS):
+            joined[name] = joined[name] + moved.to(joined[name].device)
         return cls(token_map=TokenMap.batch(maps), **joined)
 
     def prompts(self, positions: list[Tensor]) -> tuple[TokenMap, list[Tensor]]:
@@ -265,8 +312,7 @@ class Request:
                 hidden[before] = layer.held.hidden(real)
             layer.set_held(hidden[before])
         if self.facts.token_map is not None:
-            token_map = self.facts.extended(self.seen_tokens).padded(~real)
-            self.facts = replace(self.facts, token_map=token_map)
+            self.facts = self.facts.hiding(real)
 
     def map_rows(self, function: Callable[[Tensor], Tensor]) -> None:
         """Move all that is kept per batch row."""

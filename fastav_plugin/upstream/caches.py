@@ -23,6 +23,28 @@ _OF_CACHES = (
 _OF_LAYERS = "get_mask_sizes get_max_length get_seq_length lazy_initialization update".split()
 
 
+class GivenCache(Cache):
+    """A cache that notices when a caller gives it to generate(), which marks it then.
+
+    Once per generate(), before the first forward.
+    """
+
+    _given = False
+
+    def on_given(self) -> None:
+        """Called when generate() is given this cache; what it raises, generate() raises."""
+
+    def _is_marked(self) -> bool:
+        return self._given
+
+    def _mark(self, given: bool) -> None:
+        self._given = given
+        self.on_given()
+
+
+setattr(GivenCache, _MARK, property(GivenCache._is_marked, GivenCache._mark))
+
+
 def made_by_caller(cache: Any) -> bool:
     """Whether the caller of generate() passed this cache; generate() marks those."""
     return bool(getattr(cache, _MARK, False))

@@ -12,6 +12,8 @@ from functools import partial
 from types import CodeType, FrameType
 from typing import Any
 
+from torch import Tensor
+
 from fastav_plugin.upstream.arguments import cache_of
 from fastav_plugin.upstream.contract import (
     Contracts,
@@ -83,6 +85,23 @@ def generating_model(cache: Any) -> tuple[Any, int] | None:
     for frame in _frames():
         if frame.f_code is outermost and _cache_in(frame) is cache:
             return _variable(frame, "self"), int(_variable(frame, "inputs_tensor").shape[0])
+    return None
+
+
+def prompt_given_with(cache: Any) -> tuple[Tensor, int] | None:
+    """The ids of the generate() here that was given a cache, and the width of its attention mask.
+
+    Ids are int64 [prompts, T]. None where it got embeddings, or none is running.
+    """
+    outermost = _code("generate")
+    for frame in _frames():
+        if frame.f_code is outermost and _cache_in(frame) is cache:
+            ids = _variable(frame, "inputs_tensor")
+            if ids.dim() != 2 or ids.is_floating_point():
+                return None
+            # As given: generate() lets go of a mask that hides nothing.
+            mask = _variable(frame, "kwargs").get("attention_mask")
+            return ids, ids.shape[1] if mask is None else mask.shape[1]
     return None
 
 

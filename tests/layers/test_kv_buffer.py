@@ -1,5 +1,8 @@
 """Rows that grow in blocks hold what concatenation would, and seldom move."""
 
+import copy
+import pickle
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -86,3 +89,16 @@ def test_gradients_pass() -> None:
     growing.held.square().sum().backward()  # type: ignore[no-untyped-call]
     assert first.grad is not None
     assert torch.equal(first.grad, 2 * first.detach())
+
+
+def test_copies_have_no_reserve_and_grow_alone() -> None:
+    growing = KVBuffer(rows(7))
+    growing.append(rows(1, 900))
+    assert growing.reserve_nbytes
+    expected = growing.held.clone()
+    for twin in (copy.deepcopy(growing), pickle.loads(pickle.dumps(growing))):
+        assert torch.equal(twin.held, expected)
+        assert twin.reserve_nbytes == 0
+        twin.append(rows(1, 30))
+        twin.held.zero_()
+        assert torch.equal(growing.held, expected)
