@@ -1,6 +1,7 @@
 """fastav eval: accuracy against tokens, dense and pruned, on the testbed or a dataset's file."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -165,8 +166,8 @@ def run(
         plan = plan_dataset(data, dataset, reading, limit, own_model(found) is not None, seed)
     left_out = LeftOut(strict, "" if data is None else data.name)
     left_out.add(plan.faults, plan.total)
-    settings.say(method)
-    result = measure(plan, folder, configs, machine, resume, left_out)
+    begin = partial(settings.say, method)
+    result = measure(plan, folder, configs, machine, resume, left_out, begin)
     result["bootstrap"]["seed"] = seed
     if json:
         print_json(result)

@@ -57,7 +57,7 @@ def test_the_tables_and_the_saved_settings(
     assert result.exit_code == 0, result.output
     assert "Held-out combinations: 2 questions about" in result.stdout
     for name in ("dense", *DEFAULT_METHODS, "chance"):
-        assert f" {name} " in result.stdout
+        assert f"\n{name} " in result.stdout
     assert "25.0 %" in result.stdout  # the model's own visual share
     assert "50.0 %" in result.stdout
 

@@ -1,5 +1,6 @@
 """The measurement of `fastav eval`."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ def measure(
     machine: Machine,
     resume: Path | None,
     left_out: LeftOut,
+    begin: Callable[[], None],
 ) -> dict[str, Any]:
-    """Answer the questions of a plan; the result as plain JSON data."""
+    """Answer the questions of a plan; the result as plain JSON data.
+
+    `begin` is called once the file of answers is open, before the first question.
+    """
     facts = {
         "version": __version__,
         "model": checkpoint_digest(folder),
@@ -43,15 +48,13 @@ def measure(
         if left_out.strict:
             left_out.add(unreadable, plan.total)
 
-    with (
-        AnswerLog(resume, facts) as file,
-        interruptible(lambda: file.kept),
-        progress("eval", plan.total, "questions") as tick,
-    ):
-        model, processor = machine.load(folder)
-        source = plan.source(processor)
-        skip = leave_out if plan.places else None
-        records = answer_questions(model, processor, source, configs, file, tick, skip)
+    with AnswerLog(resume, facts) as file, interruptible(lambda: file.kept):
+        begin()
+        with progress("eval", plan.total, "questions") as tick:
+            model, processor = machine.load(folder)
+            source = plan.source(processor)
+            skip = leave_out if plan.places else None
+            records = answer_questions(model, processor, source, configs, file, tick, skip)
     left_out.add(unreadable, len(records))
     return {
         **facts,
