@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from transformers import LlavaConfig
+from typer.testing import CliRunner
 
-from tests.pages.markdown import PAGES, README, ROOT
+from fastav_plugin import FastAVConfig
+from fastav_plugin.cli import app
+from fastav_plugin.model_overrides.videollama2 import VideoLlama2Config
+from fastav_plugin.pruning.prompt import Reason
+from tests.pages.markdown import PAGES, README, ROOT, Page
 
 RESULTS = ROOT / "deploy" / "benchmarks" / "results"
 SPEED = PAGES["deploy/benchmarks/README.md"]
@@ -66,3 +73,98 @@ def test_the_readme_quotes_the_papers_page() -> None:
         ]
         assert line.endswith(f"| {flops} |")
         assert right in README.text and (label == "dense" or flops in README.text)
+
+
+METHODS_PAGE = PAGES["deploy/examples/which_method.md"]
+PAPERS = PAGES["fastav_plugin/lab/papers/README.md"].text
+
+
+def cells(line: str) -> list[str]:
+    """What stands in the cells of a line of a table."""
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def table_of(page: Page, heading: str) -> list[list[str]]:
+    """Lines of the table whose first column has this heading, without it."""
+    _, _, rest = page.text.partition(f"| {heading} |")
+    lines = rest.partition("\n\n")[0].split("\n")[2:]
+    assert lines
+    return [cells(line) for line in lines]
+
+
+def measured(label: str, questions: int) -> tuple[str, str]:
+    """Right answers and FLOPs of a setting on the papers page, where it asks so many questions."""
+    targets = PAPERS.index("**Accuracy targets")
+    text = PAPERS[targets:] if questions == 1002 else PAPERS[:targets]
+    rows = [cells(line) for line in text.splitlines() if line.startswith(f"| {label} |")]
+    # Some tables have a column more behind these.
+    found = {(row[1].partition(" ")[0], row[10]) for row in rows if len(row) > 10}
+    assert len(found) == 1, (label, found)
+    return found.pop()
+
+
+def test_the_settings_of_the_toy() -> None:
+    rows = table_of(METHODS_PAGE, "Setting of the toy")
+    assert len(rows) >= 8
+    for label, right, flops in rows:
+        assert (right, flops) == measured(label, 1002), label
+
+
+def test_later_cuts_of_the_toy() -> None:
+    for layer, right, flops, *_ in table_of(METHODS_PAGE, "Layer of 8"):
+        label = f"cut at layer {layer.partition(',')[0]}"
+        assert (right, flops) == measured(label, 300), label
+
+
+@pytest.fixture(scope="module")
+def inspect(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
+    """FLOPs of each method as `fastav inspect` counts them, from a config.json of full size."""
+    folders = {"videollama2": VideoLlama2Config(), "llava": LlavaConfig()}
+    for name, config in folders.items():
+        folders[name] = tmp_path_factory.mktemp(name)
+        config.save_pretrained(folders[name])
+
+    def run(name: str, *options: str) -> dict[str, str]:
+        result = CliRunner().invoke(app, ["inspect", str(folders[name]), *options, "--json"])
+        assert result.exit_code == 0, result.output
+        plans = json.loads(result.stdout)["plans"]
+        return {plan["method"]: percent(plan["flops_ratio"]) for plan in plans}
+
+    return run
+
+
+PAPERS_PROMPT = ("--text", "50", "--video", "676", "--audio", "1496")
+
+
+def test_the_costs_of_ratios(inspect: Any) -> None:
+    for ratio, *shown in table_of(METHODS_PAGE, "Ratio"):
+        found = inspect(
+            "videollama2", *PAPERS_PROMPT, "--keep-ratio", ratio, "--audio-keep-ratio", ratio
+        )
+        assert shown == [found[name] for name in ("fastav", "divprune", "fastav+divprune")]
+
+
+def test_the_costs_of_later_cuts(inspect: Any) -> None:
+    half = ("--keep-ratio", "0.5", "--audio-keep-ratio", "0.5")
+    for *_, layer, alone, both in table_of(METHODS_PAGE, "Layer of 8"):
+        cut = f"global_layer={layer.partition(',')[0]}"
+        found = inspect("videollama2", *PAPERS_PROMPT, *half, "--set", cut)
+        assert [alone, both] == [found["fastav"], found["fastav+divprune"]]
+
+
+def test_the_costs_of_a_picture(inspect: Any) -> None:
+    page = PAGES["deploy/examples/faq.md"].text
+    found = inspect("llava", "--text", "40", "--image", "576", "--keep-ratio", "0.5")
+    words = " ".join(page.split())
+    for name, before in (
+        ("fastav", "are left: "),
+        ("divprune", "DivPrune at 0.5 takes "),
+        ("fastav+divprune", "both "),
+    ):
+        assert f"{before}{found[name]}" in words
+
+
+def test_the_faq_names_every_reason() -> None:
+    page = PAGES["deploy/examples/faq.md"].text
+    for reason in Reason:
+        assert f"\n| {reason.sentence(FastAVConfig().min_media_tokens)} |" in page

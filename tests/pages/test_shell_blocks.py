@@ -26,7 +26,7 @@ from tests.pages.markdown import PAGES, ROOT
 SHOWN = {"text"}
 CHECKED = {"python", "sh", "yaml", "json"}
 #: Programs of others, whose options are theirs.
-OTHERS = {"docker", "curl", "hf", "text-generation-launcher"}
+OTHERS = {"docker", "curl", "hf", "lmms-eval", "text-generation-launcher"}
 
 
 def lines() -> Iterator[tuple[str, list[str]]]:
@@ -86,6 +86,7 @@ def test_fastav(index: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     _, arguments = FASTAV[index]
     for word in arguments:
         if re.fullmatch(r"[\w./-]+\.(?:json|jsonl|mp4|safetensors|png)", word):
+            Path(word).parent.mkdir(parents=True, exist_ok=True)
             Path(word).touch()
         elif word.startswith("./") or word == "videos":
             Path(word).mkdir(exist_ok=True)
