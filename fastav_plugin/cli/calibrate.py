@@ -115,10 +115,11 @@ def run(
     FastAVConfig(calibration=FILE) and for --calibration. If n prompts check it, a failure in fewer
     than about 3 / n of all prompts may be missed. Calibrate on other media than you test with.
 
-    It takes as long as the prefills of one rollout and then of all settings (234 by default, most
-    of which are tried on 8 samples alone): for 100 samples some 3,500 prefills, HOWLONG. Fewer
-    --samples, --threshold, --layer and --drop-ratio take less, --full several times as much. A run
-    that was interrupted goes on where it stopped when it is started again.
+    With the defaults it takes as long as some 2,500 prefills of your prompts and answers of
+    --tokens: 40 minutes if one takes a second. Most are those of 234 settings on the first 8
+    samples of the choice; fewer --threshold, --layer and --drop-ratio mean fewer settings, --full
+    all of them on every sample. A run that was interrupted goes on where it stopped when it is
+    started again.
 
     Invalid records, and missing or damaged media, of --data are named with their line and left out;
     the exit status is then 1.

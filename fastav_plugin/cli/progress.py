@@ -73,7 +73,9 @@ class Work:
         parts = [] if self.total is None else [steps]
         parts.append(_clock(self._elapsed))
         left = self._left()
-        return ", ".join(parts if left is None else [*parts, f"about {_clock(left)} left"])
+        if left is not None and round(left) > 0:
+            parts.append(f"about {_clock(left)} left")
+        return ", ".join(parts)
 
     def _left(self) -> float | None:
         """Seconds at the speed of the second half of the time so far; None where none is known.

@@ -147,6 +147,17 @@ def pyav() -> Any:
     return av
 
 
+def pillow() -> Any:
+    """The package `PIL`."""
+    try:
+        import PIL
+    except ImportError as error:
+        raise UnsupportedError(
+            f"Reading media files needs Pillow. {install_hint('media')}"
+        ) from error
+    return PIL
+
+
 @contextmanager
 def faults_named(source: Source) -> Iterator[None]:
     """Whatever PyAV or the disk raises while the block runs becomes a ConfigError."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from fastav_plugin.errors import ConfigError, UnsupportedError
 from fastav_plugin.installation import install_hint
-from fastav_plugin.media.files import AnySource, Source, kind_of, logger
+from fastav_plugin.media.files import AnySource, Source, kind_of, logger, pillow
 from fastav_plugin.media.presentation import BACKGROUND, Frames, over_background
 from fastav_plugin.media.timeline import shown_at
 
@@ -47,6 +47,7 @@ def read_image(source: AnySource) -> Frames:
 
 def is_picture(source: AnySource) -> bool:
     """Whether a file is a picture, still or animated; ConfigError if there is none."""
+    pillow()
     from PIL import Image
 
     source = Source.of(source)
@@ -164,6 +165,7 @@ def _heic(source: Source, file: Any) -> Any:
 @contextmanager
 def _decoding(source: Source) -> Iterator[None]:
     """Pillow's errors, of which there are many, as one that names the file."""
+    pillow()
     from PIL import Image, ImageFile, UnidentifiedImageError
 
     try:

@@ -64,6 +64,7 @@ def wait_for(process: subprocess.Popen[str], seen: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status", "word"),
     [
@@ -100,6 +101,7 @@ def test_eval_keeps_its_answers(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_eval_without_a_file_says_how_to_keep_answers(tmp_path: Path) -> None:
     slow = SLOW.format(module="fastav_plugin.evaluation.answers", name="run_once")
     process = start(tmp_path, ("eval", "--questions", "50"), slow)
@@ -115,6 +117,7 @@ def wait_for_word(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "WORKING\n", process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "module", "name"),
     [
@@ -136,6 +139,7 @@ def test_what_writes_its_files_at_the_end_leaves_nothing(
     assert not list(tmp_path.rglob("*.*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_convert_leaves_no_half_folder(tmp_path: Path, number: signal.Signals) -> None:
     name = "video_salmonn2"
