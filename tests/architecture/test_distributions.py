@@ -119,6 +119,8 @@ def test_what_a_wheel_holds(wheel: Path) -> None:
     model = "fastav_plugin/lab/testbed/model/"
     assert {model + "README.md", model + "model.safetensors", "fastav_plugin/py.typed"} <= names
     assert {"fastav_plugin/hooks/base.py", "fastav_plugin/model_overrides/base.py"} <= names
+    page = "fastav_plugin/analysis/explore/page."
+    assert {page + kind for kind in ("css", "html", "js")} <= names
     assert {name.partition("/")[0].partition("-")[0] for name in names} == {"fastav_plugin"}
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
     assert not [name for name in names if name.endswith(".png")]
