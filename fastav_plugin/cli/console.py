@@ -19,6 +19,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from fastav_plugin.cli.help import fit_help
+from fastav_plugin.cli.tables.layout import fill
 from fastav_plugin.errors import ConfigError, FastAVError
 from fastav_plugin.media.files import with_purpose
 
@@ -195,10 +196,7 @@ def print_json(data: Any) -> None:
 def note(text: str) -> None:
     """Write a sentence about the result to stderr; a terminal breaks it between words."""
     console = Console(stderr=True, highlight=False, markup=False)
-    if console.is_terminal:
-        console.print(text, overflow="ignore")
-    else:
-        console.print(text, soft_wrap=True)
+    console.print(fill(text, console.width) if console.is_terminal else text, soft_wrap=True)
 
 
 def remark(text: str) -> None:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -47,6 +48,13 @@ def print_text(text: str, *, style: str = "") -> None:
     console = stdout()
     for line in text.split("\n") if text else ():
         console.print(_wrapped(console, Text(line, style), console.width))
+
+
+def fill(text: str, width: int) -> str:
+    """Lines of a sentence that end between words; a longer word, such as a path, stays whole."""
+    bound = _FIGURE.sub(_BOND, text)
+    lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(_BOND, " ")
 
 
 def print_command(text: str) -> None:

@@ -13,7 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from fastav_plugin.cli.tables.layout import print_command, print_facts, print_table, print_text
+from fastav_plugin.cli.tables.layout import (
+    fill,
+    print_command,
+    print_facts,
+    print_table,
+    print_text,
+)
 
 COLUMNS = ["method", "answer", "layer 0", "FLOPs", "KV cache"]
 ROWS = [
@@ -122,6 +128,16 @@ def test_no_line_ends_within_a_figure(capsys: pytest.CaptureFixture[str]) -> Non
         lines = lines_of(columns, capsys, print_text, text)
         assert " ".join(lines).split() == text.split()
         assert all(any(figure in line for line in lines) for figure in whole)
+
+
+def test_a_sentence_is_filled_and_a_path_stays_whole() -> None:
+    text = "Written: /a/very/long/path/of/a/picture.png, which took 54.2 % of 47.9 s."
+    assert fill(text, 20).split("\n") == [
+        "Written:",
+        "/a/very/long/path/of/a/picture.png,",
+        "which took 54.2 % of",
+        "47.9 s.",
+    ]
 
 
 def test_a_command_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
