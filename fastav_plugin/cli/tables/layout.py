@@ -28,7 +28,8 @@ _SHORT = 8
 _ANY_LENGTH = 1_000_000
 #: A space where no line ends: before a unit, and around what joins two numbers.
 _FIGURE = re.compile(
-    r"(?<=\d) (?=%|[kMGT]?B\b|m?s\b|[KMGT]?FLOP\b|(?:x|of) \d)|(?<=\d x) (?=\d)|(?<=\d of) (?=\d)"
+    r"(?<=\d) (?=%(?!\w)|[kMGT]?B\b|m?s\b|[KMGT]?FLOP\b)"
+    r"|(?<=\d) (?=(?:x|of) \d)|(?<=\d x) (?=\d)|(?<=\d of) (?=\d)"
 )
 #: The same in a command: between an option and its value.
 _OPTION = re.compile(r"(?<=\s)(--\S+) (?=[^\s-])")

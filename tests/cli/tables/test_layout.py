@@ -179,7 +179,7 @@ cells = st.lists(words, max_size=4).map(" ".join)
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(14, 120),
+    st.integers(24, 120),
     st.integers(2, 7).flatmap(
         lambda width: st.tuples(
             st.lists(words, min_size=width, max_size=width),
