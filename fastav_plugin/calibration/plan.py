@@ -1,9 +1,10 @@
 """What a calibration is asked to do."""
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from fastav_plugin.config import FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError
@@ -11,6 +12,9 @@ from fastav_plugin.errors import ConfigError
 #: What is read of the rollout matrix R: its last row, which decides the next token, and its column
 #: sums, what each token contributes to all.
 READ = ("last_row", "column_sums")
+
+#: Fields of FastAVConfig that a calibration finds, or that would replace them.
+FOUND = {"global_rule", "global_layer", "fine_drop_ratio", "calibration", "hooks", "method"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +69,7 @@ class CalibrationPlan:
                 raise ConfigError(f"`{name}` must be at least 1, got {value}.")
         if not self.drop_ratios or not self.max_kl >= 0:
             raise ConfigError("Give at least one drop ratio, and a `max_kl` of at least 0.")
-        taken = {"global_rule", "global_layer", "fine_drop_ratio", "calibration", "hooks", "method"}
-        if wrong := sorted(taken & set(self.overrides)):
+        if wrong := sorted(FOUND & set(self.overrides)):
             raise ConfigError(f"{', '.join(wrong)} cannot be given: the calibration finds them.")
         for ratio in self.drop_ratios:
             self.config(fine_drop_ratio=ratio)
@@ -78,6 +81,22 @@ class CalibrationPlan:
                 f"The method {self.method!r} makes no global cut, so nothing is to be calibrated. "
                 "Use 'fastav' or 'fastav+divprune'."
             )
+
+    def starting_from(self, fields: Mapping[str, Any]) -> Self:
+        """The plan whose other fields are those of a settings file, where none were given.
+
+        Those that the calibration finds are left out, and ratios that the method has no use for.
+        """
+        from fastav_plugin.hooks.plannable import tunable_fields  # imports torch
+        from fastav_plugin.hooks.registry import method_hooks
+
+        used = {*tunable_fields(method_hooks(self.config())), "positions", "min_media_tokens"}
+        kept = {
+            each.name: fields[each.name]
+            for each in dataclasses.fields(FastAVConfig)
+            if each.name in used - FOUND and fields.get(each.name, each.default) != each.default
+        }
+        return dataclasses.replace(self, overrides={**kept, **self.overrides})
 
     def config(self, **fields: Any) -> FastAVConfig:
         """A config of this method."""

@@ -11,7 +11,7 @@ from fastav_plugin.cli.console import JsonFlag, interruptible, make_room, print_
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
 from fastav_plugin.cli.options.groups import grouped
 from fastav_plugin.cli.options.media import MediaFolders, Reading
-from fastav_plugin.cli.options.pruning import Ratios
+from fastav_plugin.cli.options.pruning import ConfigFile, Ratios
 from fastav_plugin.cli.progress import load_libraries, progress
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.errors import ConfigError
@@ -50,6 +50,7 @@ def run(
             "repeated.",
         ),
     ] = None,
+    config: ConfigFile = None,
     max_kl: Annotated[
         float,
         typer.Option(
@@ -161,9 +162,12 @@ def run(
     make_room(output)
     found, faults = ([], []) if data is None else read_data(data, media or ())
     folder = find_model(model)
+    start = Ratios(settings=settings).of(folder, config)
+    plan = plan.starting_from(start.base.fields)
     with progress("loading the model", None):
         loaded, processor = machine.load(folder)
     cut_range(loaded, plan)
+    start.say()
     own = own_model(loaded.config) is not None
     name = "" if data is None else data_file(data).name
     prepare = SampleInputs(processor, own=own, **reading.to_dict(), data=name)

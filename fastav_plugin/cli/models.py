@@ -1,4 +1,4 @@
-"""fastav models: the families and methods this installation knows."""
+"""fastav models: the families, methods and presets this installation knows."""
 
 import inspect
 from typing import Any
@@ -8,7 +8,7 @@ from fastav_plugin.cli.tables.layout import print_table
 
 
 def run(json: JsonFlag = False) -> None:
-    """List the model families with an override, and the pruning methods.
+    """List the model families with an override, the pruning methods and the presets.
 
     Any other transformers decoder is tried by a probe on a tiny copy of it.
 
@@ -17,6 +17,7 @@ def run(json: JsonFlag = False) -> None:
     from fastav_plugin.hooks.base import HOOKS
     from fastav_plugin.hooks.registry import METHODS
     from fastav_plugin.model_overrides.registry import OVERRIDES
+    from fastav_plugin.settings.presets import PRESETS
 
     families = [
         {
@@ -32,8 +33,13 @@ def run(json: JsonFlag = False) -> None:
     # A hook is a method of its own too; the names that people use come first.
     named = sorted(METHODS.items(), key=lambda item: (item[0] in HOOKS, item[0]))
     methods = [{"method": name, "hooks": list(parts)} for name, parts in named]
+    presets = [
+        {"preset": preset.name, "about": f"{preset.about} On the bundled toy: {preset.figures}"}
+        for preset in PRESETS.values()
+    ]
     if json:
-        print_json({"families": families, "methods": methods, "hooks": hooks})
+        found = {"families": families, "methods": methods, "hooks": hooks, "presets": presets}
+        print_json(found)
         return
     for row in families:
         if row["needs"]:
@@ -42,6 +48,7 @@ def run(json: JsonFlag = False) -> None:
     rows = [{"method": row["method"], "hooks": " then ".join(row["hooks"])} for row in methods]
     _table("\nMethods, which may be joined by '+'", rows, ("method", "hooks"))
     _table("\nHooks", hooks, ("hook", "about"))
+    _table("\nPresets, of --preset", presets, ("preset", "about"))
 
 
 def _needs(model_type: str) -> str | None:

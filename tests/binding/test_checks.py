@@ -40,7 +40,7 @@ def test_an_unknown_method(witness: Witness) -> None:
 
 def test_an_unknown_setting(witness: Witness) -> None:
     with pytest.raises(ConfigError, match="fine_drop_ratio"):
-        FastAVConfig.for_model(witness.model, fine_drop_rate=0.5)
+        FastAVConfig.for_model(witness.model, fine_drop_rate=0.5)  # type: ignore[call-arg]
 
 
 def test_a_global_layer_the_model_does_not_have(witness: Witness) -> None:

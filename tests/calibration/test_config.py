@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,10 +179,11 @@ def test_another_model_is_refused_before_any_token(
     model = make()
     count = layers_run(model)
     config = FastAVConfig(calibration=calibration.path)
-    for use in (
+    uses: tuple[Callable[[], Any], ...] = (
         lambda: model.generate(**inputs, **passing(FastAVCache(config)), max_new_tokens=1),
         lambda: attach(model, config),
-    ):
+    )
+    for use in uses:
         with pytest.raises(ConfigError, match="made for another model: ") as error:
             use()
         assert reason in str(error.value)

@@ -21,3 +21,9 @@ def test_the_table(invoke: Callable[..., Result]) -> None:
     assert result.exit_code == 0
     assert "qwen2_5_omni_thinker" in result.stdout
     assert "global_pruning then fine_pruning" in result.stdout
+
+
+def test_presets(invoke_json: Callable[..., Any]) -> None:
+    found = invoke_json("models")["presets"]
+    assert [row["preset"] for row in found] == ["safe", "balanced", "fast"]
+    assert all("of the FLOPs" in row["about"] for row in found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,11 @@ def test_a_folder_is_itself(tmp_path: Path) -> None:
 
 def test_no_hub_is_one_line_at_once() -> None:
     start = time.monotonic()
-    for call in (lambda: local_folder(NAME), lambda: hub_file(NAME, "config.json")):
+    calls: list[Callable[[], Path]] = [
+        lambda: local_folder(NAME),
+        lambda: hub_file(NAME, "config.json"),
+    ]
+    for call in calls:
         with pytest.raises(ConfigError) as caught:
             call()
         text = str(caught.value)
@@ -82,9 +86,9 @@ def test_a_part_is_enough_without_weights_only(cache: Path) -> None:
     names = ("config.json", "tokenizer.json", "fastav_calibration.safetensors")
     snapshot = cached(cache, NAME, {name: FILES[name] for name in names})
     assert local_folder(NAME, weights=False) == snapshot
-    for options in ({}, {"local_files_only": True}):
+    for local in (False, True):
         with pytest.raises(ConfigError, match="only in part in the local cache"):
-            local_folder(NAME, **options)
+            local_folder(NAME, local_files_only=local)
 
 
 def test_weights_without_a_tokenizer(cache: Path, hub: list[str]) -> None:

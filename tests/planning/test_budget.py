@@ -251,14 +251,10 @@ def test_the_full_omni_configuration_is_read_as_its_thinker() -> None:
 def test_a_real_request_costs_what_was_chosen(name: str, method: str) -> None:
     family = FAMILIES[name]
     model, inputs = family.model("sdpa"), family.batch(family.ragged())
+    # A rule of positions after DivPrune depends on its picks; counted tokens do not.
+    rule: dict[str, Any] = {"global_rule": "first 12 tokens"} if "+" in method else {}
     config = FastAVConfig.for_model(
-        model,
-        method,
-        target_flops=0.9,
-        prompt=inputs,
-        min_media_tokens=1,
-        # A rule of positions after DivPrune depends on its picks; counted tokens do not.
-        **({"global_rule": "first 12 tokens"} if "+" in method else {}),
+        model, method, target_flops=0.9, prompt=inputs, min_media_tokens=1, **rule
     )
     cache = FastAVCache(config)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, SimpleNamespace
 from typing import Any
@@ -192,10 +192,11 @@ def test_a_layer_with_an_argument_of_another_name(
     scope: dict[str, object] = {}
     exec(f"def forward(self, {', '.join(names.split())}, **kwargs): ...", scope)
     monkeypatch.setattr(type(model.model.layers[0]), "forward", scope["forward"])
-    for use in (
+    uses: tuple[Callable[[], Any], ...] = (
         lambda: attach(model, config()),
         lambda: generate(model, prompt(), FastAVCache(config())),
-    ):
+    )
+    for use in uses:
         with pytest.raises(UnsupportedError) as caught:
             use()
         assert f"`{wanted}`" in str(caught.value)
