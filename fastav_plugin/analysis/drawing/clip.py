@@ -117,7 +117,8 @@ def draw_pruning(
     row = side * frames.shape[1] / frames.shape[2] + 0.06 + wave
     height = head + len(stages) * row + (len(stages) - 1) * row_gap + foot
     page = Page(path, height, width=label + strip + 0.3, dpi=110)
-    page.text(0.3, 0.36, title, size=16, weight="bold")
+    # A long one is smaller, so that it fits.
+    page.text(0.3, 0.36, title, size=max(8, min(16, 1360 / max(1, len(title)))), weight="bold")
     page.text(0.3, 0.68, subtitle, size=10, color=FAINT)
     for index, stage in enumerate(stages):
         top = head + index * (row + row_gap)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +19,11 @@ MARKERS = "osD^vPX*<>hp"
 #: Inches; at 150 dots per inch a README shows it a third smaller, which leaves 8 points legible.
 WIDTH, DPI = 8.3, 150
 FORMATS = (".png", ".svg")
+#: Fonts for signs that the first lacks, as far as they are installed.
+FONTS = (
+    *("DejaVu Sans", "Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans Arabic"),
+    *("Noto Sans Devanagari", "Hiragino Sans", "Yu Gothic", "Microsoft YaHei", "Arial Unicode MS"),
+)
 
 
 def check_drawing(path: str | Path | None = None) -> None:
@@ -107,10 +113,20 @@ class Page:
     def save(self) -> None:
         """Write the picture, the same bytes each time."""
         import matplotlib
+        from matplotlib.font_manager import fontManager
+        from matplotlib.text import Text
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        installed = {font.name for font in fontManager.ttflist}
+        fonts = [name for name in FONTS if name in installed]
+        for text in self.figure.findobj(Text):
+            text.set_fontfamily(fonts)
+            # A question with two prices is no formula.
+            text.set_parse_math(False)
         undated = {"Date": None} if self.path.suffix.lower() == ".svg" else {}
-        with matplotlib.rc_context({"svg.hashsalt": self.path.stem}):
+        with matplotlib.rc_context({"svg.hashsalt": self.path.stem}), warnings.catch_warnings():
+            # A sign of no installed font is drawn as a box.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
             self.figure.savefig(self.path, metadata=undated)
 
 

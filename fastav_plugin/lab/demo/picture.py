@@ -1,5 +1,6 @@
 """The demonstration's pictures: what one method keeps of a clip, stage by stage."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,10 +53,11 @@ def conclusion(outcome: Outcome, dense: Outcome, stages: Sequence[Stage]) -> str
     """What the last strip shows, and what that makes of the answer."""
     last = len(outcome.tokens_per_layer) - 1
     left, whole = stages[-1].count, stages[0].count
-    answer = "stays" if outcome.answer == dense.answer else "becomes"
+    verb = "stays" if outcome.answer == dense.answer else "becomes"
+    answer = textwrap.shorten(outcome.answer, 40, placeholder=" ...")
     return (
         f"All that layer {last} sees of the clip: {left} of {whole} tokens. "
-        f"The answer {answer} “{outcome.answer}”."
+        f"The answer {verb} “{answer}”."
     )
 
 

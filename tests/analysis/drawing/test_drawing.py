@@ -114,6 +114,15 @@ def test_each_modality_has_its_colour_in_a_clip(tmp_path: Path) -> None:
     assert "<!-- layer 1: 8 % -->" in said
 
 
+def test_signs_of_other_scripts_warn_of_nothing(tmp_path: Path) -> None:
+    """Warnings are errors here; without a font for them they are boxes."""
+    outcome = Outcome("fastav", "", [3, 2], {"video": [3, 2]})
+    draw_layers(tmp_path / "a.png", [outcome], title="日本語 \U0001f3b5 \u0939")
+    assert (tmp_path / "a.png").stat().st_size > 1000
+    draw_layers(tmp_path / "a.svg", [outcome], title="Is it $5 or $6?")
+    assert "<!-- Is it $5 or $6? -->" in (tmp_path / "a.svg").read_text()
+
+
 def test_counts_stand_on_the_bars(tmp_path: Path) -> None:
     path = tmp_path / "layers.svg"
     tokens = [341] * 5 + [39, 33, 29]
