@@ -29,6 +29,15 @@ class FastAVCache(GivenCache):
     layer holds the tokens that layer saw, which differ from layer to layer. Media of a later turn
     are pruned as the first prompt's; what layers hold of earlier turns stays.
 
+        >>> cache = FastAVCache(FastAVConfig(method="divprune", min_media_tokens=16))
+        >>> answer = model.generate(**inputs, cache=cache, max_new_tokens=4)
+        >>> cache
+        FastAVCache(divprune, 6 layers, 31 -> 31 of 47 tokens, FLOPs 61.0 %)
+
+    Make a new one for each prompt: generate() raises StateError where its `input_ids` do not
+    continue the prompt that the cache holds. Embeddings, and ids of a new turn alone, are taken
+    as they are.
+
     What generate() returns beside tokens: `scores` and `logits` are as ever, one [B, vocabulary]
     per step. In step 0, `hidden_states[0][l]` is [B, K, C] and `attentions[0][l]` [B, H, K, K]
     with the tokens that went through a layer: K is that layer's entry in

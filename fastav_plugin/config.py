@@ -64,6 +64,10 @@ def _named(function: Callable[_P, _R]) -> Callable[_P, _R]:
 class FastAVConfig:
     """Settings of one pruning method.
 
+        >>> config = FastAVConfig(method="divprune", visual_keep_ratio=0.25)
+        >>> config.replace(audio_keep_ratio=0.5)
+        FastAVConfig(method='divprune', visual_keep_ratio=0.25, audio_keep_ratio=0.5)
+
     Args:
         method: a registered method, or several joined by "+": "fastav", "divprune",
             "fastav+divprune", "none", or one of the baselines (`fastav models` lists them).
@@ -250,6 +254,21 @@ class FastAVConfig:
         A config changed by `replace` keeps the words of the one it was made from.
         """
         return self._source
+
+    def __repr__(self) -> str:
+        """The call that makes an equal config: what differs from defaults, or from a calibration.
+
+        All fields where the calibration can no longer be read.
+        """
+        values, unread = self._fields(), object()
+        known = {field.name: field.default for field in dataclasses.fields(self)}
+        if self.calibration is not None:
+            try:
+                known |= _calibration(self.calibration).settings
+            except ConfigError:
+                known = dict.fromkeys(known, unread)
+        given = [f"{k}={v!r}" for k, v in values.items() if k == "method" or v != known[k]]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     def describe(self) -> str:
         """One or two sentences: the settings that differ from the class defaults, and why."""

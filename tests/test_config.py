@@ -275,3 +275,25 @@ def test_a_method_is_not_applied_twice() -> None:
 def test_the_constructor_names_the_nearest_setting() -> None:
     with pytest.raises(ConfigError, match="'fine_dropp'.*'fine_drop_ratio'"):
         FastAVConfig(fine_dropp=0.2)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        (FastAVConfig(), "FastAVConfig(method='fastav')"),
+        (FastAVConfig(method="none", min_media_tokens=64), "FastAVConfig(method='none')"),
+        (
+            FastAVConfig(global_rule={"video": "all"}, audio_keep_ratio=0.5),
+            "FastAVConfig(method='fastav', global_rule={'video': 'all'}, audio_keep_ratio=0.5)",
+        ),
+        (
+            FastAVConfig(hooks=LayerHookList([GlobalPruning("below 9", layer=2)])),
+            "FastAVConfig(method='fastav', "
+            "hooks=LayerHookList([GlobalPruning(rule='below 9', layer=2)]))",
+        ),
+    ],
+)
+def test_repr_is_the_short_call_that_makes_it(config: FastAVConfig, text: str) -> None:
+    assert repr(config) == text
+    again = eval(text)
+    assert again.to_dict() == config.to_dict()
