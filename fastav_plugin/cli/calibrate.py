@@ -116,8 +116,8 @@ def run(
     FastAVConfig(calibration=FILE) and for --calibration. If n prompts check it, a failure in fewer
     than about 3 / n of all prompts may be missed. Calibrate on other media than you test with.
 
-    With the defaults it takes as long as some 2,500 prefills of your prompts and answers of
-    --tokens: 40 minutes if one takes a second. Most are those of 234 settings on the first 8
+    With the defaults it takes as long as some 3,000 prefills of your prompts and answers of
+    --tokens: 50 minutes if one takes a second. Most are those of some 300 settings on the first 8
     samples of the choice; fewer --threshold, --layer and --drop-ratio mean fewer settings, --full
     all of them on every sample. A run that was interrupted goes on where it stopped when it is
     started again.
