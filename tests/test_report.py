@@ -29,7 +29,7 @@ def batch() -> tuple[TokenMap, list[Tensor]]:
     return tokens, [full, cut, fine]
 
 
-def report(row: int | None, **changes: Any) -> PruningReport:
+def report(row: int | None, **changes: Any) -> PruningReport[Any]:
     tokens, positions = batch()
     values: dict[str, Any] = {
         "method": "fastav",
@@ -126,7 +126,6 @@ def test_reports_are_compared_by_what_they_count() -> None:
     assert len({report(0), report(0), report(1)}) == 2
     other = report(0, token_map=batch()[0].map_rows(lambda rows: rows.clone()))
     assert other == report(0), "tensors take no part"
-    assert report(0) != "fastav"
 
 
 def test_reports_are_copied_and_pickled() -> None:
