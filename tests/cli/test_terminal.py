@@ -142,6 +142,18 @@ def test_a_pipe_of_ascii(quick: dict[str, list[str]]) -> None:
     assert json.loads(generate)["question"] == question
 
 
+def test_notes_are_whole_too(checkpoint: Path) -> None:
+    """What goes to stderr is broken between words; bars are drawn over and gone in the end."""
+    command = ["inspect", str(checkpoint), "-m", "adaptive", "--video", "20", "--audio", "0"]
+    found = run_in_terminal([Command(command, columns) for columns in (60, 80)], notes=True)
+    for columns, text in zip((60, 80), found, strict=True):
+        lines = [line.rpartition("\r")[2] for line in plain(text).splitlines()]
+        assert max(map(cell_len, lines)) <= columns
+        said = " ".join(" ".join(lines).split())
+        assert "adaptive: nothing is cut, because no prompt of the batch has" in said
+        assert "adaptive: what is kept varies from prompt to prompt; these are the most." in said
+
+
 def commands_of(command: Any, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     yield names, command
     for name, each in getattr(command, "commands", {}).items():
