@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ def execute(notebook: Any, folder: Path) -> Any:
 
 
 def texts(notebook: Any) -> list[tuple[str, list[str]]]:
-    """Source of each code cell, and what it shows as text: printed, plain and HTML."""
+    """Source of each code cell, and what it shows: printed, plain, and what HTML says."""
     return [
         (cell.source, [text for output in cell.outputs for text in _texts(output)])
         for cell in notebook.cells
@@ -78,7 +80,10 @@ def pictures(notebook: Any) -> list[str]:
 
 def _texts(output: Any) -> list[str]:
     data = output.get("data", {"text/plain": output.get("text", "")})
-    return [str(data[kind]) for kind in ("text/plain", "text/html") if kind in data]
+    shown = [str(data["text/plain"])] if "text/plain" in data else []
+    if "text/html" in data:
+        shown.append(" ".join(re.sub(r"<[^>]*>", " ", html.unescape(data["text/html"])).split()))
+    return shown
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastav_plugin import FastAVConfig
 from fastav_plugin.cli import app
 from fastav_plugin.model_overrides.videollama2 import VideoLlama2Config
 from fastav_plugin.pruning.prompt import Reason
+from fastav_plugin.settings.presets import PRESETS
 from tests.pages.markdown import PAGES, README, ROOT, Page
 
 RESULTS = ROOT / "deploy" / "benchmarks" / "results"
@@ -57,22 +59,6 @@ def test_the_readme() -> None:
         _, ratio, theory, _, rate, memory, _ = (cell.strip() for cell in columns(case).split("|"))
         first, ratio = f"{case['median_seconds']:.1f} s", ratio.partition(" (")[0]
         assert f" | {first} | {ratio} | {theory} | {rate} | {memory} |" in README.text
-
-
-def test_the_readme_quotes_the_papers_page() -> None:
-    """What is recommended is what the tables on the bundled model say."""
-    lines = PAGES["fastav_plugin/lab/papers/README.md"].text.splitlines()
-    for label, right, flops in (
-        ("dense", "99.9 %", "100.0 %"),
-        ("divprune 50 %", "99.9 %", "44.6 %"),
-        ("divprune 50 % + fastav", "97.8 %", "30.6 %"),
-        ("divprune 50 % + fastav, cut at layer 4", "81.0 %", "25.7 %"),
-    ):
-        (line,) = [
-            line for line in lines if line.startswith(f"| {label} | {right.removesuffix(' %')} (")
-        ]
-        assert line.endswith(f"| {flops} |")
-        assert right in README.text and (label == "dense" or flops in README.text)
 
 
 METHODS_PAGE = PAGES["deploy/examples/which_method.md"]
@@ -134,6 +120,24 @@ def inspect(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str,
 
 
 PAPERS_PROMPT = ("--text", "50", "--video", "676", "--audio", "1496")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(inspect: Any, name: str) -> None:
+    right, _, flops = re.findall(
+        r"([\d.]+) % right .*?dense ([\d.]+)\) at ([\d.]+ %)", PRESETS[name].figures
+    )[0]
+    (av,) = beside_dense(inspect("videollama2", *PAPERS_PROMPT, "--preset", name))
+    (picture,) = beside_dense(inspect("llava", "--text", "40", "--image", "576", "--preset", name))
+    (short,) = [row[2:] for row in table_of(README, "Preset") if row[0] == f"`{name}`"]
+    assert short == [av, f"{right} % at {flops} of the FLOPs"]
+    (long,) = [row[2:] for row in table_of(METHODS_PAGE, "Preset") if row[0] == name]
+    assert long == [right, flops, av, picture]
+
+
+def beside_dense(found: dict[str, str]) -> list[str]:
+    """FLOPs of what is inspected beside dense."""
+    return [share for name, share in found.items() if name != "dense"]
 
 
 def test_the_costs_of_ratios(inspect: Any) -> None:

@@ -57,9 +57,9 @@ def test_it_shows_what_a_newcomer_meets() -> None:
     code = "\n".join(source for source, _ in notebook.texts(book))
     for name in ("FastAVCache(", "pruned(", "attach(", "detach(", "preset=", "draw_pruning("):
         assert name in code
+    assert notebook.NOTEBOOK.read_text(encoding="utf-8").count('"text/html"') >= 2
     shown = [text for _, found in notebook.texts(book) for text in found]
-    assert any(text.startswith("<div") for text in shown)
-    assert any("FLOPs" in text for text in shown)
+    assert sum("FLOPs" in text for text in shown) >= 5
 
 
 def test_its_links_lead_somewhere() -> None:
