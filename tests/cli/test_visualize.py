@@ -184,7 +184,10 @@ def test_kept_measurements_are_drawn_again(
     assert found["cases"] == ["dense", "fastav", "divprune", "fastav+divprune"]
     assert found["prompt_tokens"][-1] == 32_054
     # The picture of the page is this one, but for how another matplotlib smooths its lines.
-    drawn, shown = (np.asarray(Image.open(name), int) for name in (path, kept.with_suffix(".png")))
+    drawn, shown = (
+        np.asarray(Image.open(name).convert("RGB"), int)
+        for name in (path, kept.with_suffix(".png"))
+    )
     assert drawn.shape == shown.shape
     assert np.abs(drawn - shown).mean() < 3
     other = tmp_path / "other.json"

@@ -79,4 +79,4 @@ def test_its_layers_are_drawn(official: Path, heard: Path, tmp_path: Path) -> No
     assert path.read_bytes().startswith(b"\x89PNG")
     refused = invoke("visualize", "pruning", *scene, "--output", path)
     assert refused.exit_code == 2
-    assert "`fastav visualize layers` draws any prompt" in refused.stderr
+    assert "`fastav visualize explore` and `fastav visualize layers` draw any" in refused.stderr
