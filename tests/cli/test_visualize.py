@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,8 +127,15 @@ def test_a_page_shows_what_json_says(
 
 
 def test_a_page_of_sound_alone(
-    invoke_json: InvokeJson, checkpoint: Path, clip: Path, tmp_path: Path
+    invoke_json: InvokeJson,
+    checkpoint: Path,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And a page needs no matplotlib."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     path = tmp_path / "sound.html"
     scene = ("--model", checkpoint, "--audio", clip, "--max-new-tokens", 2)
     found = invoke_json("visualize", "explore", *scene, "-m", "divprune", "-o", path)

@@ -29,10 +29,10 @@ def run(
     title: Title = None,
     json: JsonFlag = False,
 ) -> None:
-    """Write a page that steps through the layers: what each method drops, and what is left to pay.
+    """Write a page that steps through the layers: what each method drops, and what a layer costs.
 
     It shows the frames and the sound with their tokens, and the dense answer beside each pruned
-    one. The file needs no other and no network: open it in a browser, or send it to someone.
+    one. It is one file that loads nothing else: open it in a browser, or send it to someone.
 
     Example: fastav visualize explore --video my.mp4 --question "Is the hum heard?" -o clip.html
     """
