@@ -11,7 +11,7 @@ from fastav_plugin.attach import detach
 from fastav_plugin.calibration.candidates import cut_layers, make_candidates, positional_rules
 from fastav_plugin.calibration.checked_search import Answers, CheckedSearch
 from fastav_plugin.calibration.data import PromptSource, draw
-from fastav_plugin.calibration.fidelity import Fidelity, Measure, measure_fidelity
+from fastav_plugin.calibration.fidelity import Fidelity, FidelitySearch, Measure, measure_fidelity
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import RolloutObserver, RolloutProfile
 from fastav_plugin.calibration_file import (
@@ -53,6 +53,18 @@ def steps(plan: CalibrationPlan, source: PromptSource) -> int:
     """How often `calibrate` calls its `tick`."""
     parts = draw(source, plan.samples, plan.seed)
     return len(parts.rules) + len(parts.fidelity) + len(parts.check)
+
+
+def step_weights(plan: CalibrationPlan, source: PromptSource, settings: int) -> list[float]:
+    """About how many prefills each step of `calibrate` takes, with so many settings to try.
+
+    All are tried on the first prompts, then groups of them on the others, and one on those of the
+    check.
+    """
+    parts = draw(source, plan.samples, plan.seed)
+    number, first = len(parts.fidelity), FidelitySearch.SCREENING
+    tried = [settings if plan.full or i < first else FidelitySearch.GROUP for i in range(number)]
+    return [1.0] * len(parts.rules) + [float(n) for n in tried] + [1.0] * len(parts.check)
 
 
 def calibrate(

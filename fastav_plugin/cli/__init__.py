@@ -63,6 +63,8 @@ def options(
 def main() -> None:
     """Run the command line; the console script."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # transformers sets the level of its logger when it is imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     # Where torchao is installed, transformers' models import it, and torch remarks on it.
     for name in ("transformers", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)

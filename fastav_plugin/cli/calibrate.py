@@ -136,7 +136,13 @@ def run(
         read_data,
     )
     from fastav_plugin.calibration.fidelity import measure_fidelity
-    from fastav_plugin.calibration.run import calibrate, cut_range, partial_path, steps
+    from fastav_plugin.calibration.run import (
+        calibrate,
+        cut_range,
+        partial_path,
+        step_weights,
+        steps,
+    )
     from fastav_plugin.cli.tables.calibration import print_calibration
     from fastav_plugin.evaluation.sample import SampleInputs
     from fastav_plugin.lab.testbed.calibration_source import generated_source
@@ -186,7 +192,16 @@ def run(
         interruptible(lambda: _kept(partial_path(output))),
         progress("calibrate", steps(plan, source), "samples") as tick,
     ):
-        measure = partial(measure_fidelity, part=partial(tick.part, unit="settings"))
+        weighed = False
+
+        def part(done: int, of: int) -> None:
+            nonlocal weighed
+            if not weighed:  # the number of settings follows from the rollout
+                tick.weigh(step_weights(plan, source, of))
+                weighed = True
+            tick.part(done, of, "settings")
+
+        measure = partial(measure_fidelity, part=part)
         calibration = calibrate(loaded, source, plan, output, tick, measure)
     if json:
         facts = {name: value for name, value in calibration.facts.items() if name != "searched"}

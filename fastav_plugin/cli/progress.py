@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -38,6 +38,7 @@ class Work:
         self.step = ""
         self._unit = unit
         self._steps, self._part, self._within = 0, 0.0, ""
+        self._weights: list[float] | None = None
         self._start = time.monotonic()
         #: Seconds and steps so far, as far back as the speed is looked at.
         self._past: deque[tuple[float, float]] = deque([(0.0, 0.0)])
@@ -54,14 +55,28 @@ class Work:
         self._within = f" and {done} of {of} {unit}" if 0 < done < of else ""
         self._past.append((self._elapsed, self.done))
 
+    def weigh(self, weights: Sequence[float]) -> None:
+        """Count steps by what they cost from now on: one number for each of `total`."""
+        self._weights = list(weights)
+        self.begin()
+
     def begin(self) -> None:
         """Forget the speed so far: what is slower or faster than a step is over."""
         self._past = deque([(self._elapsed, self.done)])
 
     @property
     def done(self) -> float:
-        """Steps, with the part that is done of the next."""
-        return self._steps + self._part
+        """Steps with the part that is done of the next, or what they cost."""
+        if self._weights is None:
+            return self._steps + self._part
+        return sum(self._weights[: self._steps]) + self._part * sum(
+            self._weights[self._steps : self._steps + 1]
+        )
+
+    @property
+    def whole(self) -> float | None:
+        """All that is to be done, as `done` counts."""
+        return self.total if self._weights is None else sum(self._weights)
 
     @property
     def _elapsed(self) -> float:
@@ -86,9 +101,9 @@ class Work:
         while len(past) > 1 and past[1][0] <= now / 2:
             past.popleft()
         before, done = past[0]
-        if self.total is None or self.done <= done or self.done >= self.total or now <= before:
+        if self.whole is None or self.done <= done or self.done >= self.whole or now <= before:
             return None
-        return (self.total - self.done) * (now - before) / (self.done - done)
+        return (self.whole - self.done) * (now - before) / (self.done - done)
 
 
 def _clock(seconds: float) -> str:
@@ -165,7 +180,7 @@ def _row(work: Work, width: int) -> Table:
         title = f"{title}: {work.step}"
     cells: list[RenderableType] = [title, str(work)]
     if (room := rest - len(title)) >= _BAR:
-        cells.insert(1, ProgressBar(work.total, work.done, min(40, room), pulse=not work.total))
+        cells.insert(1, ProgressBar(work.whole, work.done, min(40, room), pulse=not work.total))
     for _ in cells:
         row.add_column(no_wrap=True, overflow="crop")
     row.add_row(*cells)

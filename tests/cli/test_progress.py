@@ -155,3 +155,16 @@ def test_a_terminal_that_cannot_move_gets_lines() -> None:
     assert ended.status == 0
     assert [line for line in ended.screen if line.startswith("calibrate: 34 of 100 samples")]
     assert ended.screen[-1] == "done"
+
+
+def test_steps_of_known_cost(clock: Clock) -> None:
+    """As those of a calibration: one that tries 300 settings, then one that tries 10."""
+    made = work(clock, 3, 1)
+    made.weigh([1, 300, 10])
+    clock.now += 30
+    made.part(150, 300, "settings")
+    assert (made.done, made.whole) == (151, 311)
+    assert str(made) == "1 of 3 samples and 150 of 300 settings, 0:31, about 0:32 left"
+    clock.now += 30
+    made("settings")
+    assert str(made).endswith("about 0:02 left")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastav_plugin.cli.console import note
+from fastav_plugin.cli.console import note, remark
 from fastav_plugin.cli.options.groups import check_choice
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError, UnsupportedError, in_short
@@ -88,12 +88,21 @@ class Machine:
         from fastav_plugin.analysis.inspection import model_class
         from fastav_plugin.binding.wrappers import unwrap
         from fastav_plugin.model_overrides.own_models.configuration import read_config
+        from fastav_plugin.model_overrides.own_models.registry import own_model
 
         limit_threads(self.threads)
         config = read_config(folder)
         with _faults_named(folder), progress("loading the model", None):
             options: dict[str, Any] = {"dtype": self.dtype, "local_files_only": True}
-            model = model_class(config).from_pretrained(folder, **options)
+            kind = model_class(config)
+            if own_model(config) is not None:
+                return kind.from_pretrained(folder, **options).to(self.device).eval()
+            model, info = kind.from_pretrained(folder, **options, output_loading_info=True)
+            if lacking := sorted(info["missing_keys"]):
+                remark(
+                    f"'{folder}' lacks {len(lacking)} weights of a {kind.__name__}, which are "
+                    f"random now: {', '.join(lacking[:3])}{' ...' if len(lacking) > 3 else ''}."
+                )
             return unwrap(model).to(self.device).eval()
 
 
