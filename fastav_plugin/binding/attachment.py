@@ -40,8 +40,10 @@ class Attachment:
         """Log that a call of the caller's runs unpruned: a warning once per cause, then INFO."""
         first = cause not in self.warned
         self.warned.add(cause)
-        level, more = (logging.WARNING, " Later ones are logged at INFO.") if first else (20, "")
-        logger.log(level, f"fastav: {text}{more}", *values)
+        if first:
+            logger.warning(f"fastav: {text} Later ones are logged at INFO.", *values)
+        else:
+            logger.info(f"fastav: {text}", *values)
 
 
 @dataclass
