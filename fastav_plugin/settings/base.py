@@ -45,13 +45,14 @@ class BaseSettings:
         Raises:
             ConfigError: a file that cannot be read.
         """
-        for name in _names(model):
-            if Path(name).is_dir():
-                path = Path(name) / CONFIG_NAME
-                if path.exists():
-                    return cls.of_file(path)
-            elif is_hub_id(name) and (found := cached_file(name, CONFIG_NAME)) is not None:
-                return cls.of_file(found, f"{CONFIG_NAME} of {name}")
+        name = _origin(model)
+        if name is None:
+            return cls()
+        if Path(name).is_dir():
+            path = Path(name) / CONFIG_NAME
+            return cls.of_file(path) if path.exists() else cls()
+        if is_hub_id(name) and (found := cached_file(name, CONFIG_NAME)) is not None:
+            return cls.of_file(found, f"{CONFIG_NAME} of {name}")
         return cls()
 
     @classmethod
@@ -85,15 +86,17 @@ def laid_over(below: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {**{name: value for name, value in below.items() if name not in decided}, **given}
 
 
-def _names(model: Any) -> list[str]:
-    """The folders or hub ids that a model says it came from, the outermost wrapper's first."""
+def _origin(model: Any) -> str | None:
+    """The folder or hub id that a model says it came from; the outermost part that says one.
+
+    A part's configuration may name what the part was made from once.
+    """
     if isinstance(model, (str, os.PathLike)):
-        return [os.fspath(model)]
+        return os.fspath(model)
     inner = [unwrap(model)] if isinstance(model, nn.Module) else []
-    found = []
     for each in (model, *inner):
-        for holder in (each, getattr(each, "config", None)):
+        for holder in (getattr(each, "config", None), each):
             name = getattr(holder, "name_or_path", None)
-            if isinstance(name, str) and name and name not in found:
-                found.append(name)
-    return found
+            if isinstance(name, str) and name:
+                return name
+    return None

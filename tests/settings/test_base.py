@@ -7,13 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from huggingface_hub import constants
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    Qwen2_5OmniConfig,
+    Qwen2_5OmniForConditionalGeneration,
+)
 
-from fastav_plugin import ConfigError, FastAVConfig, LayerHookList
+from fastav_plugin import ConfigError, FastAVConfig, LayerHookList, attach, detach
 from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.hooks import DivPrune
 from fastav_plugin.settings.base import DEFAULTS, BaseSettings
+from tests.support.families import FAMILIES
 from tests.support.hub import NOWHERE, cached
 from tests.support.small_models import qwen2
 
@@ -83,3 +90,22 @@ def test_hooks_in_a_file(tmp_path: Path) -> None:
     base = BaseSettings.of_file(tmp_path)
     assert FastAVConfig.from_dict(base.laid_under({})).hooks
     assert FastAVConfig.from_dict(base.laid_under({"method": "divprune"})).hooks is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_outermost_part_says_where_a_model_came_from(tmp_path: Path) -> None:
+    """Of the whole Qwen2.5-Omni its thinker is pruned, which was made from another folder once."""
+    thinker: Any = FAMILIES["omni_all"].model("sdpa").config.to_dict()
+    thinker["_name_or_path"] = str(tmp_path / "older")
+    SETTINGS.save_pretrained(tmp_path / "older")
+    whole: Any = Qwen2_5OmniForConditionalGeneration(
+        Qwen2_5OmniConfig(thinker_config=thinker, enable_audio_output=False)
+    )
+    attach(whole, FastAVConfig(method="divprune", visual_keep_ratio=0.75))
+    whole.save_pretrained(tmp_path / "whole")
+    detach(whole)
+    torch.save({}, tmp_path / "whole" / "spk_dict.pt")
+    again: Any = Qwen2_5OmniForConditionalGeneration.from_pretrained(tmp_path / "whole")
+    found = BaseSettings.of_model(again)
+    assert found.source == str(tmp_path / "whole" / CONFIG_NAME)
+    assert FastAVConfig.from_dict(found.fields).visual_keep_ratio == 0.75

@@ -298,7 +298,7 @@ def test_a_tied_head_needs_no_tensor(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_nowhere(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no folder, and cannot be downloaded"):
+    with pytest.raises(ConfigError, match="does not exist. Give the folder"):
         head("video_salmonn2").from_pretrained(str(tmp_path / "absent"), local_files_only=True)
     with pytest.raises(ConfigError, match="holds no weights"):
         empty = tmp_path / "empty"

@@ -23,7 +23,7 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from fastav_plugin import ConfigError
+from fastav_plugin import ConfigError, FastAVConfig
 from fastav_plugin.cli import app
 from fastav_plugin.model_overrides.videollama2 import (
     VideoLlama2Config,
@@ -107,7 +107,9 @@ def test_a_repository_of_the_hub(official: Path, tmp_path: Path) -> None:
     assert model.config.name_or_path == name
     processors: Any = AutoProcessor
     assert type(processors.from_pretrained(name, **options)) is VideoLlama2Processor
-    with pytest.raises(ConfigError, match="'authors/other' is no folder, and cannot be down"):
+    with pytest.raises(
+        ConfigError, match="'authors/other' is not a folder, not in the local cache"
+    ):
         load(Path("authors/other"), **options)
 
 
@@ -328,3 +330,14 @@ def test_other_models_are_not_converted(tmp_path: Path) -> None:
     refused = invoke("convert", tmp_path, tmp_path / "new")
     assert refused.exit_code == 2
     assert "'qwen2', which transformers reads as it is" in refused.stderr
+
+
+def test_settings_beside_the_authors_files(official: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "official"
+    shutil.copytree(official, folder)
+    FastAVConfig(method="divprune", visual_keep_ratio=0.25).save_pretrained(folder)
+    found = FastAVConfig.for_model(load(folder))
+    assert (found.method, found.visual_keep_ratio) == ("divprune", 0.25)
+    assert found.source == str(folder / "fastav_config.json")
+    assert FastAVConfig.for_model(folder) == found
+    assert FastAVConfig.for_model(folder, preset="safe").source.endswith("audio-visual models")
