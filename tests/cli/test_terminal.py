@@ -190,6 +190,13 @@ def test_the_tables_of_a_calibration(checkpoint: Path, clip: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_the_table_of_a_whole_model(clip: Path) -> None:
+    given = ["bench", "--shape", "videollama2-av-tiny", "--clip", str(clip), "--frames", "4"]
+    found = run_in_terminal([Command(given, width) for width in (*WIDTHS, WIDE)])
+    check_forms(dict(zip((*WIDTHS, WIDE), found, strict=True)))
+
+
+@pytest.mark.slow
 def test_the_tables_of_the_papers(tmp_path: Path) -> None:
     given = ["eval", "--suite", "papers", "--questions", "6", "--table", "methods-fastav"]
     given += ["--resume", str(tmp_path / "answers.jsonl")]

@@ -28,6 +28,7 @@ ONCE = (
     "fastav_plugin.lab.demo.run.run_demo",
     "fastav_plugin.analysis.comparison.compare",
     "fastav_plugin.lab.bench.run.run_bench",
+    "fastav_plugin.lab.bench.clip.run_clip_bench",
     "fastav_plugin.calibration.run.calibrate",
     "fastav_plugin.cli.evaluation.measure.measure",
     "fastav_plugin.model_overrides.own_models.conversion.convert",
