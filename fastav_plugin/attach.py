@@ -167,20 +167,25 @@ def _watched(head: Any) -> MethodType:
     """The head's generate, as `_watch_generate` puts it on the head."""
     own = head.__dict__.get("generate")
 
+    # Not bound before it is called: dynamo would look the method up on the model again.
+    def stock(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if own is not None:
+            return own(*args, **kwargs)
+        return type(model).generate(model, *args, **kwargs)
+
     @functools.wraps(own or type(head).generate)
     def generate(self: Any, *args: Any, **kwargs: Any) -> Any:
-        stock = own if own is not None else type(self).generate.__get__(self)
         binding = Binding.of(self)
         attachment = None if binding is None else binding.attachments.here
         if attachment is None:
-            return stock(*args, **kwargs)
+            return stock(self, args, kwargs)
         if attachment.cache_for is not None:
             refuse_settings(self, args, kwargs)
         call = RunningGenerate()
         listening = running.set(call)
         ended = False
         try:
-            output = stock(*args, **kwargs)
+            output = stock(self, args, kwargs)
             ended = True
             if attachment.cache_for is not None:
                 refuse_unseen(self, call.asked, args, kwargs)
