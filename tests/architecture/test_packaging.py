@@ -123,7 +123,7 @@ def test_dependencies(setup: configparser.ConfigParser) -> None:
         name: names(lines(setup, "options.extras_require", name))
         for name in setup["options.extras_require"]
     }
-    assert set(extras) >= {"media", "heic", "serve", "viz", "flash", "dev"}
+    assert set(extras) >= {"media", "heic", "serve", "viz", "all", "flash", "dev"}
     assert {"transformers[serving]", "torchcodec", "soundfile", "soxr"} <= set(extras["serve"])
     assert {"fastav-plugin[serve]", "openai"} <= set(extras["dev"])
     assert {"av", "pillow", "torchvision", "soundfile"} <= set(extras["media"])

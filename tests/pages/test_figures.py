@@ -105,9 +105,9 @@ def test_later_cuts_of_the_toy() -> None:
 @pytest.fixture(scope="module")
 def inspect(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, str]]:
     """FLOPs of each method as `fastav inspect` counts them, from a config.json of full size."""
-    folders = {"videollama2": VideoLlama2Config(), "llava": LlavaConfig()}
-    for name, config in folders.items():
-        folders[name] = tmp_path_factory.mktemp(name)
+    configs: dict[str, Any] = {"videollama2": VideoLlama2Config(), "llava": LlavaConfig()}
+    folders = {name: tmp_path_factory.mktemp(name) for name in configs}
+    for name, config in configs.items():
         config.save_pretrained(folders[name])
 
     def run(name: str, *options: str) -> dict[str, str]:
