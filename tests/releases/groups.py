@@ -116,6 +116,7 @@ GROUPS: Mapping[str, Group] = {
     "pages": Group(
         paths=(
             "tests/pages/test_examples.py",
+            "tests/pages/test_notebook.py",
             "tests/pages/test_python_blocks.py",
             "tests/lab/testbed/test_model_card.py",
         ),
