@@ -105,7 +105,8 @@ def test_the_outermost_part_says_where_a_model_came_from(tmp_path: Path) -> None
     whole.save_pretrained(tmp_path / "whole")
     detach(whole)
     torch.save({}, tmp_path / "whole" / "spk_dict.pt")
-    again: Any = Qwen2_5OmniForConditionalGeneration.from_pretrained(tmp_path / "whole")
+    kind: Any = Qwen2_5OmniForConditionalGeneration
+    again = kind.from_pretrained(tmp_path / "whole")
     found = BaseSettings.of_model(again)
     assert found.source == str(tmp_path / "whole" / CONFIG_NAME)
     assert FastAVConfig.from_dict(found.fields).visual_keep_ratio == 0.75
