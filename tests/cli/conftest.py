@@ -58,12 +58,15 @@ def invoke_json(invoke: Invoke) -> Callable[..., Any]:
 
 @pytest.fixture
 def fail(invoke: Invoke) -> Callable[..., str]:
-    """Run a command that must end with status 2 and one line on stderr; returns the line."""
+    """Run a command that must end with status 2 and one line on stderr; returns the line.
+
+    The line that says where its settings are from may stand before it.
+    """
 
     def call(*arguments: Any) -> str:
         result = invoke(*arguments)
         assert result.exit_code == 2, result.output
-        lines = result.stderr.splitlines()
+        lines = [x for x in result.stderr.splitlines() if not x.startswith("Settings: ")]
         assert len(lines) == 1, result.stderr
         assert "Traceback" not in result.output
         return lines[0]
