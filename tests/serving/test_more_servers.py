@@ -93,7 +93,7 @@ def test_models_that_requests_name(serve: Serve, parts: Parts, tmp_path: Path) -
         assert ask(client, str(MODEL_PATH), messages) == expect(messages, parts.folder)[0]
         ask(client, str(llava), messages)
     server.model = str(llava)
-    assert server.lines(0, 1)[0].startswith("11 text, 144 image -> ")
+    assert server.lines(0, 1)[0].startswith("11 text, 144 image tokens; ")
 
 
 def test_the_whole_omni(serve: Serve, parts: Parts, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_model_of_this_package(serve: Serve, parts: Parts, tmp_path: Path) -> 
         for stream in (False, True):
             assert ask(client, server.model, messages, stream) == answer
     line = describe(past.report())
-    assert " video -> " in line and " audio -> " in line
+    assert " video, " in line and " audio tokens; " in line
     assert server.lines(0, 2) == [line, line]
 
 
