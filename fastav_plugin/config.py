@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar
 
 from fastav_plugin import upcalls
 from fastav_plugin.errors import ConfigError, FastAVError, in_short, unknown_name
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from fastav_plugin.calibration_file import Calibration
 
 CONFIG_NAME = "fastav_config.json"
+
+#: Names of presets, for type checkers.
+PresetName = Literal["safe", "balanced", "fast"]
+#: The fields that are ratios, and the interval of each.
+RATIOS = {"fine_drop_ratio": "[0, 1)", "visual_keep_ratio": "(0, 1]", "audio_keep_ratio": "(0, 1]"}
 
 
 class _NotGiven:
@@ -41,7 +46,7 @@ _R = TypeVar("_R")
 def _named(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let a method that takes fields by name refuse others as the class does."""
     signature = inspect.signature(function)
-    known = [name for name, each in signature.parameters.items() if each.kind is each.KEYWORD_ONLY]
+    known = [name for name in signature.parameters if name not in ("cls", "model")]
 
     @functools.wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -139,9 +144,8 @@ class FastAVConfig:
             upcalls.check_method(self.method)
         check_integer("global_layer", self.global_layer, minimum=1, optional=True)
         check_integer("min_media_tokens", self.min_media_tokens, minimum=0)
-        check_ratio("fine_drop_ratio", self.fine_drop_ratio, "[0, 1)")
-        check_ratio("visual_keep_ratio", self.visual_keep_ratio, "(0, 1]")
-        check_ratio("audio_keep_ratio", self.audio_keep_ratio, "(0, 1]", optional=True)
+        for name, interval in RATIOS.items():
+            check_ratio(name, getattr(self, name), interval, optional=name == "audio_keep_ratio")
         if self.positions not in ("original", "renumbered"):
             raise ConfigError(
                 f"`positions` must be 'original' or 'renumbered', got {self.positions!r}."
@@ -172,7 +176,7 @@ class FastAVConfig:
         method: str | None = None,
         *,
         config: str | PathLike[str] | None = None,
-        preset: str | None = None,
+        preset: PresetName | None = None,
         target_flops: float | None = None,
         prompt: Any = None,
         global_layer: int | None = _NOT_GIVEN,

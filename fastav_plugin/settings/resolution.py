@@ -1,8 +1,8 @@
 """The FastAVConfig of one model: given fields over its base settings, checked against the model."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import nn
@@ -50,13 +50,21 @@ def resolve_config(
         if base.place is None or _suits(base, family):
             raise
         raise type(error)(f"{error} These settings come from {base.source}.") from error
-    if budget is not None:
+    if budget is None:
+        fitted = made
+    else:
         fixed = frozenset(given) - {"method"}
-        made = fit_budget(made, Budget(*budget, fixed), family.override, family.config)
+        fitted = fit_budget(made, Budget(*budget, fixed), family.override, family.config)
     explanation = base.explanation
-    if explanation and given:
-        explanation += f" It was not measured with {listed(list(given))} as given here."
-    return made.sourced(_words(base.source, given), explanation)
+    if explanation:
+        unlike = _differing(_checked(base.fields, family), made, given)
+        chosen = _differing(made, fitted, vars(made))
+        said = [f"{listed(unlike)} as given here"] if unlike else []
+        said += [f"{listed(chosen)} as chosen for target_flops"] if chosen else []
+        if said:
+            explanation += f" It was not measured with {', nor with '.join(said)}."
+    names = [*given, *(["target_flops"] if budget is not None else [])]
+    return fitted.sourced(_words(base.source, names), explanation)
 
 
 def base_settings(
@@ -108,8 +116,8 @@ class _Family:
         return cls(override, model)
 
 
-def _checked(fields: Mapping[str, Any], family: _Family) -> FastAVConfig:
-    config = FastAVConfig.from_dict(fields)
+def _checked(values: Mapping[str, Any], family: _Family) -> FastAVConfig:
+    config = FastAVConfig.from_dict(values)
     check_config(family.override, family.config, config, method_hooks(config))
     if config.global_rule is None:
         config = config.replace(global_rule=family.override.global_rule)
@@ -124,8 +132,13 @@ def _suits(base: BaseSettings, family: _Family) -> bool:
     return True
 
 
-def _words(source: str, given: Mapping[str, Any]) -> str:
-    return f"{source}, with {listed(list(given))} given" if given else source
+def _differing(one: FastAVConfig, other: FastAVConfig, names: Iterable[str]) -> list[str]:
+    known = [each.name for each in fields(one)]
+    return [name for name in names if name in known and getattr(one, name) != getattr(other, name)]
+
+
+def _words(source: str, given: Sequence[str]) -> str:
+    return f"{source}, with {listed(given)} given" if given else source
 
 
 def listed(names: Sequence[str]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fastav_plugin import ConfigError, FastAVConfig, attach, detach
+from fastav_plugin.config import PresetName
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.settings.presets import AUDIO, IMAGE, KINDS, PRESETS, UNMEASURED, VIDEO
 from tests.support.families import FAMILIES
@@ -19,7 +20,7 @@ def test_the_trades() -> None:
     assert list(PRESETS) == ["safe", "balanced", "fast"]
     shares = []
     for name in PRESETS:
-        found = FastAVConfig.for_model(qwen2(num_hidden_layers=10), preset=name)
+        found = FastAVConfig.for_model(qwen2(num_hidden_layers=10), **{"preset": name})
         assert found.global_layer == 6
         said = found.describe()
         assert f"Preset '{name}': " in said and "toy of 3.8 million parameters" in said
@@ -56,6 +57,22 @@ def test_given_fields_go_first_and_were_not_measured() -> None:
     found = FastAVConfig.for_model(qwen2(), preset="fast", visual_keep_ratio=0.4)
     assert (found.visual_keep_ratio, found.audio_keep_ratio) == (0.4, 0.25)
     assert found.describe().endswith("It was not measured with visual_keep_ratio as given here.")
+    same = FastAVConfig.for_model(qwen2(), "fastav+divprune", preset="fast")
+    assert same.describe() == FastAVConfig.for_model(qwen2(), preset="fast").describe()
+
+
+def test_what_a_target_changed_was_not_measured() -> None:
+    budget: dict[str, Any] = {"target_flops": 0.4, "prompt": {"text": 20, "video": 400}}
+    found = FastAVConfig.for_model(qwen2(), preset="fast", **budget)
+    assert found.source == "the preset 'fast' for audio-visual models, with target_flops given"
+    changed = "fine_drop_ratio and visual_keep_ratio as chosen for target_flops. Chosen: "
+    assert f"It was not measured with {changed}" in found.describe()
+    both = FastAVConfig.for_model(qwen2(), preset="fast", min_media_tokens=1, **budget)
+    assert f"with min_media_tokens as given here, nor with {changed}" in both.describe()
+
+
+def test_type_checkers_know_the_names() -> None:
+    assert get_args(PresetName) == tuple(PRESETS)
 
 
 @pytest.mark.parametrize("name", PRESETS)

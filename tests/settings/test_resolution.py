@@ -77,7 +77,7 @@ def test_a_target_changes_what_the_file_says_but_not_what_is_given(folder: Path)
     found = FastAVConfig.for_model(folder, **budget)
     assert found.visual_keep_ratio > 0.25
     assert "Chosen:" in found.describe()
-    assert found.source == str(folder / CONFIG_NAME)
+    assert found.source == f"{folder / CONFIG_NAME}, with target_flops given"
     with pytest.raises(ConfigError):
         FastAVConfig.for_model(folder, visual_keep_ratio=0.9, **budget)
 
@@ -90,7 +90,7 @@ def test_what_is_no_model() -> None:
     with pytest.raises(ConfigError, match=r"'\./missing' does not exist"):
         FastAVConfig.for_model("./missing")
     with pytest.raises(ConfigError, match="Unknown preset 'save'. Did you mean 'safe'"):
-        FastAVConfig.for_model(qwen2(), preset="save")
+        FastAVConfig.for_model(qwen2(), preset="save")  # type: ignore[arg-type]
 
 
 def test_signatures_name_every_field() -> None:
@@ -102,6 +102,8 @@ def test_signatures_name_every_field() -> None:
     assert {name: taken[name].annotation for name in own if name != "method"} == {
         name: kind for name, kind in own.items() if name != "method"
     }
+    with pytest.raises(ConfigError, match="Unknown setting 'methd'.*Known: method, config, "):
+        FastAVConfig.for_model(qwen2(), methd="none")  # type: ignore[call-arg]
     with pytest.raises(ConfigError, match="Unknown setting 'visual_keep'.*'visual_keep_ratio'"):
         FastAVConfig.for_model(qwen2(), visual_keep=0.5)  # type: ignore[call-arg]
 
