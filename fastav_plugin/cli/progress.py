@@ -1,6 +1,5 @@
 """Progress on stderr: a bar on a terminal, elsewhere a line now and then."""
 
-import functools
 import importlib
 import sys
 import threading
@@ -14,13 +13,15 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from fastav_plugin.cli.console import REMARKS
+from fastav_plugin.cli.tables.layout import fill
 from fastav_plugin.media.files import logger as media_logger
 
 #: Seconds until the first line, which short work does not take, and between two lines.
 FIRST, EVERY = 2.0, 30.0
-#: Columns that figures may take, and those that a bar needs to say something.
+#: Columns that are kept for figures beside a bar, and those that a bar needs to say something.
 _FIGURES, _BAR = 50, 12
 
 
@@ -42,6 +43,8 @@ class Work:
         self._start = time.monotonic()
         #: Seconds and steps so far, as far back as the speed is looked at.
         self._past: deque[tuple[float, float]] = deque([(0.0, 0.0)])
+        #: Columns that the figures have taken so far: a bar beside them keeps its width.
+        self.columns = _FIGURES
 
     def __call__(self, step: str) -> None:
         """Count a step."""
@@ -84,7 +87,11 @@ class Work:
 
     def __str__(self) -> str:
         """'5 of 12 samples, 0:33, about 1:10 left', as far as it is known."""
-        steps = f"{self._steps} of {self.total} {self._unit}{self._within}"
+        return self.figures(self._within)
+
+    def figures(self, within: str = "") -> str:
+        """The same, with or without what is done of the step that is under way."""
+        steps = f"{self._steps} of {self.total} {self._unit}{within}"
         parts = [] if self.total is None else [steps]
         parts.append(_clock(self._elapsed))
         left = self._left()
@@ -166,25 +173,43 @@ def _is_terminal() -> bool:
 def _bar(work: Work) -> Iterator[None]:
     """A bar that moves with the work."""
     console = Console(stderr=True)
-    row = functools.partial(_row, work, console.width)
     # stdout may be a file: what a command writes there must not go to the terminal instead.
-    with Live(get_renderable=row, console=console, transient=True, redirect_stdout=False):
-        yield
+    live = Live(
+        get_renderable=lambda: _row(work, console.width),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+    )
+    try:
+        with live:
+            yield
+    finally:
+        live.stop()  # Ctrl-C may come while it starts
 
 
-def _row(work: Work, width: int) -> Table:
-    """Title, bar and figures in one line of a terminal, as far as there is room."""
-    row = Table.grid(padding=(0, 1))
-    title, rest = work.title, width - _FIGURES - 2
+def _row(work: Work, width: int) -> RenderableType:
+    """Title, bar and figures in one line of a terminal; what has no room is left out.
+
+    First the bar goes, then the title, then the part of a step. The figures are always whole: in
+    a terminal that is still too narrow they take several lines.
+    """
+    figures, title = str(work), work.title
+    work.columns = max(work.columns, len(figures))
+    rest = width - work.columns - 2
     if work.step and len(title) + len(work.step) + 2 <= rest - _BAR:
         title = f"{title}: {work.step}"
-    cells: list[RenderableType] = [title, str(work)]
     if (room := rest - len(title)) >= _BAR:
-        cells.insert(1, ProgressBar(work.whole, work.done, min(40, room), pulse=not work.total))
-    for _ in cells:
-        row.add_column(no_wrap=True, overflow="crop")
-    row.add_row(*cells)
-    return row
+        row = Table.grid(padding=(0, 1))
+        row.add_row(
+            title,
+            ProgressBar(work.whole, work.done, min(40, room), pulse=not work.total),
+            Text(figures, no_wrap=True),
+        )
+        return row
+    for line in (f"{title} {figures}", figures, f"{title} {work.figures()}"):
+        if len(line) <= width:
+            return Text(line)
+    return Text(fill(work.figures(), width))
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 
 import pytest
+from rich.console import Console
 
 from fastav_plugin.cli import progress as shown
 from fastav_plugin.cli.progress import Work, progress
@@ -142,6 +144,93 @@ def test_the_bar_of_a_terminal(columns: int) -> None:
     assert any("calibrate: rollout" in line for line in frames) == (columns >= 100)
     # The bar is gone at the end.
     assert ended.screen == ["done"]
+
+
+INTERRUPTED = """
+import time
+from rich.live import Live
+from fastav_plugin.cli.progress import progress
+stock = Live.refresh
+def refresh(live):
+    Live.refresh = stock
+    stock(live)
+    raise KeyboardInterrupt
+Live.refresh = refresh
+try:
+    with progress("starting", None):
+        pass
+except KeyboardInterrupt:
+    print("Interrupted.")
+    time.sleep(0.5)
+"""
+
+
+def test_ctrl_c_while_the_bar_starts_clears_it() -> None:
+    ended = on_screen(INTERRUPTED, 80)
+    assert any("starting" in line for line in ended.lines)
+    assert ended.screen == ["Interrupted."]
+
+
+def drawn(made: Work, columns: int) -> str:
+    """What a terminal of so many columns shows of it."""
+    console = Console(file=io.StringIO(), width=columns, force_terminal=True, color_system=None)
+    with console.capture() as captured:
+        console.print(shown._row(made, columns))
+    return captured.get()
+
+
+@pytest.mark.parametrize("columns", range(20, 141))
+@pytest.mark.parametrize("within", [True, False])
+def test_no_figure_is_cut(clock: Clock, columns: int, within: bool) -> None:
+    made = work(clock, 30, *[2000.0] * 10)
+    clock.now += 1000
+    if within:
+        made.part(38, 234, "settings")
+    row = drawn(made, columns)
+    assert max(map(len, row.splitlines())) <= columns
+    said = " ".join(row.split())
+    # What is left out goes whole, in this order: the bar, the title, the part of the step.
+    assert made.figures() in said or str(made) in said
+    assert ("settings" in said) == (within and columns >= len(str(made)))
+    if "━" in said:
+        assert said.startswith("calibrate")
+        assert str(made) in said
+    if columns >= len(f"calibrate {made}"):
+        assert said.startswith("calibrate")
+    assert ("━" in said) == (columns >= max(50, len(str(made))) + len("calibrate") + 14)
+
+
+def test_a_bar_keeps_its_width_from_step_to_step(clock: Clock) -> None:
+    made = work(clock, 30, *[2.0] * 10)
+    clock.now += 1
+    made.part(138, 234, "settings")
+    first = drawn(made, 100).count("━")
+    made("step")
+    assert drawn(made, 100).count("━") == first
+
+
+SETTINGS = """
+import time
+from fastav_plugin.cli.progress import progress
+with progress("calibrate", 30, "samples") as tick:
+    for _ in range(10):
+        time.sleep(0.1)
+        tick("rollout")
+    tick.part(38, 234, "settings")
+    time.sleep(0.5)
+"""
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+def test_the_figures_are_whole_in_a_terminal(columns: int) -> None:
+    ended = on_screen(SETTINGS, columns)
+    assert ended.status == 0
+    assert ended.screen == []
+    assert max(map(len, ended.lines)) <= columns
+    frames = [line.rstrip() for line in ended.lines if "10 of 30 samples" in line]
+    assert frames
+    assert all(line.endswith(" left") for line in frames)
+    assert any("and 38 of 234 settings" in line for line in frames) == (columns > 62)
 
 
 def test_the_bar_in_letters_alone() -> None:
