@@ -2,23 +2,34 @@
 
 import logging
 import os
-from typing import Annotated
+import sys
+from typing import Annotated, NoReturn
 
-import typer
 
-from fastav_plugin.cli import (
-    bench,
-    calibrate,
-    convert,
-    demo,
-    evaluate,
-    generate,
-    inspect,
-    models,
-    serve,
-    visualize,
-)
-from fastav_plugin.cli.console import Group, end_by_sigterm
+def _end() -> NoReturn:
+    """End where nothing is done yet."""
+    print("Interrupted. Nothing was written.", file=sys.stderr)
+    sys.exit(130)
+
+
+try:
+    import typer
+
+    from fastav_plugin.cli import (
+        bench,
+        calibrate,
+        convert,
+        demo,
+        evaluate,
+        generate,
+        inspect,
+        models,
+        serve,
+        visualize,
+    )
+    from fastav_plugin.cli.console import Group, end_by_sigterm
+except KeyboardInterrupt:  # the imports take as long as a short command
+    _end()
 
 app = typer.Typer(
     name="fastav",
@@ -70,8 +81,11 @@ def main() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     # Whoever passes a cache of his own to generate() here is a benchmark, not the user.
     logging.getLogger("fastav_plugin.binding.attachment").setLevel(logging.ERROR)
-    end_by_sigterm()
-    app(prog_name="fastav")
+    try:
+        end_by_sigterm()
+        app(prog_name="fastav")
+    except KeyboardInterrupt:  # before the command line is read
+        _end()
 
 
 __all__ = ["app", "main"]

@@ -114,6 +114,8 @@ class Group(TyperGroup):
             # typer carries its own copy of click, whose usage errors have these two.
             if not hasattr(error, "format_message") or not hasattr(error, "exit_code"):
                 raise
+            if not error.format_message():  # help was shown, as nothing was given
+                sys.exit(error.exit_code)
             context = getattr(error, "ctx", None)
             hint = f" Try '{context.command_path} --help'." if context else ""
             message = error.format_message().rstrip(".")
@@ -126,18 +128,30 @@ class Group(TyperGroup):
             sys.exit(status if isinstance(status, int) else 0)
         return status
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the command line; where that is interrupted, say that nothing is done."""
+        with _interrupted_in_one_line():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command; where it is interrupted, say what is kept."""
-        try:
+        with _interrupted_in_one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt as error:
-            ended = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
-            what = str(error) if isinstance(error, Interrupted) else "Nothing was written."
-            print(f"{'Terminated' if ended else 'Interrupted'}. {what}", file=sys.stderr)
-            if ended:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                signal.raise_signal(signal.SIGTERM)
-            raise typer.Exit(130) from error
+
+
+@contextmanager
+def _interrupted_in_one_line() -> Iterator[None]:
+    """Say what is kept of what is interrupted, and end by SIGTERM or with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        ended = isinstance(error, Terminated) or isinstance(error.__cause__, Terminated)
+        what = str(error) if isinstance(error, Interrupted) else "Nothing was written."
+        print(f"{'Terminated' if ended else 'Interrupted'}. {what}", file=sys.stderr)
+        if ended:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
+        raise typer.Exit(130) from error
 
 
 def end_by_sigterm() -> None:

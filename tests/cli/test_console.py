@@ -72,7 +72,10 @@ def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Non
 
 
 def test_without_arguments_it_shows_help(invoke: Invoke) -> None:
-    assert "Usage" in invoke().output
+    for given in ((), ("visualize",)):
+        result = invoke(*given)
+        assert (result.exit_code, result.stderr) == (2, "")
+        assert "Usage" in result.stdout
 
 
 def test_the_command_line_imports_without_extras() -> None:

@@ -34,6 +34,15 @@ def slow(*args, **kwargs):
     return stock(*args, **kwargs)
 module.{name} = slow
 """
+#: A process that gets Ctrl-C at one of its first imports.
+EARLY = """
+import signal, sys
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == "fastav_plugin.cli.bench":
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+"""
 PROGRESS = re.compile(r"[a-z ]+: (\d+ of \d+ .*, )?\d+:\d\d")
 
 
@@ -164,6 +173,12 @@ def test_a_signal_while_libraries_are_imported(tmp_path: Path) -> None:
     maps = Path(f"/proc/{process.pid}/maps")
     wait_for(process, lambda: "libtorch_cpu" in maps.read_text())
     assert stop(process, signal.SIGINT) == (130, "Interrupted. Nothing was written.")
+
+
+def test_a_signal_while_the_command_line_is_imported(tmp_path: Path) -> None:
+    process = start(tmp_path, ("generate", *MODEL, "--question", "Why?"), EARLY)
+    assert process.wait(timeout=60) == 130
+    assert process.communicate() == ("", "Interrupted. Nothing was written.\n")
 
 
 @pytest.mark.parametrize("arguments", [("models",), ("models", "--json"), ("--help",)])
