@@ -17,9 +17,9 @@ def print_point(found: dict[str, Any], point: dict[str, Any]) -> None:
         f"({kinds}), {machine['gpu'] or machine['processor']}, threads: {machine['threads']}, "
         f"median of {found['repeats']} (interquartile range)"
     )
-    columns = ["case", "first token", "of dense", "in theory", "pruner", "of prefill"]
+    columns = ["case", "first token", "of dense", "in theory", "pruner (of prefill)"]
     columns += ["later tokens", "KV", "peak memory", "logits"]
-    print_table(columns, [_row(case) for case in point["cases"]], title=title, left=(0, 9))
+    print_table(columns, [_row(case) for case in point["cases"]], title=title, left=(0, 8))
 
 
 def _row(case: dict[str, Any]) -> list[str]:
@@ -30,8 +30,7 @@ def _row(case: dict[str, Any]) -> list[str]:
         f"{seconds(case['median_seconds'])} ({seconds(case['iqr_seconds'])})",
         f"{percent(case['ratio'])} ({percent(case['iqr_ratio'])})",
         percent(case["theory"]),
-        seconds(spent) if pruned else "",
-        percent(spent / case["median_seconds"]) if pruned else "",
+        f"{seconds(spent)} ({percent(spent / case['median_seconds'])})" if pruned else "",
         "" if step is None else f"{1 / step:.1f}/s",
         size(case["kv_bytes"]),
         "" if peak is None else size(peak),

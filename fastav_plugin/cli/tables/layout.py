@@ -55,7 +55,17 @@ def fill(text: str, width: int) -> str:
     """Lines of a sentence that end between words; a longer word, such as a path, stays whole."""
     bound = _FIGURE.sub(_BOND, text)
     lines = textwrap.wrap(bound, width, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines).replace(_BOND, " ")
+    return "\n".join(_with_its_mark(line, width) for line in lines).replace(_BOND, " ")
+
+
+def _with_its_mark(line: str, width: int) -> str:
+    """Break a path whose mark, such as a comma, a terminal would put on a line of its own."""
+    mark = re.search(r"\W*$", line)
+    end = mark.start() if mark else len(line)
+    if len(line) <= width or end % width + len(line) - end <= width and end % width:
+        return line
+    place = line.rfind("/", 1, end - 1) + 1 or end - 1
+    return f"{line[:place]}\n{line[place:]}"
 
 
 def print_command(text: str) -> None:

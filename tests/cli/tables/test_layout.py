@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -138,6 +139,17 @@ def test_a_sentence_is_filled_and_a_path_stays_whole() -> None:
         "which took 54.2 % of",
         "47.9 s.",
     ]
+
+
+def test_a_mark_is_never_alone_in_a_line() -> None:
+    """A terminal folds a path that is too long, and would put a comma behind it below it."""
+    for length in range(6, 70):
+        path = "/a/" + "b" * (length - 8) + "/name"[: length - 3]
+        for mark in (",", ".", "',"):
+            lines = fill(f"Settings: {path}{mark} with --method given", 20).split("\n")
+            folded = [line[at : at + 20] for line in lines for at in range(0, len(line), 20)]
+            assert all(re.search(r"\w", line) for line in folded), lines
+            assert "".join(lines).replace(" ", "") == f"Settings:{path}{mark}with--methodgiven"
 
 
 def test_a_command_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
