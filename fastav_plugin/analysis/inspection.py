@@ -21,6 +21,7 @@ from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.model_overrides.own_models.registry import own_model
 from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 from fastav_plugin.report import LayerCost
+from fastav_plugin.tokens import Modality
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ def inspect_model(
         ConfigError: the folder holds no configuration that transformers can read, or a setting
             is wrong.
     """
+    if target_flops is not None:
+        check_ratio("target_flops", target_flops, "(0, 1]")
     config = read_config(directory)
     kind = model_class(config)
     try:
@@ -91,6 +94,7 @@ def inspect_model(
     override = find_override(head)
     config = head.config
     placeholders = override.placeholders(config)
+    _check_kinds(type(head).__name__, set(placeholders.values()), counts)
     prompt = replace(PromptSize.of_kinds(placeholders.values()), **counts)
     tokens = prompt.token_map()
     layers = len(override.parts(head).layers)
@@ -111,7 +115,6 @@ def inspect_model(
     plans = [plan("dense", None)]
     budget: dict[str, Any] = {}
     if target_flops is not None:
-        check_ratio("target_flops", target_flops, "(0, 1]")
         budget = {"target_flops": target_flops, "prompt": tokens}
     for method in methods:
         # A mistake in the settings is raised; what only this model cannot do is reported.
@@ -139,6 +142,18 @@ def inspect_model(
         prompt=prompt,
         plans=plans,
     )
+
+
+def _check_kinds(model: str, kinds: set[Modality], counts: Mapping[str, int]) -> None:
+    """Refuse tokens of a kind that a model with placeholders has none for."""
+    of_option = {"image": "image", "video": "video", "audio": "audio", "frames": "video"}
+    for option, kind in of_option.items():
+        if counts.get(option) and kinds and Modality[kind.upper()] not in kinds:
+            known = " and ".join(sorted(each.name.lower() for each in kinds))
+            raise ConfigError(
+                f"`--{option}` cannot be {counts[option]}: the prompts of {model} hold no {kind} "
+                f"tokens, only {known} tokens."
+            )
 
 
 def model_class(config: Any) -> Any:

@@ -135,7 +135,7 @@ def run(
     from fastav_plugin.lab.bench.picture import draw_bench
     from fastav_plugin.lab.bench.plan import BenchPlan
     from fastav_plugin.lab.bench.run import describe, run_bench
-    from fastav_plugin.lab.bench.shapes import find_shape
+    from fastav_plugin.lab.bench.shapes import SHAPES, find_shape
 
     media = {"image": image, "video": video, "audio": audio}
     grid: dict[str, Any] = {"batch": batch, "lengths": lengths, "new-tokens": new_tokens}
@@ -147,6 +147,9 @@ def run(
     clip_shape = shape in CLIP_SHAPES
     described = make_clip_config(shape) if clip_shape else find_shape(shape).config()
     settings = ratios.of(described, config)
+    if shape in SHAPES and SHAPES[shape].overrides and not settings.base.fields:
+        base = dataclasses.replace(settings.base, source=f"the defaults of the shape {shape!r}")
+        settings = dataclasses.replace(settings, base=base)
     if names is None and (config is not None or ratios.preset is not None):
         names = settings.methods(None, ("fastav",))
     common: dict[str, Any] = {"shape": shape, "dtype": dtype, "overrides": settings.keywords}
@@ -158,6 +161,7 @@ def run(
         whole.check()
         with progress("bench", whole.steps) as tick:
             found = describe_clip(whole, run_clip_bench(whole, tick))
+        settings.say(methods, option="--methods")
         if json:
             print_json(found)
         else:
@@ -190,11 +194,10 @@ def run(
     if plot is not None:
         draw_bench(plot, found)
         note(f"Drawn: {plot}")
+    settings.say(methods, option="--methods")
     if json:
         print_json(found)
         return
-    if settings.base.fields:
-        settings.say(names)
     for point in found["points"]:
         print_point(found, point)
 

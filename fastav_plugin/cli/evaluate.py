@@ -13,10 +13,9 @@ from fastav_plugin.cli.options.groups import check_choice, grouped
 from fastav_plugin.cli.options.media import TESTBED, DatasetOptions, Reading, existing_file
 from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
 from fastav_plugin.cli.options.pruning import (
-    DEFAULT_METHODS,
+    Compared,
     Methods,
     Pruning,
-    make_settings,
     split_configs,
 )
 from fastav_plugin.cli.progress import load_libraries
@@ -133,7 +132,8 @@ def run(
     folder = find_model(model)
     place, named = split_configs(config)
     settings = pruning.of(folder, place)
-    if suite == PAPERS:
+    compared = None if suite == PAPERS else Compared.of(settings, method, named)
+    if compared is None:
         load_libraries()
         from fastav_plugin.cli.evaluation.papers import run_papers
 
@@ -157,8 +157,7 @@ def run(
     from fastav_plugin.model_overrides.own_models.registry import own_model
 
     found = read_config(folder)
-    names = method or ([] if named else settings.methods(None, DEFAULT_METHODS))
-    configs = make_settings(found, names, named, settings)
+    configs = compared.configs(found)
     if data is None:
         held_out = (CLIPS, COMBINATIONS) if both else (COMBINATIONS if combinations else CLIPS,)
         plan = plan_testbed(held_out, questions or QUESTIONS, limit, seed)
@@ -166,7 +165,7 @@ def run(
         plan = plan_dataset(data, dataset, reading, limit, own_model(found) is not None, seed)
     left_out = LeftOut(strict, "" if data is None else data.name)
     left_out.add(plan.faults, plan.total)
-    begin = partial(settings.say, method)
+    begin = partial(compared.say, method)
     result = measure(plan, folder, configs, machine, resume, left_out, begin)
     result["bootstrap"]["seed"] = seed
     if json:

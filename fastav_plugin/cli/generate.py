@@ -100,7 +100,7 @@ def run(
                 inputs=scene.inputs,
                 media=scene.media,
             )
-    settings.say(method)
+    settings.say(method, target_flops)
     if html is not None:
         note(f"Written: {html}")
     if json:

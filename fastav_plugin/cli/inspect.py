@@ -78,7 +78,7 @@ def run(
     refused = [plan.refusal for plan in found.plans[1:] if plan.refusal is not None]
     if methods and len(refused) == len(methods):
         raise UnsupportedError(" ".join(dict.fromkeys(refused)))
-    settings.say(method)
+    settings.say(method, target_flops)
     if not json:
         _print_plans(found)
 

@@ -133,6 +133,26 @@ def test_a_checkpoint_folder(invoke_json: Callable[..., Any]) -> None:
     assert point["cases"][-1]["theory"] < 1
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "the defaults of the shape 'tiny'"),
+        (("--keep-ratio", 0.3), "the defaults of the shape 'tiny', with --keep-ratio given"),
+        (("--methods", "divprune", "--json"), "the defaults of the shape 'tiny', with --methods"),
+        (("--preset", "balanced"), "the preset 'balanced' for audio-visual models"),
+    ],
+)
+def test_the_line_about_settings(
+    invoke: Callable[..., Result], options: tuple[Any, ...], words: str
+) -> None:
+    result = invoke(*SMALL[:-1], 1, "--warm-up", 0, "--no-idle", *options)
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Settings: ")]
+    assert line == f"Settings: {words}{' given' if words.endswith('--methods') else ''}"
+    if "--json" in options:
+        json.loads(result.stdout)
+
+
 def test_published_versions_cost_more_and_keep_the_same(invoke_json: Callable[..., Any]) -> None:
     ratio = ("--audio-keep-ratio", 0.5)
     found = invoke_json(*SMALL, "--methods", "fastv,divprune", "--peers", "--no-idle", *ratio)
@@ -194,7 +214,7 @@ def test_wrong_options(fail: Callable[..., str]) -> None:
     assert "Known: tiny, qwen2-0.5b" in fail("bench", "--shape", "gpt-9")
     assert "Known: bfloat16" in fail("bench", "--shape", "tiny", "--dtype", "int3")
     assert "Unknown method" in fail("bench", "--shape", "tiny", "--methods", "magic")
-    assert "visual_keep_ratio" in fail("bench", "--shape", "tiny", "--keep-ratio", 0)
+    assert "`--keep-ratio` must" in fail("bench", "--shape", "tiny", "--keep-ratio", 0)
     assert "numbers separated" in fail("bench", "--shape", "tiny", "--batch", "1,two")
     assert "Cannot write" in fail("bench", "--shape", "tiny", "--output", __file__ + "/x.json")
     assert "cannot be made 10 tokens long" in fail("bench", "--shape", "tiny", "--lengths", "10")

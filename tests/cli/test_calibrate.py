@@ -125,7 +125,7 @@ def test_every_command_takes_it(
     fields = evaluated["settings"]["fastav"]
     assert {name: fields[name] for name in settings} == settings
     named = json.dumps({"calibration": str(path)})
-    both = ("--config", f"mine={named}", "--set", "global_rule=all", "--set", "global_layer=3")
+    both = ("--config", f"mine={named}", "--set", "global_rule=all", "-m", "divprune")
     again = invoke_json("eval", "--model", checkpoint, *both, "--questions", 1, "--limit", 1)[
         "settings"
     ]["mine"]

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Ratios, make_settings, split_configs
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Compared, Ratios, split_configs
 from fastav_plugin.lab.testbed.tasks import TASKS
 
 Invoke = Callable[..., Result]
@@ -117,7 +117,63 @@ def test_settings_from_a_file(tmp_path: Path, checkpoint: Path) -> None:
     place, named = split_configs([f"a={tmp_path}", f"b={QUARTER}"])
     assert place is None
     settings = Ratios().of(config)
-    found = make_settings(config, [], named, settings)
+    found = Compared.of(settings, None, named).configs(config)
     assert found["a"].audio_keep_ratio == 0.25
     assert found["b"].visual_keep_ratio == 0.25
-    assert list(make_settings(config, DEFAULT_METHODS, {}, settings)) == list(DEFAULT_METHODS)
+    plain = Compared.of(settings, None, {})
+    assert list(plain.configs(config)) == list(DEFAULT_METHODS)
+
+
+def said(result: Result) -> str:
+    """What the one line about settings says."""
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Settings: ")]
+    return line.removeprefix("Settings: ")
+
+
+def test_the_line_about_settings_says_where_each_is_from(
+    invoke: Invoke, checkpoint: Path, tmp_path: Path
+) -> None:
+    FastAVConfig(method="divprune", visual_keep_ratio=0.75).save_pretrained(tmp_path)
+    command = ("eval", "--model", checkpoint, "--questions", 6, "--limit", 1)
+    mine, file = ("--config", f"mine={tmp_path}"), tmp_path / "fastav_config.json"
+    assert said(invoke(*command, *mine)) == f"mine: {file}"
+    few = ("--config", 'few={"visual_keep_ratio": 0.25}')
+    ratio = ("--keep-ratio", 0.9, "--drop-ratio", 0.1)
+    found = invoke(*command, *mine, *few, *ratio, "-m", "divprune", "--json")
+    assert said(found) == (
+        "divprune: the family's defaults, with --drop-ratio, --keep-ratio and --method given; "
+        f"mine: {file}; few: its JSON over the family's defaults, with --drop-ratio given"
+    )
+    settings = json.loads(found.stdout)["settings"]
+    ratios = [settings[name]["visual_keep_ratio"] for name in ("divprune", "mine", "few")]
+    assert ratios == [0.9, 0.75, 0.25]
+    preset = invoke(*command, *few, "--preset", "fast")
+    assert said(preset) == "few: its JSON over the preset 'fast' for audio-visual models"
+    assert said(invoke(*command, "-m", "dense")) == "none, for dense is all that runs"
+
+
+def test_options_that_no_setting_takes_are_refused(
+    fail: Callable[..., str], checkpoint: Path, tmp_path: Path
+) -> None:
+    FastAVConfig(method="divprune").save_pretrained(tmp_path)
+    command = ("eval", "--model", checkpoint)
+    mine, quarter = ("--config", f"mine={tmp_path}"), ("--config", f"quarter={QUARTER}")
+    for given, name in (
+        (("--preset", "fast"), "--preset"),
+        (("--keep-ratio", 0.9), "--keep-ratio"),
+        (("--rule", "all"), "--rule"),
+        (("--set", "global_layer=3"), "--set global_layer"),
+        (("--config", tmp_path), f"--config {tmp_path}"),
+    ):
+        line = fail(*command, *mine, *given)
+        assert f"{name} changes no --config NAME=...: write it there" in line
+    assert "--keep-ratio changes no" in fail(*command, *mine, *quarter, "--keep-ratio", 0.9)
+    both = ("--keep-ratio", 0.9, "--audio-keep-ratio", 0.9)
+    assert "--keep-ratio and --audio-keep-ratio change no" in fail(*command, *quarter, *both)
+    assert "--rule changes nothing where dense" in fail(*command, "-m", "dense", "--rule", "all")
+
+
+def test_known_names_of_a_setting_in_json(fail: Callable[..., str], checkpoint: Path) -> None:
+    line = fail("eval", "--model", checkpoint, "--config", 'a={"methd": 1}')
+    assert "Did you mean 'method'? Known: method, " in line

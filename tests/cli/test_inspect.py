@@ -101,7 +101,28 @@ def test_one_line_says_why_all_methods_are_refused(
     errors = [line for line in result.stderr.splitlines() if "cannot be reached" in line]
     (line,) = errors
     assert line.count("by method 'fastav' ") == line.count("by method 'divprune' ") == 1
-    assert "`target_flops` must" in fail("inspect", checkpoint, "--target-flops", 40)
+
+
+@pytest.mark.parametrize("target", [40, 0, -0.5])
+def test_a_target_out_of_range_is_refused_before_any_model(
+    fail: Callable[..., str], target: float
+) -> None:
+    """Not even whether the model is there has been looked up."""
+    line = fail("inspect", "org/missing", "--target-flops", target)
+    assert f"`--target-flops` must lie in (0, 1], got {float(target)}." in line
+
+
+def test_the_line_about_settings_names_the_target(
+    invoke: Callable[..., Result], tmp_path: Path
+) -> None:
+    save_llava(tmp_path)
+    options = ("--preset", "balanced", "--target-flops", 0.3)
+    result = invoke("inspect", tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    said = " ".join(result.stderr.split())
+    assert "Settings: the preset 'balanced' for image models, with --target-flops given" in said
+    assert "as chosen for target_flops. Chosen: " in said
+    assert "as given here" not in said
 
 
 def test_the_prompt_is_one_that_the_model_takes(
@@ -113,8 +134,14 @@ def test_the_prompt_is_one_that_the_model_takes(
     assert found["prompt"] == {"text": 50, "image": 576, "video": 0, "audio": 0, "frames": 0}
     said = " ".join(invoke("inspect", tmp_path).stdout.split())
     assert "prompt 50 text, 576 image tokens (choose with --text, --image)" in said
-    said = " ".join(invoke("inspect", tmp_path, "--video", 90, "--frames", 3).stdout.split())
-    assert "50 text, 576 image, 90 video tokens in 3 frames (choose with" in said
+
+
+def test_tokens_that_a_model_cannot_have(fail: Callable[..., str], tmp_path: Path) -> None:
+    save_llava(tmp_path)
+    for option, kind in (("--video", "video"), ("--audio", "audio"), ("--frames", "video")):
+        line = fail("inspect", tmp_path, option, 10)
+        assert f"`{option}` cannot be 10: the prompts of LlavaForConditionalGeneration" in line
+        assert f"hold no {kind} tokens, only image tokens." in line
 
 
 def test_layers_that_cannot_be_cut(fail: Callable[..., str], tmp_path: Path) -> None:
@@ -159,7 +186,12 @@ def test_the_class_of_an_older_release(invoke: Callable[..., Result], tmp_path: 
 
 def test_wrong_settings(fail: Callable[..., str], checkpoint: Path) -> None:
     assert "Did you mean 'hooks'" in fail("inspect", checkpoint, "--set", "hoks=1")
-    assert "fine_drop_ratio" in fail("inspect", checkpoint, "--drop-ratio", 1.2)
+    assert "`--drop-ratio` must lie in [0, 1)" in fail("inspect", checkpoint, "--drop-ratio", 1.2)
+    assert "`--keep-ratio` must lie in (0, 1]" in fail("inspect", checkpoint, "--keep-ratio", 1.5)
+    assert "`--audio-keep-ratio` must" in fail("inspect", checkpoint, "--audio-keep-ratio", 0)
+    assert "`--rule` for video must be 'all'" in fail("inspect", checkpoint, "--rule", "video=none")
+    assert "modality of `--rule` 'vido'" in fail("inspect", checkpoint, "--rule", "vido=all")
+    assert "fields besides the method" in fail("inspect", checkpoint, "--set", "method=fastv")
     assert "Unknown method 'fastavv'" in fail("inspect", checkpoint, "-m", "fastavv")
     assert "equal frames" in fail("inspect", checkpoint, "--frames", 7)
     assert "at least one token" in fail(

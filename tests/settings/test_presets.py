@@ -19,8 +19,8 @@ from tests.support.small_models import qwen2
 def test_the_trades() -> None:
     assert list(PRESETS) == ["safe", "balanced", "fast"]
     shares = []
-    for name in PRESETS:
-        found = FastAVConfig.for_model(qwen2(num_hidden_layers=10), **{"preset": name})
+    for name in get_args(PresetName):
+        found = FastAVConfig.for_model(qwen2(num_hidden_layers=10), preset=name)
         assert found.global_layer == 6
         said = found.describe()
         assert f"Preset '{name}': " in said and "toy of 3.8 million parameters" in said
@@ -76,7 +76,7 @@ def test_type_checkers_know_the_names() -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_model_runs_with_each(name: str) -> None:
+def test_a_model_runs_with_each(name: PresetName) -> None:
     model, inputs = family("omni_all")
     config = FastAVConfig.for_model(model, preset=name, min_media_tokens=1)
     reports: list[Any] = []
@@ -91,4 +91,4 @@ def test_they_are_frozen_and_unknown_ones_are_refused() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         PRESETS["safe"].keep = 1.0  # type: ignore[misc]
     with pytest.raises(ConfigError, match="Unknown preset 'quick'. Known: safe, balanced, fast"):
-        FastAVConfig.for_model(qwen2(), preset="quick")
+        FastAVConfig.for_model(qwen2(), preset="quick")  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """The options that say what is pruned, and the FastAVConfigs they make."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,16 +10,38 @@ import typer
 
 from fastav_plugin.analysis import DENSE
 from fastav_plugin.cli.console import note
-from fastav_plugin.config import FastAVConfig
+from fastav_plugin.config import RATIOS, FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.global_rule import read_rules
+from fastav_plugin.global_rule import read_rules, rules_by_modality
 from fastav_plugin.hub.ids import is_hub_id
 
 if TYPE_CHECKING:
     from fastav_plugin.settings.base import BaseSettings
 
+_TARGET = "--target-flops"
+
 #: What a command compares where nothing else is asked for.
 DEFAULT_METHODS = ("fastav", "divprune", "fastav+divprune")
+
+
+def _within(interval: str) -> Callable[..., float | None]:
+    """A check of a ratio as it is read from the command line, whose error names the option."""
+
+    def check(param: typer.CallbackParam, value: float | None) -> float | None:
+        check_ratio(param.opts[0], value, interval, optional=True)
+        return value
+
+    return check
+
+
+def _check_rule(value: str | None) -> str | None:
+    if value is not None:
+        try:
+            rules_by_modality(read_rules(value))
+        except ConfigError as error:
+            raise ConfigError(str(error).replace("`global_rule`", "`--rule`")) from error
+    return value
+
 
 Methods = Annotated[
     list[str] | None,
@@ -30,6 +52,7 @@ TargetFlops = Annotated[
     typer.Option(
         help="Choose the ratios that are not given so that prefill takes this share of the dense "
         "FLOPs, in (0, 1].",
+        callback=_within("(0, 1]"),
     ),
 ]
 ConfigFile = Annotated[
@@ -43,6 +66,14 @@ ConfigFile = Annotated[
 ]
 
 
+#: The fields of FastAVConfig that options have another name for.
+_FIELDS = {
+    "rule": "global_rule",
+    "drop_ratio": "fine_drop_ratio",
+    "keep_ratio": "visual_keep_ratio",
+}
+
+
 @dataclass(frozen=True)
 class Ratios:
     """Rules and ratios of the methods, each as its option takes it."""
@@ -52,16 +83,28 @@ class Ratios:
         typer.Option(
             help="FastAV's global cut: 'below 750', or one rule per modality: "
             "'video=all, audio=first 10 tokens'.",
+            callback=_check_rule,
         ),
     ] = None
     drop_ratio: Annotated[
-        float | None, typer.Option(help="FastAV's P, in [0, 1). Default 0.2.")
+        float | None,
+        typer.Option(
+            help="FastAV's P, in [0, 1). Default 0.2.", callback=_within(RATIOS["fine_drop_ratio"])
+        ),
     ] = None
     keep_ratio: Annotated[
-        float | None, typer.Option(help="Visual share DivPrune keeps, in (0, 1]. Default 0.5.")
+        float | None,
+        typer.Option(
+            help="Visual share DivPrune keeps, in (0, 1]. Default 0.5.",
+            callback=_within(RATIOS["visual_keep_ratio"]),
+        ),
     ] = None
     audio_keep_ratio: Annotated[
-        float | None, typer.Option(help="Audio share DivPrune keeps. Default: all.")
+        float | None,
+        typer.Option(
+            help="Audio share DivPrune keeps. Default: all.",
+            callback=_within(RATIOS["audio_keep_ratio"]),
+        ),
     ] = None
     settings: Annotated[
         list[str] | None,
@@ -93,11 +136,13 @@ class Ratios:
             found[name.strip()] = _value(value.strip())
         return found
 
-    def given(self) -> list[str]:
-        """The options among these that the user gave, but for a preset."""
+    def given(self) -> dict[str, str]:
+        """The options among these that the user gave, but for a preset, with the field of each."""
         named = [each.name for each in fields(self) if each.name not in ("settings", "preset")]
-        found = [f"--{n.replace('_', '-')}" for n in named if getattr(self, n) is not None]
-        return found + [f"--set {text.partition('=')[0].strip()}" for text in self.settings or ()]
+        found = {f"--{n.replace('_', '-')}": n for n in named if getattr(self, n) is not None}
+        sets = [text.partition("=")[0].strip() for text in self.settings or ()]
+        found = {option: _FIELDS.get(name, name) for option, name in found.items()}
+        return found | {f"--set {name}": name for name in sets}
 
     def of(self, model: Any, config: str | None = None) -> "Settings":
         """What these options, and a settings file, come to for a model.
@@ -111,8 +156,10 @@ class Ratios:
         """
         from fastav_plugin.settings.resolution import base_settings
 
-        base = base_settings(model, config, self.preset)
-        return Settings(self, base, self.overrides(), config)
+        given = self.overrides()
+        if "method" in given:
+            raise ConfigError("`--set` takes fields besides the method, which has its own option.")
+        return Settings(self, base_settings(model, config, self.preset), given, config)
 
 
 @dataclass(frozen=True)
@@ -183,11 +230,34 @@ class Settings:
             FastAVConfig.for_model(model, method=name, **self.keywords, **budget) for name in names
         ]
 
-    def say(self, methods: Sequence[str] | str | None = None) -> None:
-        """Write the line on stderr that says where the settings come from; `methods` as asked."""
-        given = [*self.options.given(), *(["--method"] if methods else [])]
+    def say(
+        self,
+        methods: Sequence[str] | str | None = None,
+        target_flops: float | None = None,
+        *,
+        option: str = "--method",
+    ) -> None:
+        """Write the line on stderr that says where the settings come from.
+
+        Args:
+            methods: as asked.
+            target_flops: likewise.
+            option: that asks for methods.
+        """
+        names = [option] if methods else []
+        note(f"Settings: {self.words(names if target_flops is None else [*names, _TARGET])}")
+
+    def words(self, others: Sequence[str] = (), without: Collection[str] = ()) -> str:
+        """Where the settings come from.
+
+        Args:
+            others: further options that were given.
+            without: fields that do not come from these.
+        """
+        given = [name for name, each in self.options.given().items() if each not in without]
+        given += others
         listed = " and ".join(filter(None, [", ".join(given[:-1]), *given[-1:]]))
-        note(f"Settings: {self.base.source}" + (f", with {listed} given" if given else ""))
+        return self.base.source + (f", with {listed} given" if given else "")
 
 
 def _calibrated(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -233,29 +303,96 @@ def split_configs(texts: Sequence[str] | None) -> tuple[str | None, dict[str, st
     return place, named
 
 
-def make_settings(
-    model: Any, methods: Sequence[str], named: Mapping[str, str], settings: Settings
-) -> dict[str, FastAVConfig]:
-    """The settings to compare, by name: methods, and named JSON or files, over `settings`."""
-    from fastav_plugin.settings.base import laid_over
+@dataclass(frozen=True)
+class Compared:
+    """The settings that `fastav eval` compares: of methods, and those with a name of their own.
 
-    names = [*(name for name in methods if name != DENSE), *named]
-    for name in names:
-        if name == DENSE or names.count(name) > 1:
+    Attributes:
+        settings: those of methods; what a name gives as JSON is laid over them.
+        methods: their names.
+        named: the fields that each `--config NAME=...` gives, and its file in words; None of JSON.
+    """
+
+    settings: Settings
+    methods: Sequence[str]
+    named: Mapping[str, tuple[Mapping[str, Any], str | None]]
+
+    @classmethod
+    def of(
+        cls, settings: Settings, asked: Sequence[str] | None, named: Mapping[str, str]
+    ) -> "Compared":
+        """Those of the methods asked for, else of the default ones where nothing has a name.
+
+        Raises:
+            ConfigError: two have one name, a file cannot be read, or an option changes none.
+        """
+        methods = asked or ([] if named else settings.methods(None, DEFAULT_METHODS))
+        methods = [name for name in methods if name != DENSE]
+        names = [*methods, *named]
+        for name in names:
+            if name == DENSE or names.count(name) > 1:
+                raise ConfigError(
+                    f"Two settings are named {name!r}. Give every `--config` a name of its own."
+                )
+        made = cls(settings, methods, {name: _read_named(text) for name, text in named.items()})
+        made._check()
+        return made
+
+    def configs(self, model: Any) -> dict[str, FastAVConfig]:
+        """The config of each, by its name; `model` as `FastAVConfig.for_model` takes it."""
+        from fastav_plugin.settings.base import laid_over
+
+        wanted: dict[str, Mapping[str, Any]] = {name: {"method": name} for name in self.methods}
+        wanted |= {name: fields for name, (fields, _) in self.named.items()}
+        return {
+            name: FastAVConfig.for_model(model, **laid_over(self.settings.keywords, fields))
+            for name, fields in wanted.items()
+        }
+
+    def say(self, asked: Sequence[str] | None) -> None:
+        """Write the line on stderr that says where the settings of each come from."""
+        parts = []
+        if self.methods:
+            words = self.settings.words(["--method"] if asked else [])
+            parts = [f"{', '.join(self.methods)}: {words}" if self.named else words]
+        for name, (given, file) in self.named.items():
+            parts.append(f"{name}: {file or f'its JSON over {self._below(given)}'}")
+        note(f"Settings: {'; '.join(parts) or 'none, for dense is all that runs'}")
+
+    def _below(self, fields: Mapping[str, Any]) -> str:
+        return self.settings.words(without=_decided(fields))
+
+    def _check(self) -> None:
+        """Refuse options that change nothing of what is compared."""
+        if self.methods:
+            return
+        options, base = self.settings.options, self.settings.base
+        over = [_decided(fields) for fields, file in self.named.values() if file is None]
+        idle = [name for name, each in options.given().items() if all(each in x for x in over)]
+        if all(set(base.fields) <= each for each in over):
+            idle += ["--preset"] * (options.preset is not None)
+            idle += [f"--config {self.settings.config}"] * (self.settings.config is not None)
+        if idle:
+            listed = " and ".join(idle)
+            change = "change" if len(idle) > 1 else "changes"
+            if not self.named:
+                raise ConfigError(f"{listed} {change} nothing where dense alone runs.")
             raise ConfigError(
-                f"Two settings are named {name!r}. Give every `--config` a name of its own."
+                f"{listed} {change} no --config NAME=...: write it there, leave it out, or give "
+                "--method, too."
             )
-    wanted = {name: _fields(named[name]) if name in named else {"method": name} for name in names}
-    return {
-        name: FastAVConfig.for_model(model, **laid_over(settings.keywords, fields))
-        for name, fields in wanted.items()
-    }
 
 
-def _fields(text: str) -> dict[str, Any]:
-    if not text.startswith("{"):
-        return FastAVConfig.from_pretrained(text).to_dict()
-    try:
-        return dict(json.loads(text))
-    except ValueError as error:
-        raise ConfigError(f"`--config` holds no JSON object: {error}. Got {text!r}.") from error
+def _decided(fields: Mapping[str, Any]) -> set[str]:
+    """The fields that JSON and its calibration decide."""
+    return {*fields, *_calibrated(fields)}
+
+
+def _read_named(text: str) -> tuple[Mapping[str, Any], str | None]:
+    if text.startswith("{"):
+        try:
+            return dict(json.loads(text)), None
+        except ValueError as error:
+            raise ConfigError(f"`--config` holds no JSON object: {error}. Got {text!r}.") from error
+    config = FastAVConfig.from_pretrained(text)
+    return config.to_dict(), config.source
