@@ -108,9 +108,11 @@ def pruned(model: nn.Module, config: FastAVConfig | None = None) -> Iterator[Rep
     """Prune in every generate() of a model within a block, in the thread that runs the block.
 
     Afterwards the model is as it was before: attached as then, or not at all. Meanwhile other
-    threads' calls of it run as before the block. Threads that the block starts do so too, while
-    asyncio's tasks and `asyncio.to_thread` take it along. Blocks may be nested; the innermost
-    holds. `detach` within a block undoes what holds outside.
+    threads' calls of it run as before the block; if that is unpruned, a warning says so once.
+    Threads that the block starts, for a streamer, are others unless they run in its context:
+    `Thread(target=contextvars.copy_context().run, args=(model.generate,), kwargs=...)`. asyncio's
+    tasks and `asyncio.to_thread` do so. Blocks may be nested; the innermost holds. `detach` within
+    a block undoes what holds outside.
 
         >>> with pruned(model, FastAVConfig(method="divprune", min_media_tokens=16)) as report:
         ...     answer = model.generate(**inputs, max_new_tokens=4)
@@ -178,6 +180,8 @@ def _watched(head: Any) -> MethodType:
         binding = Binding.of(self)
         attachment = None if binding is None else binding.attachments.here
         if attachment is None:
+            if binding is not None:
+                binding.attachments.say_elsewhere()
             return stock(self, args, kwargs)
         if attachment.cache_for is not None:
             refuse_settings(self, args, kwargs)
@@ -201,6 +205,9 @@ def _tell(attachment: Attachment, call: RunningGenerate, ended: bool) -> None:
     """Hand on the report of a generate() that ended, or was broken off between two forwards."""
     whole = [cache for cache in call.made if cache.fastav_request.prefilled]
     last: FastAVCache | None = whole[-1] if whole else None
+    if attachment.cache_for is None and ended:
+        reason = Reason.NO_HOOKS.sentence(attachment.config.min_media_tokens)
+        logger.info("fastav: this generate() ran unpruned, because %s.", reason)
     if last is not None:
         if last.fastav_request.facts.reason_of(None) is Reason.EMBEDDINGS:
             attachment.say(

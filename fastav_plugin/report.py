@@ -99,6 +99,8 @@ class PruningReport(Generic[Counts]):
         reason: why nothing was cut, or None.
         kv_reserve_bytes: memory beside `kv_bytes` that is kept free for later tokens, so that not
             every token copies the cache.
+        row: the batch row that tokens and FLOPs are of, or None for all.
+        batch_rows: batch rows of the cache, whose bytes are counted.
         positions: per layer, the prompt positions it holds: int64 [n] per batch row.
         token_map: what those positions are; batch rows as in `positions`.
     """
@@ -111,6 +113,8 @@ class PruningReport(Generic[Counts]):
     dense_kv_bytes: int
     reason: str | None
     kv_reserve_bytes: int
+    row: int | None = field(compare=False)
+    batch_rows: int
     positions: list[list[Tensor]] = field(compare=False)
     token_map: TokenMap = field(compare=False)
 
@@ -147,17 +151,21 @@ class PruningReport(Generic[Counts]):
     def __str__(self) -> str:
         """One line: tokens, where their number changes, FLOPs and KV bytes; or why nothing was cut.
 
-        A report of several batch rows gives their sums.
+        A report of several batch rows gives their sums; one of a row among others says so.
         """
         whole = self._whole_prompts()
         prompt = ", ".join(f"{count} {name}" for name, count in whole.items()) + " tokens"
-        rows = self.token_map.rows
-        prompt = prompt if rows == 1 else f"{rows} rows: {prompt}"
+        rows = self.batch_rows
+        if rows > 1:
+            which = f"{rows} rows" if self.row is None else f"row {self.row} of {rows}"
+            prompt = f"{which}: {prompt}"
         if self.reason is not None:
             return f"{prompt}; unpruned, because {self.reason}"
         counts = steps(sum(whole.values()), self._summed(self.tokens_per_layer))
         flops = f"FLOPs {percent(self.flops_ratio)} of dense"
-        return f"{prompt}; {counts}; {flops}; KV {part_of_size(self.kv_bytes, self.dense_kv_bytes)}"
+        kv = "KV" if rows == 1 or self.row is None else f"KV of all {rows} rows"
+        size = part_of_size(self.kv_bytes, self.dense_kv_bytes)
+        return f"{prompt}; {counts}; {flops}; {kv} {size}"
 
     def __repr__(self) -> str:
         return f"PruningReport({self.method}: {self})"
@@ -227,6 +235,8 @@ def make_report(
         kv_bytes=kv_bytes,
         dense_kv_bytes=dense_kv_bytes,
         reason=reason,
+        row=None if row is None else rows[0] % token_map.rows,
+        batch_rows=token_map.rows,
         kv_reserve_bytes=kv_reserve_bytes,
         positions=kept,
         token_map=picked,

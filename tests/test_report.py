@@ -93,13 +93,15 @@ def test_to_dict_is_json() -> None:
 
 
 def test_str_is_one_line() -> None:
-    cost = "of dense; KV 100 of 200 B"
+    cost = "of dense; KV of all 2 rows 100 of 200 B"
     one = f"8 -> 5 (layer 1) -> 4 (layer 2); FLOPs {100 * report(0).flops_ratio:.1f} % {cost}"
-    assert str(report(0)) == f"3 text, 3 video, 2 audio tokens; {one}"
+    assert str(report(0)) == f"row 0 of 2: 3 text, 3 video, 2 audio tokens; {one}"
+    assert str(report(-1)).startswith("row 1 of 2: ")
+    cost = "of dense; KV 100 of 200 B"
     both = f"13 -> 10 (layer 1) -> 9 (layer 2); FLOPs {100 * report(None).flops_ratio:.1f} % {cost}"
     assert str(report(None)) == f"2 rows: 8 text, 3 video, 2 audio tokens; {both}"
     why = "the prompt holds no media tokens"
-    assert str(report(1, reason=why)) == f"5 text tokens; unpruned, because {why}"
+    assert str(report(1, reason=why)) == f"row 1 of 2: 5 text tokens; unpruned, because {why}"
     assert repr(report(0)) == f"PruningReport(fastav: {report(0)})"
 
 
@@ -112,7 +114,9 @@ def test_str_is_one_line() -> None:
     ],
 )
 def test_str_gives_bytes_in_one_unit(held: int, dense: int, text: str) -> None:
-    assert str(report(0, kv_bytes=held, dense_kv_bytes=dense)).endswith(f"; KV {text}")
+    assert str(report(0, kv_bytes=held, dense_kv_bytes=dense)).endswith(
+        f"; KV of all 2 rows {text}"
+    )
 
 
 def test_reports_are_compared_by_what_they_count() -> None:

@@ -115,6 +115,17 @@ class Attachments:
         inside = (block for block in reversed(_entered.get()) if block in self.blocks)
         return next(inside, self.everywhere)
 
+    def say_elsewhere(self) -> None:
+        """Say that a generate() runs in another context than the blocks that prune."""
+        for block in tuple(self.blocks):
+            if block.cache_for is not None:
+                block.say(
+                    "another thread",
+                    "this generate() runs unpruned, in another thread than the block of pruned(). "
+                    "If the block starts the thread, let it run "
+                    "contextvars.copy_context().run(model.generate, ...).",
+                )
+
     @property
     def replacing(self) -> Attachment | None:
         """The same, if it replaces caches."""

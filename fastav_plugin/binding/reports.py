@@ -19,7 +19,7 @@ class Reports:
 
     def __init__(self) -> None:
         self.reports: list[PruningReport[Any]] = []
-        self._missing = "no generate() of this block has ended yet"
+        self._missing = "no generate() has ended in this block, and in its thread, yet"
 
     def add(self, report: PruningReport[Any] | None) -> None:
         """Take the account of a generate() that ended."""

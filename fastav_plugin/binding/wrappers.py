@@ -26,6 +26,7 @@ def unwrap(model: Any) -> nn.Module:
         else:
             break
     if not isinstance(model, nn.Module):
-        raise UnsupportedError(f"Expected a model, got {type(model).__name__}.")
+        inner = ", which has one: give its `model`" if hasattr(model, "model") else ""
+        raise UnsupportedError(f"Expected a model, got {type(model).__name__}{inner}.")
     override = override_for_config(getattr(model, "config", None))
     return model if override is None else override.resolve(model)

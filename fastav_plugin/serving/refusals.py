@@ -1,4 +1,4 @@
-"""Refusals of this package as answers of transformers' server: status 400 with the reason.
+"""Refusals as answers of transformers' server: status 400, with the reason where OpenAI's has it.
 
 A request that streams is refused in the same way: its answer begins with the first token, or with
 the refusal.
@@ -19,8 +19,10 @@ _streams: ContextVar[list["_Stream"] | None] = ContextVar("fastav_streams", defa
 def refusing(handle: Callable[..., Any]) -> Callable[..., Any]:
     """A handler's coroutine whose FastAVError becomes an answer with status 400.
 
-    So do settings of a request that are none.
+    So do settings of a request that are none. What the server itself refuses keeps its status.
     """
+
+    from fastapi import HTTPException
 
     @functools.wraps(handle)
     async def handle_request(self: Any, body: Any, *args: Any, **kwargs: Any) -> Any:
@@ -33,7 +35,9 @@ def refusing(handle: Callable[..., Any]) -> Callable[..., Any]:
                 await stream.begin()
             return answer
         except FastAVError as error:
-            raise refused(error) from error
+            return _answer(400, str(error))
+        except HTTPException as error:
+            return _answer(error.status_code, str(error.detail))
         finally:
             _streams.reset(context)
 
@@ -54,6 +58,15 @@ def waiting(start: Callable[..., Any]) -> Callable[..., Any]:
         return streams[-1], streamer
 
     return generate_streaming
+
+
+def _answer(status: int, reason: str) -> Any:
+    """A body that OpenAI's clients quote in their error, beside the one of transformers' server."""
+    from fastapi.responses import JSONResponse
+
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    error = {"message": reason, "type": kind, "param": None, "code": None}
+    return JSONResponse({"error": error, "detail": reason}, status_code=status)
 
 
 def refused(error: FastAVError) -> Exception:

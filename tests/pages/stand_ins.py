@@ -69,10 +69,6 @@ def save_omni(folder: Path) -> None:
         "thinker_config": thinker,
     }
     (folder / "config.json").write_text(json.dumps(whole))
-    # The published processor takes the pictures it is given; the bundled model's samples files.
-    processor = json.loads((folder / "processor_config.json").read_text())
-    processor["video_processor"]["do_sample_frames"] = False
-    (folder / "processor_config.json").write_text(json.dumps(processor))
     tensors = load_file(folder / "model.safetensors")
     named = {f"thinker.{name}": tensor for name, tensor in tensors.items()}
     save_file(named, folder / "model.safetensors", {"format": "pt"})

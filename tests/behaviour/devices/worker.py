@@ -56,9 +56,10 @@ def play(model: Any, case: Case) -> Seen:
     """Generate as a case says, with random numbers that differ from rank to rank."""
     family = KNOWN[case.family]
     rows = rows_of(case.family, case.shape)
-    config = config_of(case.family, case.method)
     if case.method == "dice":
         config = config_of(case.family, "none", hooks=[Dice()])
+    else:
+        config = config_of(case.family, case.method)
     torch.manual_seed(0 if "do_sample" in case.options else 100 + dist.get_rank())
     cache = None
     try:

@@ -177,6 +177,28 @@ def test_other_threads_run_as_before_the_block(attached: bool, pruning: FastAVCo
     assert same(run(model, inputs), before)
 
 
+def test_a_thread_that_the_block_starts_is_warned_of(
+    pruning: FastAVConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A streamer's reader starts one: dense in silence, and nothing in the report."""
+    model, inputs = omni()
+    before = run(model, inputs)
+    with pruned(model, pruning) as report:
+        for _ in range(2):
+            assert same(elsewhere(lambda: run(model, inputs)), before)
+        levels = [record.levelname for record in caplog.records]
+        assert levels == ["WARNING"]  # the second is logged at INFO, which is not caught
+        assert "another thread than the block" in caplog.text
+        assert "in its thread" in str(report)
+        context = contextvars.copy_context()
+        pruned_there = elsewhere(lambda: context.run(run, model, inputs))
+        assert not same(pruned_there, before)
+        assert report.last == held_by(pruned_there).report()
+    caplog.clear()
+    elsewhere(lambda: run(model, inputs))
+    assert not caplog.records
+
+
 def test_threads_at_once_each_with_a_block_of_its_own(pruning: FastAVConfig) -> None:
     model, inputs = omni()
     before = snapshot(model)
@@ -390,7 +412,7 @@ def test_it_stands_for_the_last_report(pruning: FastAVConfig) -> None:
     with pruned(model, pruning) as report:
         with pytest.raises(StateError, match="no generate"):
             report.flops_ratio  # noqa: B018
-        assert str(report) == "no generate() of this block has ended yet"
+        assert str(report) == "no generate() has ended in this block, and in its thread, yet"
         assert report._repr_html_() is None
         past = held_by(run(model, inputs))
         expected = past.report()

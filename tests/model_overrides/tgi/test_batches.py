@@ -81,9 +81,11 @@ def test_memory_returns_when_requests_leave(served: Served) -> None:
     # Padded to the longest, for both.
     assert shard.kv_bytes() > 4 * short
     shard.filter(0, 1)
-    assert shard.kv_bytes() <= 1.1 * short
     cache = shard.batches[0].past_key_values.cache
-    assert cache.get_seq_length() == shard.batches[0].max_input_length - 1
+    length = cache.get_seq_length()
+    assert length == shard.batches[0].max_input_length - 1
+    # One token more than before, and nothing of the other request.
+    assert shard.kv_bytes() * (length - 1) == short * length
 
 
 def test_a_bad_request_touches_nothing(served: Served, expected: dict[int, Said]) -> None:
