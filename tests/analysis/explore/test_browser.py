@@ -198,7 +198,12 @@ def test_many_methods_fit_a_phone(chromium: Browser, explored: Explored, tmp_pat
     chromium.size(360, 740, phone=True)
     chromium.open(path.as_uri())
     assert chromium.run("return [document.documentElement.scrollWidth, innerWidth]") == [360, 360]
-    # The switch is scrolled within itself.
+    # Every method can be seen without scrolling to the right.
+    ends = chromium.run(
+        "return [...document.querySelectorAll('.switch label')]"
+        ".map((label) => label.getBoundingClientRect().right)"
+    )
+    assert max(ends) <= 360
     chromium.run("document.querySelector('.switch label').scrollIntoView({inline: 'center'})")
     chromium.tap(".switch label:first-of-type", touch=True)
     assert chromium.run("return document.querySelector('.card.shown h2').textContent") == (
@@ -211,6 +216,43 @@ def test_many_methods_fit_a_phone(chromium: Browser, explored: Explored, tmp_pat
     )
     assert len(tops) == 9
     assert max(tops.count(top) for top in tops) >= 3
+
+
+PHONES = [(360, 740), (320, 640), (740, 360)]
+
+
+@pytest.mark.parametrize("size", PHONES)
+def test_all_is_seen_on_phones(page: Browser, size: tuple[int, int]) -> None:
+    page.size(*size, phone=True)
+    page.open(page.run("return location.href"))
+    assert page.run("return [document.documentElement.scrollWidth, innerWidth]") == [size[0]] * 2
+    seen = "return document.querySelector('.dense .answer').getClientRects().length"
+    assert page.run(seen) == 1
+    switch = page.run(
+        "const box = document.querySelector('.switch');"
+        "const labels = [...box.querySelectorAll('label')];"
+        "return [box.scrollWidth - box.clientWidth, box.scrollHeight - box.clientHeight,"
+        " Math.max(...labels.map((label) => label.getBoundingClientRect().right))]"
+    )
+    assert switch[:2] == [0, 0]
+    assert switch[2] <= size[0]
+
+
+@pytest.mark.parametrize("size", [*PHONES, (1400, 1000)])
+def test_the_focus_covers_nothing(page: Browser, size: tuple[int, int]) -> None:
+    """Around the slider's thumb, where it is seen; labels and buttons stay as they are."""
+    page.size(*size, phone=size[0] < 1000)
+    page.open(page.run("return location.href"))
+    others = ("#ticks", "#back", "#play", "#stage")
+    page.press("right", "right")
+    settled(page, 2)
+    before = [screen(page, place) for place in others]
+    slider = screen(page, "#layer")
+    page.run("document.getElementById('layer').focus()")  # after a key, so that it is seen
+    assert page.run("return document.querySelector('#layer:focus-visible') !== null")
+    assert np.abs(screen(page, "#layer") - slider).max() > 60
+    for place, pixels in zip(others, before, strict=True):
+        assert np.abs(screen(page, place) - pixels).max() <= 2, place
 
 
 def test_text_of_users_is_text(page: Browser) -> None:
