@@ -41,6 +41,7 @@ def misuse(model: LlavaForConditionalGeneration) -> None:
     FastAVConfig("divprune")  # Too many positional arguments
     FastAVConfig.for_model(model, visual_keep=0.25)  # Unexpected keyword argument "visual_keep"
     FastAVConfig.for_model(model, fine_drop_ratio="a")  # Argument "fine_drop_ratio"
+    FastAVConfig.for_model(model, preset="balancd")  # Argument "preset"
     attach("model")  # Value of type variable
 """
 
