@@ -21,7 +21,6 @@ def refusing(handle: Callable[..., Any]) -> Callable[..., Any]:
 
     So do settings of a request that are none. What the server itself refuses keeps its status.
     """
-
     from fastapi import HTTPException
 
     @functools.wraps(handle)

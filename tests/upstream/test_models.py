@@ -10,8 +10,8 @@ import transformers
 from packaging.version import Version
 
 from fastav_plugin import ConfigError
-from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.cli.models import _needs
+from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.model_overrides.unsupported import REASONS
 from fastav_plugin.upstream import models
 from fastav_plugin.upstream.models import SINCE, has_model_type, lacking

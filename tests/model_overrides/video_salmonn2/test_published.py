@@ -14,9 +14,9 @@ from transformers import AutoModelForMultimodalLM, AutoProcessor
 from typer.testing import CliRunner
 
 from fastav_plugin import ConfigError, register_models
-from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.cli import app
 from fastav_plugin.model_overrides import video_salmonn2
+from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.model_overrides.own_models.registry import read_own_config
 from fastav_plugin.model_overrides.video_salmonn2.checkpoint.published import is_official_folder
 from tests.model_overrides.video_salmonn2 import tiny
