@@ -94,6 +94,11 @@ def check_forms(forms: dict[int, str]) -> None:
         assert "…" not in forms[width]
 
 
+def test_the_time_of_the_pruner_stands_with_its_share(printed: dict[tuple[str, int], str]) -> None:
+    pair = r"pruner \(of prefill\): \d\S* m?s \(\d\S* %\)"
+    assert re.search(pair, plain(printed["bench", 60]))
+
+
 NAMES = (
     *("models", "inspect", "inspect, many layers", "bench"),
     *("generate", "demo", "eval", "convert"),

@@ -163,6 +163,9 @@ def test_images_of_a_model_that_takes_no_video(
         assert invoke_json("visualize", command, *scene, "-o", drawn)["files"] == [str(drawn)]
     refused = fail("visualize", "pruning", *scene, "-o", tmp_path / "a.png")
     assert "`fastav visualize explore`" in refused
+    model = ("--model", tmp_path / "llava")
+    clip = fail("visualize", "explore", *model, "-m", "divprune", "-o", page)
+    assert clip.endswith("takes no video, only images. Give `--image`.")
 
 
 def test_generate_writes_the_page(

@@ -11,6 +11,7 @@ import typer
 from fastav_plugin.cli.console import note, print_json
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, Threads, find_model
 from fastav_plugin.cli.options.media import Reading, existing_file
+from fastav_plugin.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from fastav_plugin.cli.scene import Scene
@@ -49,15 +50,24 @@ class Asked:
         from fastav_plugin.lab.testbed.samples import SAMPLES
 
         none = self.video is None and self.audio is None and not self.image
-        return Scene.load(
-            find_model(self.model),
-            self.question,
-            images=self.image or [],
-            video=SAMPLES[0].path if none else self.video,
-            audio=self.audio,
-            reading=reading,
-            machine=Machine(threads=self.threads),
-        )
+        try:
+            return Scene.load(
+                find_model(self.model),
+                self.question,
+                images=self.image or [],
+                video=SAMPLES[0].path if none else self.video,
+                audio=self.audio,
+                reading=reading,
+                machine=Machine(threads=self.threads),
+            )
+        except UnsupportedError as error:
+            # The video is ours: whoever gave none is told what to give.
+            _, refused, taken = str(error).partition("takes no video, only ")
+            options = {"images": "`--image`", "audio": "`--audio`"}
+            possible = [option for kind, option in options.items() if kind in taken]
+            if not none or not refused or not possible:
+                raise
+            raise UnsupportedError(f"{error} Give {' or '.join(possible)}.") from error
 
     def finish(self, output: Path, as_json: bool, data: dict[str, Any]) -> None:
         """Say what was written, with `--json` also what it shows."""
