@@ -150,6 +150,8 @@ def test_the_line_about_settings_says_where_each_is_from(
     assert ratios == [0.9, 0.75, 0.25]
     preset = invoke(*command, *few, "--preset", "fast")
     assert said(preset) == "few: its JSON over the preset 'fast' for audio-visual models"
+    own = invoke(*command, "--config", 'a={"preset": "safe"}')
+    assert said(own) == "a: its JSON"
     assert said(invoke(*command, "-m", "dense")) == "none, for dense is all that runs"
 
 

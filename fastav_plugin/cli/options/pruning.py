@@ -356,20 +356,20 @@ class Compared:
             words = self.settings.words(["--method"] if asked else [])
             parts = [f"{', '.join(self.methods)}: {words}" if self.named else words]
         for name, (given, file) in self.named.items():
-            parts.append(f"{name}: {file or f'its JSON over {self._below(given)}'}")
+            # JSON that names a preset or a file replaces the base.
+            whole = not {"preset", "config"}.isdisjoint(given)
+            below = "" if whole else f" over {self.settings.words(without=_decided(given))}"
+            parts.append(f"{name}: {file or f'its JSON{below}'}")
         note(f"Settings: {'; '.join(parts) or 'none, for dense is all that runs'}")
-
-    def _below(self, fields: Mapping[str, Any]) -> str:
-        return self.settings.words(without=_decided(fields))
 
     def _check(self) -> None:
         """Refuse options that change nothing of what is compared."""
         if self.methods:
             return
         options, base = self.settings.options, self.settings.base
-        over = [_decided(fields) for fields, file in self.named.values() if file is None]
+        over = [_decided(given) for given, file in self.named.values() if file is None]
         idle = [name for name, each in options.given().items() if all(each in x for x in over)]
-        if all(set(base.fields) <= each for each in over):
+        if all(set(base.fields) <= each or "preset" in each for each in over):
             idle += ["--preset"] * (options.preset is not None)
             idle += [f"--config {self.settings.config}"] * (self.settings.config is not None)
         if idle:
