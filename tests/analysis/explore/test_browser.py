@@ -252,7 +252,8 @@ def test_the_focus_covers_nothing(page: Browser, size: tuple[int, int]) -> None:
     assert page.run("return document.querySelector('#layer:focus-visible') !== null")
     assert np.abs(screen(page, "#layer") - slider).max() > 60
     for place, pixels in zip(others, before, strict=True):
-        assert np.abs(screen(page, place) - pixels).max() <= 2, place
+        changed = (np.abs(screen(page, place) - pixels) > 60).any(-1)
+        assert changed.mean() < 0.02, place  # edges may be smoothed otherwise
 
 
 def test_text_of_users_is_text(page: Browser) -> None:
