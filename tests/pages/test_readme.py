@@ -27,6 +27,13 @@ def test_the_length() -> None:
     assert len(README.text.splitlines()) <= LONGEST
 
 
+def test_the_two_commands_of_a_fresh_checkout_are_shown() -> None:
+    lines = [
+        line.split("#")[0].strip() for block in README.blocks("sh") for line in block.split("\n")
+    ]
+    assert {"make demo", "make test"} <= set(lines)
+
+
 def test_the_methods_page_names_every_method() -> None:
     assert first_column("hooks/README.md") <= set(METHODS)
     assert set(METHODS) - {"none"} <= set(PAGES["hooks/README.md"].code())
