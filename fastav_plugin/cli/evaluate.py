@@ -9,14 +9,13 @@ import typer
 
 from fastav_plugin.cli.console import JsonFlag, print_json
 from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_model
+from fastav_plugin.cli.options.compared import Compared, split_configs
 from fastav_plugin.cli.options.groups import check_choice, grouped
 from fastav_plugin.cli.options.media import TESTBED, DatasetOptions, Reading, existing_file
 from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
 from fastav_plugin.cli.options.pruning import (
-    Compared,
     Methods,
     Pruning,
-    split_configs,
 )
 from fastav_plugin.cli.progress import load_libraries
 from fastav_plugin.cli.tables.left_out import LeftOut

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import Result
 
 from fastav_plugin import FastAVConfig
-from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Compared, Ratios, split_configs
+from fastav_plugin.cli.options.compared import Compared, split_configs
+from fastav_plugin.cli.options.pruning import DEFAULT_METHODS, Ratios
 from fastav_plugin.lab.testbed.tasks import TASKS
 
 Invoke = Callable[..., Result]
