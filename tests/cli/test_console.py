@@ -12,7 +12,6 @@ import pytest
 from typer.testing import Result
 
 import fastav_plugin
-from fastav_plugin.cli import main
 from fastav_plugin.cli.options.pruning import Ratios
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.errors import ConfigError
@@ -61,14 +60,6 @@ def test_a_bug_keeps_its_traceback(invoke: Invoke, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("fastav_plugin.cli.models.print_json", broken)
     assert isinstance(invoke("models", "--json").exception, ZeroDivisionError)
-
-
-def test_the_console_script(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setattr(sys, "argv", ["fastav", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
-    assert capsys.readouterr().out.startswith("fastav ")
 
 
 def test_without_arguments_it_shows_help(invoke: Invoke) -> None:
