@@ -163,3 +163,8 @@ def _runs(kind: str, tokens: TokenMap, positions: Positions) -> list[Positions]:
     if kind == "video" and (frames[positions] >= 0).all():
         groups = frames[positions]
     return np.split(positions, np.flatnonzero(np.diff(groups)) + 1)
+
+
+def spread_evenly(count: int, most: int) -> list[int]:
+    """Indices of those to show, spread evenly where there are too many."""
+    return [round(place) for place in np.linspace(0, count - 1, min(count, most))]

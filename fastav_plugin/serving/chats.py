@@ -13,6 +13,7 @@ from fastav_plugin.serving.media.budget import MediaBudget
 from fastav_plugin.serving.media.measuring import Sampling
 from fastav_plugin.serving.media.policy import MediaPolicy
 from fastav_plugin.serving.media.references import Reference
+from fastav_plugin.serving.request_body import check_kind
 from fastav_plugin.upstream.server import FRAMES
 
 #: Where a block of a message has each kind of medium.
@@ -145,10 +146,7 @@ class Chat:
     def _read(self, reference: Reference) -> list[dict[str, Any]]:
         """The blocks that stand for a medium in its message."""
         kind = reference.kind
-        if kind not in takes(self._processor):
-            taken = ", ".join(sorted(takes(self._processor)))
-            name = type(self._processor).__name__
-            raise UnsupportedError(f"{name} takes no {kind}, only {taken}.")
+        check_kind(kind, takes(self._processor), type(self._processor).__name__)
         medium = self._budget.load(reference, self._sampling)
         if kind == "audio":
             return [self._audio(medium.waveform)]

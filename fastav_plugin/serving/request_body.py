@@ -109,8 +109,17 @@ def check_kinds(body: Mapping[str, Any], taken: frozenset[str], processor: str) 
     parts = [part for content in contents if isinstance(content, list) for part in content]
     for part in (*found, *parts):
         kind = _PARTS.get(part.get("type"), ("", "text"))[1]
-        if kind not in {*taken, "text"}:
-            raise UnsupportedError(f"{processor} takes no {kind}, only {', '.join(sorted(taken))}.")
+        check_kind(kind, taken, processor)
+
+
+def check_kind(kind: str, taken: frozenset[str], processor: str) -> None:
+    """Refuse a medium of a kind that a processor, given by its name, does not take.
+
+    Raises:
+        UnsupportedError: neither text nor among those that are taken.
+    """
+    if kind not in {*taken, "text"}:
+        raise UnsupportedError(f"{processor} takes no {kind}, only {', '.join(sorted(taken))}.")
 
 
 def _is_object(text: Any) -> bool:

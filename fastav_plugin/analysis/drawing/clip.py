@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.analysis.drawing.page import Page
-from fastav_plugin.analysis.media_tokens import Grid, positions_of
+from fastav_plugin.analysis.media_tokens import Grid, positions_of, spread_evenly
 from fastav_plugin.display.palette import DROPPED, FAINT, INK, MODALITIES
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def drop_stages(
         stage = Stage(title, note, video.reshape(grid), audio)
         if stage.count < found[-1][1].count:
             found.append((layer, stage))
-    chosen = [found[place] for place in _spread(len(found), _MOST_STAGES)]
+    chosen = [found[place] for place in spread_evenly(len(found), _MOST_STAGES)]
     ends = [layer for layer, _ in chosen[1:]] + [len(report.tokens_per_layer)]
     return [
         replace(stage, cost=_cost(outcome, layer, end)) if stage is not first else stage
@@ -110,7 +110,7 @@ def draw_pruning(
     `frames` are uint8 [F, H, W, 3], the pictures that `Stage.video` belongs to; `waveform` is
     float32 [n]; `seconds` is the length of the clip; `conclusion` is said of the last strip.
     """
-    shown = _spread(len(frames), _MOST_FRAMES)
+    shown = spread_evenly(len(frames), _MOST_FRAMES)
     label, side, gap, wave = 2.5, 1.0, 0.06, 0.5
     strip = len(shown) * side + (len(shown) - 1) * gap
     head, row_gap, foot = 1.0, 0.36, 1.1 if conclusion else 0.62
@@ -206,8 +206,3 @@ def _time_axis(page: Page, left: float, top: float, width: float, seconds: float
     axes.set_xticks(np.arange(0, seconds + 0.01, step))
     axes.tick_params(colors=FAINT, labelsize=8, length=3)
     axes.set_xlabel("seconds", color=FAINT, size=8.5)
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Which ones to show, spread evenly where there are too many."""
-    return [round(place) for place in np.linspace(0, count - 1, min(count, most))]

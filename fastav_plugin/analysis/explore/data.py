@@ -8,7 +8,7 @@ import numpy as np
 
 from fastav_plugin.analysis.comparison import Outcome
 from fastav_plugin.analysis.explore.encoding import envelope, picture_address, spectrum_address
-from fastav_plugin.analysis.media_tokens import Picture, positions_of
+from fastav_plugin.analysis.media_tokens import Picture, positions_of, spread_evenly
 from fastav_plugin.display.units import flops, percent, size
 from fastav_plugin.media.sound import SAMPLE_RATE, Waveform
 from fastav_plugin.report import PruningReport
@@ -40,7 +40,7 @@ def page_data(
     dense, *pruned = outcomes
     assert dense.report is not None
     tokens = dense.report.token_map
-    shown = _spread(len(pictures), MOST_PICTURES)
+    shown = spread_evenly(len(pictures), MOST_PICTURES)
     audio = positions_of(tokens, "audio")
     sound = None
     if waveform is not None and len(audio):
@@ -119,7 +119,3 @@ def _picture(picture: Picture) -> dict[str, Any]:
         "positions": picture.positions.tolist(),
         "seconds": None if picture.seconds is None else round(picture.seconds, 2),
     }
-
-
-def _spread(count: int, most: int) -> list[int]:
-    return [round(place) for place in np.linspace(0, count - 1, min(count, most))]
