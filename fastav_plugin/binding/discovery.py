@@ -22,7 +22,7 @@ from fastav_plugin.pruning.request import request_of
 from fastav_plugin.pruning.rope_deltas import remind
 from fastav_plugin.upstream.contract import model_class
 from fastav_plugin.upstream.generation import generating_model
-from fastav_plugin.upstream.torch_internals import forget_keywords, want_keywords
+from fastav_plugin.upstream.torch_internals import forget_keywords, inlined_only, want_keywords
 
 
 class Discovery:
@@ -36,6 +36,8 @@ class Discovery:
         self._cache = weakref.ref(cache)
         self._marked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._closed = False
+        #: What may be called with the cache and has to be looked at.
+        self._kinds = (model_class(), *PARALLEL)
         # Reentrant: a garbage collection inside `_mark` may close a search.
         self._marking = threading.RLock()
         with self._marking:  # another thread may call the first hook before the second is there
@@ -53,20 +55,33 @@ class Discovery:
                 forget_keywords(module, self._second.id)
             self._marked.clear()
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    # Dynamo traces both hooks with each module around them, as far as to see that most modules
+    # cannot hold the cache: a graph would break at every module of other, compiled models.
+    @inlined_only
     def _mark(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if not _may_hold_it(module):
-            return
+        if isinstance(module, self._kinds):
+            self._mark_it(module)
+
+    @inlined_only
+    def _look(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if isinstance(module, self._kinds):
+            return self._look_at_it(module, args, kwargs)
+        return None
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _mark_it(self, module: nn.Module) -> None:
         with self._marking:
             if not self._closed:
                 want_keywords(module, self._second.id)
                 self._marked.add(module)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def _look(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    def _look_at_it(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        if self._closed or not _may_hold_it(module):
+        if self._closed:
             return None
         if kwargs is None:
             raise StateError(
@@ -104,8 +119,3 @@ def bind_generating(cache: Any) -> None:
     Binding.make(head).adopt(request)
     if not bound:
         remind(head, request, prompts)
-
-
-def _may_hold_it(module: nn.Module) -> bool:
-    """Whether a module may be called with the cache and has to be looked at."""
-    return isinstance(module, (model_class(), *PARALLEL))

@@ -1,5 +1,6 @@
 """What torch.compile makes of an attached model: graphs counted against the stock model's."""
 
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,8 @@ IDS = prompt()
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
+    # A cache that no model was called with waits for one, and graphs break at models meanwhile.
+    gc.collect()
     _reset()
     # Past its limit dynamo runs a function uncompiled, which no graph break shows.
     with torch._dynamo.config.patch(recompile_limit=GRAPHS, fail_on_recompile_limit_hit=True):
@@ -88,6 +91,19 @@ def test_a_decoded_token_is_one_graph(way: Any, dynamic: bool | None) -> None:
     for step in range(1, STEPS):
         assert pruned.attention_calls(step) == stock.attention_calls(step) == [4]
     assert pruned.made_after[2] == pruned.made_after[-1]
+
+
+def test_a_cache_that_waits_for_its_model_breaks_no_layer_of_another() -> None:
+    waiting = FastAVCache(config(), tokens())
+    # Dynamo has been told of wrappers by then; else each forward's is a frame of its own.
+    detach(attached())
+    model, graphs = qwen2(), Graphs()
+    whole(model, graphs)
+    generate(model, IDS, new=STEPS, logits_processor=[graphs])
+    assert [graphs.attention_calls(step) for step in range(STEPS)] == [[4]] * STEPS
+    reasons = breaks()
+    assert reasons and all("Discovery" in reason for reason in reasons)
+    assert waiting.get_seq_length() == 0
 
 
 @pytest.mark.parametrize("way", [slow(whole), layers])
