@@ -36,8 +36,6 @@ class Discovery:
         self._cache = weakref.ref(cache)
         self._marked: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._closed = False
-        #: What may be called with the cache and has to be looked at.
-        self._kinds = (model_class(), *PARALLEL)
         # Reentrant: a garbage collection inside `_mark` may close a search.
         self._marking = threading.RLock()
         with self._marking:  # another thread may call the first hook before the second is there
@@ -59,14 +57,14 @@ class Discovery:
     # cannot hold the cache: a graph would break at every module of other, compiled models.
     @inlined_only
     def _mark(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        if isinstance(module, self._kinds):
+        if _may_hold_it(module):
             self._mark_it(module)
 
     @inlined_only
     def _look(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if isinstance(module, self._kinds):
+        if _may_hold_it(module):
             return self._look_at_it(module, args, kwargs)
         return None
 
@@ -119,3 +117,8 @@ def bind_generating(cache: Any) -> None:
     Binding.make(head).adopt(request)
     if not bound:
         remind(head, request, prompts)
+
+
+def _may_hold_it(module: nn.Module) -> bool:
+    """Whether a module may be called with the cache and has to be looked at."""
+    return isinstance(module, (model_class(), *PARALLEL))
