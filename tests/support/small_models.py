@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import torch
@@ -85,12 +84,7 @@ def same(one: Any, two: Any) -> bool:
 
 
 def snapshot(model: torch.nn.Module) -> dict[str, Any]:
-    """Everything that attaching may change on a model: attributes, hooks, configs by identity.
-
-    A cache that an earlier test left to the garbage collector may still wait for its model, and
-    then marks each model that is called: it is collected first.
-    """
-    gc.collect()
+    """Everything that attaching may change on a model: attributes, hooks, configs by identity."""
     found: dict[str, Any] = {}
     for name, module in model.named_modules():
         hooks = {
@@ -111,10 +105,9 @@ def snapshot(model: torch.nn.Module) -> dict[str, Any]:
 
 
 def global_hooks() -> dict[str, int]:
-    """How many hooks each process-wide table of torch holds, less those of caches nobody holds."""
+    """How many hooks each process-wide table of torch holds."""
     from torch.nn.modules import module
 
-    gc.collect()
     return {
         name: len(value)
         for name, value in vars(module).items()

@@ -1,6 +1,5 @@
 """What torch.compile makes of an attached model: graphs counted against the stock model's."""
 
-import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,8 +22,6 @@ IDS = prompt()
 
 @pytest.fixture(autouse=True)
 def fresh_dynamo() -> Iterator[None]:
-    # A cache that no model was called with waits for one, and graphs break at models meanwhile.
-    gc.collect()
     _reset()
     # Past its limit dynamo runs a function uncompiled, which no graph break shows.
     with torch._dynamo.config.patch(recompile_limit=GRAPHS, fail_on_recompile_limit_hit=True):
