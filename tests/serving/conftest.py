@@ -84,9 +84,11 @@ class Server:
             count: lines to wait for; the last one of a stream follows the answer.
         """
         mark = f"fastav: {self.model}: "
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
-            found = [line.partition(mark)[2] for line in self.log.read_text().splitlines()]
+            # The last piece is empty, or a line that is being written.
+            whole = self.log.read_text().split("\n")[:-1]
+            found = [line.partition(mark)[2] for line in whole]
             found = [line for line in found if line and not line.startswith("attached")][after:]
             if len(found) >= count or time.monotonic() > deadline:
                 return found
