@@ -86,7 +86,7 @@ class MessageMedia:
             if not arguments.get("tokenize"):
                 return stock(conversation, **arguments)
             request = _request.get()
-            if request is not None:
+            if request is not None and kind is Chat:  # the others say themselves what they take
                 check_kinds(request.body, takes(processor), type(processor).__name__)
             read = None if request is None else request.chat
             if read is not None and read.conversation == conversation:

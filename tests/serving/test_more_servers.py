@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from transformers import AutoModelForMultimodalLM, AutoProcessor
 
 from fastav_plugin import FastAVCache, FastAVConfig, register_models
 from fastav_plugin.cli.serve import describe
+from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.media.inputs import prepare_files
@@ -103,6 +105,7 @@ def test_the_whole_omni(serve: Serve, parts: Parts, tmp_path: Path) -> None:
     whole.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     torch.save(whole.speaker_map, tmp_path / "spk_dict.pt")
+    shutil.copy(MODEL_PATH / CONFIG_NAME, tmp_path)  # the thinker's own, as `expect` reads it
     server = serve(str(tmp_path)).wait()
     messages = [user(parts.picture, parts.sound, text=SOUND)]
     # Its generate() goes on to 1024 tokens whatever the request says, or to the end of the turn.
