@@ -4,8 +4,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.config import check_ratio
-from fastav_plugin.hooks.base import LayerHook, LayerView
-from fastav_plugin.hooks.plannable import layer_at_depth
+from fastav_plugin.hooks.base import LayerView
+from fastav_plugin.hooks.plannable import (
+    LATE_DEPTH,
+    PlannableHook,
+    early_removal,
+    layer_at_depth,
+)
 from fastav_plugin.hooks.ratio_pruning import ScorePruning
 from fastav_plugin.hooks.registry import register_hook
 
@@ -26,7 +31,7 @@ class LowAttentive(ScorePruning):
 
 
 @register_hook
-class LateRemoval(LayerHook):
+class LateRemoval(PlannableHook):
     """Drop all media tokens from a share of the depth on; meant to follow another method.
 
     `method="fastav+late_removal"`: the attention that the last layers pay to media is largely a
@@ -42,7 +47,7 @@ class LateRemoval(LayerHook):
     name = "late_removal"
     may_empty = True
 
-    def __init__(self, depth: float = 0.82) -> None:
+    def __init__(self, depth: float = LATE_DEPTH) -> None:
         check_ratio("depth", depth, "(0, 1)")
         self.depth = depth
 
@@ -53,3 +58,7 @@ class LateRemoval(LayerHook):
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
         return ~view.media
+
+    @override
+    def caution(self, num_layers: int) -> str | None:
+        return early_removal(self.name, min(self.layers(num_layers)), num_layers)

@@ -1,12 +1,14 @@
 """DivPrune: keep a maximally diverse subset of the visual tokens before the first layer."""
 
+import torch
 from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.hooks.base import ENTRANCE, LayerView
+from fastav_plugin.hooks.plannable import Count
 from fastav_plugin.hooks.ratio_pruning import KEEP_RATIOS, RatioPruning
 from fastav_plugin.hooks.registry import register_hook
-from fastav_plugin.hooks.windows import Window, Windows, check_window
+from fastav_plugin.hooks.windows import Window, Windows, check_window, window_sizes
 
 
 @register_hook
@@ -58,6 +60,22 @@ class DivPrune(RatioPruning):
                 keep[windows.tokens] = False
                 keep[windows.picks(features)] = True
         return keep.view_as(view.alive)
+
+    @override
+    def selection_macs(self, candidates: Count, kept: Count, width: int) -> Count:
+        """The cosines of all pairs, and each pick's distances to all."""
+        return candidates * candidates * width + kept * candidates
+
+    @override
+    def choice_macs(self, view: LayerView, keep: Tensor, width: int) -> Tensor | None:
+        if self.window is None:
+            return super().choice_macs(view, keep, width)
+        spent = torch.zeros_like(view.start)
+        for tokens, ratio in self.groups(view):
+            if ratio < 1:
+                sizes, quotas = window_sizes(view, tokens, self.window, ratio)
+                spent = spent + self.selection_macs(sizes, quotas, width).sum(dim=1)
+        return spent
 
 
 @register_hook

@@ -7,10 +7,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.config import check_ratio
+from fastav_plugin.defaults import DEFAULTS
 from fastav_plugin.functional.top_k import keep_top
-from fastav_plugin.global_rule import DEFAULT_RULE, rules_by_modality
+from fastav_plugin.global_rule import rules_by_modality
 from fastav_plugin.hooks.base import LayerView
-from fastav_plugin.hooks.plannable import OneLayerHook, PlannableHook
+from fastav_plugin.hooks.plannable import OneLayerHook, PlannableHook, shallow_ranking
 from fastav_plugin.hooks.registry import register_hook
 from fastav_plugin.tokens import Modality
 
@@ -27,7 +28,7 @@ class GlobalPruning(OneLayerHook):
             order, or their frames; modalities that have the same rule of frames are counted
             together, so that a frame is kept with its sound. "below" counts original positions
             from the batch row's first real token.
-        layer: the layer to enter; None means L // 2.
+        layer: the layer to enter; None means the middle one, `DEFAULTS.layer`.
 
     Reference: FastAV (arXiv 2601.13143), section 2.1.
     """
@@ -36,11 +37,15 @@ class GlobalPruning(OneLayerHook):
     config_fields = {"rule": "global_rule", "layer": "global_layer"}  # noqa: RUF012
 
     def __init__(
-        self, rule: str | Mapping[str, str] = DEFAULT_RULE, layer: int | None = None
+        self, rule: str | Mapping[str, str] = DEFAULTS.rule, layer: int | None = None
     ) -> None:
         super().__init__(layer)
         self.rule = rule
         self._rules = rules_by_modality(rule)
+
+    @override
+    def default_layer(self, num_layers: int) -> int:
+        return DEFAULTS.layer(num_layers)
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
@@ -65,7 +70,7 @@ class FinePruning(PlannableHook):
     Args:
         drop_ratio: FastAV's P, in [0, 1).
         after_layer: layer of the global cut; the first fine cut is one layer later. None means
-            L // 2.
+            the middle one, `DEFAULTS.layer`.
 
     Reference: FastAV (arXiv 2601.13143), section 2.2.
     """
@@ -76,7 +81,9 @@ class FinePruning(PlannableHook):
     # The global cut moves the layer.
     fixed_fields = ("global_layer",)
 
-    def __init__(self, drop_ratio: float = 0.2, after_layer: int | None = None) -> None:
+    def __init__(
+        self, drop_ratio: float = DEFAULTS.drop_ratio, after_layer: int | None = None
+    ) -> None:
         check_ratio("drop_ratio", drop_ratio, "[0, 1)")
         self.drop_ratio = drop_ratio
         self.after_layer = after_layer
@@ -85,7 +92,7 @@ class FinePruning(PlannableHook):
     def layers(self, num_layers: int) -> frozenset[int]:
         if self.drop_ratio == 0:
             return frozenset()
-        after = num_layers // 2 if self.after_layer is None else self.after_layer
+        after = DEFAULTS.layer(num_layers) if self.after_layer is None else self.after_layer
         return frozenset(range(after + 1, num_layers))
 
     @override
@@ -95,3 +102,8 @@ class FinePruning(PlannableHook):
         # float64 on purpose: the count must be the one that Python's floats give.
         counts = ((1 - self.drop_ratio) * media.sum(dim=1).double()).floor().long().clamp(min=1)
         return ~media | keep_top(view.scores, media, counts)
+
+    @override
+    def caution(self, num_layers: int) -> str | None:
+        places = self.layers(num_layers)
+        return shallow_ranking(self.name, min(places), num_layers) if places else None

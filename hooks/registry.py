@@ -14,6 +14,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     "divprune": ("div_prune",),
     "divprune_by_frame": ("div_prune_by_frame",),
     "seats": ("seats_entrance", "seats_stages"),
+    "omnipack": ("omnipack_entrance", "omnipack_diversity"),
 }
 
 HookClass = TypeVar("HookClass", bound=type[LayerHook])

@@ -56,6 +56,11 @@ class RolloutGuided(RatioPruning):
     def selector(self, view: LayerView) -> Selector:
         return best_of(_read_rollout(view, self.by, self.alpha))
 
+    @override
+    def dry_run(self, view: LayerView) -> Tensor | None:
+        _read_rollout(view, self.by, self.alpha)
+        return super().dry_run(view)
+
 
 @register_hook
 class AdaptivePruning(OneLayerHook):
@@ -105,6 +110,7 @@ class AdaptivePruning(OneLayerHook):
     @override
     def dry_run(self, view: LayerView) -> Tensor | None:
         """As many tokens as are needed at most: where all have the same share."""
+        _read_rollout(view, self.by, self.alpha)
         media = view.media
         counts = (self.mass * media.sum(dim=1).double()).ceil().long()
         return ~media | spread_evenly(media, torch.minimum(counts, media.sum(dim=1)))

@@ -1,7 +1,7 @@
 """SEATS: diverse tokens inside short windows, then budgets by attention, then no media at all."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from fastav_plugin.errors import ConfigError
 from fastav_plugin.functional.diversity import max_min_diversity
 from fastav_plugin.functional.top_k import counts_of, keep_top, spread_evenly
 from fastav_plugin.hooks.base import ENTRANCE, VISUAL, LayerView
-from fastav_plugin.hooks.plannable import PlannableHook, layer_at_depth
+from fastav_plugin.hooks.plannable import Count, PlannableHook, layer_at_depth
 from fastav_plugin.hooks.registry import register_hook
 from fastav_plugin.tokens import Modality
 
@@ -123,6 +123,13 @@ class SeatsEntrance(_Seats):
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
         keep = ~view.media
+        for sample, index, share in self._windows(view):
+            picks = max_min_diversity(view.hidden_states[sample, index], share)
+            keep[sample, index[picks]] = True
+        return keep
+
+    def _windows(self, view: LayerView) -> Iterator[tuple[int, Tensor, int]]:
+        """Each window: its batch row, the index of its tokens, and how many are kept."""
         windows = time_windows(view)
         for tokens, totals in self._totals(view):
             for sample, total in enumerate(totals.tolist()):
@@ -131,10 +138,19 @@ class SeatsEntrance(_Seats):
                 counts = sizes.tolist()
                 shares = apportion([size / sum(counts) for size in counts], counts, total)
                 for number, share in zip(numbers, shares, strict=True):
-                    index = (mask & (window == number)).nonzero().squeeze(1)
-                    picks = max_min_diversity(view.hidden_states[sample, index], share)
-                    keep[sample, index[picks]] = True
-        return keep
+                    yield sample, (mask & (window == number)).nonzero().squeeze(1), share
+
+    @override
+    def selection_macs(self, candidates: Count, kept: Count, width: int) -> Count:
+        """The cosines of all pairs, and each pick's distances to all."""
+        return candidates * candidates * width + kept * candidates
+
+    @override
+    def choice_macs(self, view: LayerView, keep: Tensor, width: int) -> Tensor | None:
+        spent = [0] * len(view.start)
+        for sample, index, share in self._windows(view):
+            spent[sample] += self.selection_macs(len(index), share, width)
+        return torch.tensor(spent)
 
     @override
     def dry_run(self, view: LayerView) -> Tensor | None:

@@ -4,7 +4,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from fastav_plugin.hooks.base import LayerView
-from fastav_plugin.hooks.plannable import OneLayerHook
+from fastav_plugin.hooks.plannable import OneLayerHook, early_removal
 from fastav_plugin.hooks.registry import register_hook
 
 
@@ -28,3 +28,7 @@ class VTW(OneLayerHook):
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
         return ~view.media
+
+    @override
+    def caution(self, num_layers: int) -> str | None:
+        return early_removal(self.name, min(self.layers(num_layers)), num_layers)

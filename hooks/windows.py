@@ -75,3 +75,31 @@ class Windows:
         picks = pick_in_groups(features, self.tokens, valid, int(self.quotas.max()))
         counted = torch.arange(picks.shape[1]) < self.quotas[:, None]
         return self.tokens.gather(1, picks)[counted.to(picks.device)]
+
+
+def window_sizes(
+    view: LayerView, candidates: Tensor, window: Window, ratio: float
+) -> tuple[Tensor, Tensor]:
+    """Sizes and quotas of `Windows.of` by batch row, without waiting for the device.
+
+    Returns:
+        Two int64 [B, T]: of each batch row's windows in prompt order; 0 where there is none.
+    """
+    rank = candidates.long().cumsum(dim=1) - 1
+    if window is None:
+        number = torch.zeros_like(rank)
+    elif isinstance(window, int):
+        number = rank // window
+    else:
+        frame = view.frame if window == "frame" else torch.zeros_like(view.frame)
+        columns = torch.arange(rank.shape[1], device=rank.device).expand_as(rank)
+        last = columns.masked_fill(~candidates, -1).cummax(dim=1).values.roll(1, dims=1)
+        last[:, :1] = -1  # of each token, the candidate before it
+        before = last.clamp(min=0)
+        begins = (last < 0) | (view.segment.gather(1, before) != view.segment)
+        begins |= frame.gather(1, before) != frame
+        number = (candidates & begins).long().cumsum(dim=1) - 1
+    sizes = torch.zeros_like(rank).scatter_add_(1, number.clamp(min=0), candidates.long())
+    upto = counts_of(sizes.cumsum(dim=1), ratio)
+    quotas = upto.diff(dim=1, prepend=torch.zeros_like(upto[:, :1]))
+    return sizes, quotas

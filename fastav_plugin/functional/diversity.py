@@ -8,25 +8,24 @@ import torch
 from torch import Tensor
 
 from fastav_plugin.errors import ConfigError, in_short
+from fastav_plugin.functional.cosines import (
+    MATRIX_LIMIT,
+    ROUNDING,
+    TILE,
+    tile_pairs,
+    unit_vectors,
+    write_symmetric,
+)
 from fastav_plugin.functional.float32 import in_float32, inner_products, pack
 
 logger = logging.getLogger(__name__)
-
-#: Largest candidate count whose distances are held as one matrix (576 MiB in float32).
-MATRIX_LIMIT = 12288
-
-#: Candidates of one product; two tiles and what comes of them stay in a CPU's cache.
-TILE = 1024
-
-#: Distances up to this are the rounding of float32 and count as none, so that copies tie.
-ROUNDING = 2e-6
 
 #: Candidates among which the next picks are sought where there is no matrix: at most and at least.
 SHORTLIST = 1024
 SHORTEST = 64
 
 
-def max_min_diversity(features: Tensor, count: int) -> Tensor:
+def max_min_diversity(features: Tensor, count: int, *, weights: Tensor | None = None) -> Tensor:
     """Pick `count` candidates so that the smallest distance between picks stays as large as it can.
 
     Distance is `1 - cosine`, computed in float32 whatever the dtype. The first pick is the one
@@ -41,6 +40,8 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
     Args:
         features: [M, d], one vector per candidate.
         count: picks, in [0, M].
+        weights: float32 [M], above 0; the distance from a candidate to the picks, or to the
+            nearest other, is multiplied by its weight. None means ones, as published.
 
     Returns:
         int64 [count], in pick order.
@@ -55,11 +56,17 @@ def max_min_diversity(features: Tensor, count: int) -> Tensor:
     if not 0 <= count <= total:
         raise ConfigError(f"`count` must lie in [0, {total}], got {count}.")
     group = torch.arange(total, device=features.device)[None]
-    return pick_in_groups(features, group, None, count)[0]
+    return pick_in_groups(features, group, None, count, weights)[0]
 
 
 @in_float32
-def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count: int) -> Tensor:
+def pick_in_groups(
+    features: Tensor,
+    groups: Tensor,
+    valid: Tensor | None,
+    count: int,
+    weights: Tensor | None = None,
+) -> Tensor:
     """`max_min_diversity` within each group of candidates, all groups in step.
 
     On a CPU products are made tile by tile, since one tile's fill it; elsewhere all at once. Each
@@ -71,6 +78,7 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
         groups: int64 [N, M], indices into `features`; a group of fewer than M points anywhere else.
         valid: bool [N, M], False where a group is over; None where none is before M.
         count: picks per group, in [0, M]. Those beyond a group's size mean nothing.
+        weights: float32 [R], as in `max_min_diversity`; None means ones.
 
     Returns:
         int64 [N, count], indices into the group, in pick order.
@@ -85,7 +93,7 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
     picks = []
     if total > MATRIX_LIMIT:
         for group, row in zip(groups, nearest, strict=True):
-            picks.append(_pick_in_rounds(features, group[row > 0], count))
+            picks.append(_pick_in_rounds(features, group[row > 0], count, weights))
     else:
         at_once = max(1, MATRIX_LIMIT**2 // total**2)
         for part, rows in zip(
@@ -93,8 +101,13 @@ def pick_in_groups(features: Tensor, groups: Tensor, valid: Tensor | None, count
         ):
             distances = _distances(features, part)
             distances.masked_fill_((rows < 0)[:, None], float("inf"))
-            first = torch.fmin(distances.amin(dim=2), rows).argmax(dim=1)
-            picks.append(_walk(distances, rows, count, first)[0])
+            first = torch.fmin(distances.amin(dim=2), rows)
+            if weights is not None:
+                factors = weights[part]
+                first *= factors
+                # By column: the distance from a candidate to each pick is the candidate's.
+                distances.mul_(factors[:, None])
+            picks.append(_walk(distances, rows, count, first.argmax(dim=1))[0])
     return torch.cat(picks)
 
 
@@ -151,7 +164,7 @@ def _kernel(device: torch.device) -> Callable[..., tuple[Tensor, Tensor]] | None
     return walk_in_one_kernel
 
 
-def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
+def _pick_in_rounds(features: Tensor, group: Tensor, count: int, weights: Tensor | None) -> Tensor:
     """int64 [1, count], the picks of one group, without the matrix of all distances.
 
     A distance to the picks only ever shrinks. So the picks among the farthest candidates, the
@@ -160,17 +173,21 @@ def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
     a round could be kept, as among many copies, the next has a shorter list.
     """
     picks: list[Tensor] = []
-    tiles = [pack(_unit_vectors(features[part])) for part in torch.split(group, TILE)]
+    tiles = [pack(unit_vectors(features[part])) for part in torch.split(group, TILE)]
     nearest = torch.full(group.shape, float("inf"), device=features.device)
+    factors = 1 if weights is None else weights[group]
     found, size = 0, SHORTLIST
     while found < min(count, len(group)):
         if found == 0:
-            chosen = _nearest_others(tiles, len(group)).argmax(dim=0, keepdim=True)
+            others = _nearest_others(tiles, len(group)) * factors
+            chosen = others.argmax(dim=0, keepdim=True)
         else:
             order = nearest.argsort(descending=True, stable=True)
             shortlist, others = order[:size].sort().values, order[size:]
             bound = nearest[others[:1]] if len(others) else nearest.new_tensor([-float("inf")])
             local = _distances(features, group[shortlist][None])
+            if weights is not None:
+                local.mul_(weights[group[shortlist]])
             steps = min(len(shortlist), count - found)
             walked, heights = _walk(local, nearest[shortlist][None], steps)
             reached = shortlist[walked[0]]
@@ -180,21 +197,14 @@ def _pick_in_rounds(features: Tensor, group: Tensor, count: int) -> Tensor:
             kept = int(sure.long().cumprod(dim=0).sum())
             chosen = reached[:kept]
             size = min(SHORTLIST, max(SHORTEST, 2 * kept))
-        found_units = pack(_unit_vectors(features[group[chosen]]))
+        found_units = pack(unit_vectors(features[group[chosen]]))
         reach = [_to_distances(inner_products(found_units, tile)).amin(dim=0) for tile in tiles]
-        torch.fmin(nearest, torch.cat(reach), out=nearest)
+        torch.fmin(nearest, torch.cat(reach) * factors, out=nearest)
         nearest.index_fill_(0, chosen, float("-inf"))
         picks.append(chosen)
         found += len(chosen)
     picks.append(group.new_zeros(count - found))
     return torch.cat(picks)[None]
-
-
-def _unit_vectors(features: Tensor) -> Tensor:
-    """Vectors of length one in float32, in the memory of `features` if it can; zeros stay zeros."""
-    upcast = features.float()
-    norms: Tensor = torch.linalg.vector_norm(upcast, dim=-1, keepdim=True)
-    return upcast.div_(norms.masked_fill_(norms == 0, 1))
 
 
 def _to_distances(cosines: Tensor) -> Tensor:
@@ -204,13 +214,11 @@ def _to_distances(cosines: Tensor) -> Tensor:
 
 def _pairs(tiles: list[tuple[Tensor, ...]]) -> Iterator[tuple[slice, slice, Tensor]]:
     """Distances of all pairs of tiles, each pair once, infinite from a candidate to itself."""
-    for i, rows in enumerate(tiles):
-        for j, columns in enumerate(tiles[: i + 1]):
-            distances = _to_distances(inner_products(rows, columns))
-            if i == j:
-                distances.fill_diagonal_(float("inf"))
-            height, width = distances.shape
-            yield slice(i * TILE, i * TILE + height), slice(j * TILE, j * TILE + width), distances
+    for rows, columns, cosines in tile_pairs(tiles):
+        distances = _to_distances(cosines)
+        if rows == columns:
+            distances.fill_diagonal_(float("inf"))
+        yield rows, columns, distances
 
 
 def _distances(features: Tensor, groups: Tensor) -> Tensor:
@@ -220,12 +228,8 @@ def _distances(features: Tensor, groups: Tensor) -> Tensor:
     number, total = groups.shape
     made = torch.empty((number, total, total), device=features.device)
     for group, matrix in zip(groups, made, strict=True):
-        tiles = [pack(_unit_vectors(features[part])) for part in torch.split(group, TILE)]
-        for rows, columns, distances in _pairs(tiles):
-            matrix[rows, columns] = distances
-            if rows != columns:
-                # Contiguous first: written across, each line of the matrix would be a miss.
-                matrix[columns, rows] = distances.T.contiguous()
+        tiles = [pack(unit_vectors(features[part])) for part in torch.split(group, TILE)]
+        write_symmetric(matrix, _pairs(tiles))
     return made
 
 
@@ -234,7 +238,7 @@ def _distances_at_once(features: Tensor, groups: Tensor) -> Tensor:
 
     It makes each pair twice, from the features once more in float32.
     """
-    units = _unit_vectors(features[groups])
+    units = unit_vectors(features[groups])
     made = _to_distances(torch.bmm(units, units.transpose(1, 2)))
     made.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     return made

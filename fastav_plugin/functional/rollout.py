@@ -65,6 +65,17 @@ def rollout_row(
     return result.reshape(row.shape)
 
 
+def weights_made(tokens: Tensor) -> Tensor:
+    """Attention weights of one head that `rollout_row` makes of so many tokens: int64, alike.
+
+    Each takes D multiply-accumulates, and one more for each row vector it is multiplied by. A block
+    of queries is made with all keys up to its last one; blocks are those of a CPU. The wider ones
+    of other devices add up to `BLOCK` * `WIDE` / 2 keys for each query.
+    """
+    blocks, rest = tokens // BLOCK, tokens % BLOCK
+    return BLOCK * BLOCK * (blocks * (blocks + 1) // 2) + rest * tokens
+
+
 def _check_shapes(row: Tensor, query: Tensor, key: Tensor, valid: Tensor | None) -> None:
     given = [row, query, key] if valid is None else [row, query, key, valid]
     lengths = {tensor.shape[1 if tensor.dim() == 2 else 2] for tensor in given}

@@ -169,3 +169,37 @@ def test_the_features_are_left_alone() -> None:
     picks = max_min_diversity(features, 12)
     assert torch.equal(features, before)
     assert len(set(picks.tolist())) == 12
+
+
+@pytest.mark.parametrize("matrix", [True, False])
+def test_weights_multiply_distances(monkeypatch: pytest.MonkeyPatch, matrix: bool) -> None:
+    """Each pick has the largest product of its weight and its distance to the picks so far."""
+    if not matrix:
+        monkeypatch.setattr(diversity, "MATRIX_LIMIT", 0)
+        monkeypatch.setattr(diversity, "SHORTLIST", 40)
+        monkeypatch.setattr(diversity, "TILE", 70)
+    features = clusters(200, 32, near=0.6)
+    weights = 1 + torch.rand(200, generator=torch.Generator().manual_seed(4))
+    picks = max_min_diversity(features, 90, weights=weights).tolist()
+    assert len(set(picks)) == 90
+    units = torch.nn.functional.normalize(features.double(), dim=1)
+    distances = (1 - units @ units.T).fill_diagonal_(float("inf")) * weights.double()[:, None]
+    assert picks[0] == int(distances.amin(dim=1).argmax())
+    for step in range(1, 90):
+        nearest = distances[:, picks[:step]].amin(dim=1)
+        nearest[picks[:step]] = -1
+        assert nearest[picks[step]] >= nearest.max() - 4e-6
+    plain = max_min_diversity(features, 90)
+    assert torch.equal(max_min_diversity(features, 90, weights=torch.full((200,), 2.0)), plain)
+
+
+def test_weights_of_groups_of_unequal_size() -> None:
+    features = clusters(50, 8, near=0.6)
+    weights = 1 + torch.rand(50, generator=torch.Generator().manual_seed(4))
+    groups = torch.arange(60).view(2, 30).clamp(max=49)
+    valid = torch.arange(60).view(2, 30) < 50
+    picks = pick_in_groups(features, groups, valid, 12, weights)
+    for start, stop, found in ((0, 30, picks[0]), (30, 50, picks[1])):
+        part = slice(start, stop)
+        alone = max_min_diversity(features[part], 12, weights=weights[part])
+        assert torch.equal(found, alone)

@@ -126,7 +126,8 @@ def test_global_cut_from_config_and_back() -> None:
     rule = {"audio": "first 10 tokens"}
     hook = GlobalPruning.from_config(FastAVConfig(global_rule=rule, global_layer=4))
     assert hook.to_dict() == {"name": "global_pruning", "rule": rule, "layer": 4}
-    assert GlobalPruning.from_config(FastAVConfig()).rule == "below 750"
+    assert GlobalPruning.from_config(FastAVConfig()).rule == "all"
+    assert FinePruning.from_config(FastAVConfig()).drop_ratio == 0.1
 
 
 @pytest.mark.parametrize("ratio", [0.1, 0.2, 0.3, 0.9])

@@ -65,7 +65,7 @@ class KeepAll(LayerHook):
 
 def config_of(name: str, method: str, **changes: Any) -> FastAVConfig:
     """The matrix's config of one method; small prompts are cut as well."""
-    settings = {"global_rule": KNOWN[name].rule, "min_media_tokens": 1}
+    settings = {"global_rule": KNOWN[name].rule, "fine_drop_ratio": 0.2, "min_media_tokens": 1}
     return FastAVConfig(**({"method": method} | settings | METHODS.get(method, {}) | changes))
 
 

@@ -3,7 +3,8 @@
 Run it with `python -m fastav_plugin.lab.bench.parts`.
 
 Selection of diverse tokens, attention rollout and last-query scores, each compared with the same
-result written directly from its formula. The versions take turns; wall time and CPU time are
+result written directly from its formula; and the selectors of other papers, each compared with
+DivPrune's. The versions take turns; wall time and CPU time are
 reported, the latter because a busy machine disturbs it less.
 """
 
@@ -26,9 +27,10 @@ from fastav_plugin.functional.rollout import rollout_row
 from fastav_plugin.functional.scores import query_scores
 from fastav_plugin.lab.bench.clock import forget_peak_memory, machine, peak_memory
 from fastav_plugin.lab.bench.peers import published_selection
+from fastav_plugin.lab.bench.selectors import QUESTION, clip_view, selector_calls
 from fastav_plugin.lab.bench.shapes import DTYPES
 
-PARTS = ("selection", "rollout", "scoring")
+PARTS = ("selection", "selectors", "rollout", "scoring")
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Sizes:
         rows: candidates of the selection, M.
         width: their features, d.
         keep: picks, k.
-        window: candidates per window of the windowed selection.
-        tokens: prompt tokens of rollout and scores.
+        window: candidates per window of the windowed selection, video tokens per frame.
+        tokens: prompt tokens of rollout and scores, video tokens of the selectors.
         heads: query heads.
         groups: key/value heads.
         size: head size.
@@ -101,7 +103,7 @@ def run_parts(sizes: Sizes, parts: Sequence[str] = PARTS) -> dict[str, Any]:
     """Time the parts; plain JSON data with one entry per version, the reference first."""
     found = []
     for part in parts:
-        versions = {"selection": _selections, "rollout": _rollouts, "scoring": _scores}[part](sizes)
+        versions = _VERSIONS[part](sizes)
         for version in versions:
             # The second call: the first also holds what libraries set up once.
             version.call()
@@ -208,6 +210,21 @@ def _scores(sizes: Sizes) -> list[Timing]:
     ]
 
 
+def _selectors(sizes: Sizes) -> list[Timing]:
+    features = _random(sizes.tokens + QUESTION, sizes.width, dtype=sizes.dtype)
+    view = clip_view(features, sizes.window)
+    calls = selector_calls(view, sizes.keep)
+    return [Timing("selectors", name, call) for name, call in calls.items()]
+
+
+_VERSIONS = {
+    "selection": _selections,
+    "selectors": _selectors,
+    "rollout": _rollouts,
+    "scoring": _scores,
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line: sizes, parts, `--threads` and `--json`."""
     parser = argparse.ArgumentParser("python -m fastav_plugin.lab.bench.parts", description=__doc__)
@@ -227,8 +244,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wrong = [name for name, value in given.items() if isinstance(value, int) and value < 1]
     if wrong:
         parser.error(f"--{wrong[0]} must be at least 1, got {given[wrong[0]]}")
-    if given["keep"] > given["rows"]:
-        parser.error(f"--keep must be at most --rows, {given['rows']}, got {given['keep']}")
+    for name, part in (("rows", "selection"), ("tokens", "selectors")):
+        if part in (parts or PARTS) and given["keep"] > given[name]:
+            parser.error(f"--keep must be at most --{name}, {given[name]}, got {given['keep']}")
     if given["heads"] % given["groups"]:
         parser.error(f"--heads must be a multiple of --groups, {given['groups']}")
     if threads is not None:

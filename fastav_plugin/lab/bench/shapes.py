@@ -30,6 +30,8 @@ from fastav_plugin.upstream.models import from_config
 
 #: VideoLLaMA2's rule of the FastAV paper.
 RULE = {"video": "all", "audio": "first 10 tokens"}
+#: FastAV's published settings for VideoLLaMA2, whose shape and prompt these are.
+PUBLISHED = {"global_rule": RULE, "fine_drop_ratio": 0.2}
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32, "float16": torch.float16}
 
@@ -68,7 +70,7 @@ def _qwen2(layers: int, hidden: int, heads: int, groups: int, width: int, words:
             eos_token_id=None,
         )
 
-    return Shape(config, Qwen2ForCausalLM, overrides={"global_rule": RULE})
+    return Shape(config, Qwen2ForCausalLM, overrides=PUBLISHED)
 
 
 def _llava(prompt: PromptSize, visual_keep_ratio: float) -> Shape:

@@ -79,9 +79,8 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     small = [*SMALL, "--repeats", "2", "--layers", "2"]
     bench_parts.main([*small, "--threads", str(torch.get_num_threads())])
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["selection"] * 3 + ["rollout"] * 2 + [
-        "scoring"
-    ] * 2
+    rows = {"selection": 3, "selectors": 7, "rollout": 2, "scoring": 2}
+    assert [line.split()[0] for line in lines] == [part for part in rows for _ in range(rows[part])]
     bench_parts.main([*small, "--json", "selection"])
     found = json.loads(capsys.readouterr().out)
     assert (found["rows"], found["machine"]["torch"]) == (120, torch.__version__)
@@ -89,7 +88,14 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert published["times_faster"] == published["times_less_cpu"] == 1
     assert joint["least_distance"] == pytest.approx(published["least_distance"], abs=1e-6)
     assert windowed["least_distance"] <= joint["least_distance"]
-    wrong_sizes = ["--rows 0", "--rows 10 --keep 50", "--repeats 0", "--dtype int3", "--heads 3"]
+    wrong_sizes = [
+        "--rows 0",
+        "--tokens 11",
+        "--rows 10 --keep 50",
+        "--repeats 0",
+        "--dtype int3",
+        "--heads 3",
+    ]
     for wrong in ["magic", "--rows many", *wrong_sizes]:
         with pytest.raises(SystemExit):
             bench_parts.main([*small, *wrong.split()])
