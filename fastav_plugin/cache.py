@@ -32,7 +32,7 @@ class FastAVCache(GivenCache):
         >>> cache = FastAVCache(FastAVConfig(method="divprune", min_media_tokens=16))
         >>> answer = model.generate(**inputs, cache=cache, max_new_tokens=4)
         >>> cache
-        FastAVCache(divprune, 6 layers, 31 -> 31 of 47 tokens, FLOPs 61.0 %)
+        FastAVCache(divprune, 6 layers, 31 -> 31 of 47 tokens, FLOPs 61.9 %)
 
     Make a new one for each prompt: generate() raises StateError where its `input_ids` do not
     continue the prompt that the cache holds. Embeddings, and ids of a new turn alone, are taken

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from fastav_plugin.display.layer_counts import bars, steps
 from fastav_plugin.display.units import part_of_size, percent
-from fastav_plugin.errors import ConfigError, StateError, unknown_name
+from fastav_plugin.errors import StateError, unknown_name
+from fastav_plugin.flops import LayerCost
 from fastav_plugin.tokens import Modality, TokenMap
 
 if TYPE_CHECKING:
@@ -24,62 +25,6 @@ else:
 
 
 @dataclass(frozen=True)
-class LayerCost:
-    """Sizes of one decoder layer that its cost depends on, as in `prefill_macs`."""
-
-    hidden_size: int
-    intermediate_size: int
-    kv_size: int
-    query_size: int
-    mlp_matrices: int = 3
-
-    def macs(self, tokens_per_layer: Sequence[int]) -> int:
-        """Multiply-accumulates of a prefill with these tokens in each layer.
-
-        Raises:
-            ConfigError: a negative count or size.
-        """
-        sizes = (self.hidden_size, self.intermediate_size, self.kv_size, self.query_size)
-        if min(*sizes, self.mlp_matrices, *tokens_per_layer) < 0:
-            raise ConfigError("Sizes and token counts must not be negative.")
-        projections = 2 * self.hidden_size * (self.query_size + self.kv_size)
-        mlp = self.mlp_matrices * self.hidden_size * self.intermediate_size
-        return sum(n * (projections + mlp) + 2 * n * n * self.query_size for n in tokens_per_layer)
-
-
-def prefill_macs(
-    tokens_per_layer: Sequence[int],
-    *,
-    hidden_size: int,
-    intermediate_size: int,
-    kv_size: int | None = None,
-    query_size: int | None = None,
-    mlp_matrices: int = 3,
-) -> int:
-    """Multiply-accumulates of the decoder layers for one prompt, exactly.
-
-    Per layer with n tokens, d = hidden, q = query, k = key/value and m = MLP width:
-    `2nd(q + k) + 2n^2 q + (mlp_matrices) ndm`. Without grouped heads (q = k = d) that is the
-    `4nd^2 + 2n^2 d + 3ndm` of the FastAV paper; DivPrune's paper counts two MLP matrices.
-
-    Args:
-        tokens_per_layer: prompt tokens that enter each layer, lowest layer first.
-        hidden_size: width of the residual stream.
-        intermediate_size: width of the MLP (of all experts one token visits, if it is a mixture).
-        kv_size: key/value heads times head size; None means `hidden_size` (the papers' count).
-        query_size: query heads times head size; None means `hidden_size`.
-        mlp_matrices: 3 for gated MLPs, 2 for plain ones.
-
-    Raises:
-        ConfigError: a negative count or size.
-    """
-    kv = hidden_size if kv_size is None else kv_size
-    query = hidden_size if query_size is None else query_size
-    cost = LayerCost(hidden_size, intermediate_size, kv, query, mlp_matrices)
-    return cost.macs(tokens_per_layer)
-
-
-@dataclass(frozen=True)
 class PruningReport(Generic[Counts]):
     """Account of one prefill.
 
@@ -91,8 +36,12 @@ class PruningReport(Generic[Counts]):
         tokens_per_layer: prompt tokens that entered each layer, padding excluded: a list of L
             ints for one batch row, or [B][L].
         modality_per_layer: the same for each modality by name ("text", "video", ...).
-        flops_ratio: prefill multiply-accumulates as a fraction of dense, in (0, 1]; a mean over
-            batch rows where the report covers several.
+        flops_ratio: multiply-accumulates of the prefill as a fraction of dense: those of the
+            decoder layers, and those of choosing tokens. 1 for a batch row that was not pruned; a
+            mean over batch rows where the report covers several. Above 1 only where choosing took
+            more than the cuts saved. `prefill_macs` has the papers' count, of the layers alone.
+        overhead_ratio: the part of `flops_ratio` that choosing took: the scores of the last query,
+            attention rollout, and the products of the hooks' own selection.
         kv_bytes: bytes of the keys and values held now, whole batch; under tensor parallelism
             those of this process.
         dense_kv_bytes: bytes of those that a dense cache of the same model would hold now.
@@ -109,6 +58,7 @@ class PruningReport(Generic[Counts]):
     tokens_per_layer: Counts
     modality_per_layer: dict[str, Counts]
     flops_ratio: float
+    overhead_ratio: float
     kv_bytes: int
     dense_kv_bytes: int
     reason: str | None
@@ -197,10 +147,12 @@ def make_report(
     reason: str | None,
     row: int | None,
     kv_reserve_bytes: int = 0,
+    overhead: Tensor | None = None,
 ) -> PruningReport[Any]:
     """Build the report of one batch row, or of all where `row` is None.
 
     `positions` are of each layer, int64 [B, kv]; -1 is padding, those past the prompt are ignored.
+    `overhead`, int64 [B], are multiply-accumulates of choosing tokens; None for none.
 
     Raises:
         StateError: no such batch row.
@@ -215,10 +167,9 @@ def make_report(
     ]
     by_row = list(zip(*kept, strict=True))
     totals = [[len(held) for held in layers] for layers in by_row]
-    ratios = [
-        cost.macs(counts) / max(1, cost.macs([full] * len(counts)))
-        for counts, full in zip(totals, picked.valid.sum(dim=1).tolist(), strict=True)
-    ]
+    lengths = picked.valid.sum(dim=1).tolist()
+    spent = [0] * len(rows) if overhead is None else overhead[rows].tolist()
+    ratios, shares = zip(*map(cost.ratios, totals, lengths, spent), strict=True)
     by_kind = {
         kind.name.lower(): [
             [int((modality[held] == kind).sum()) for held in layers]
@@ -232,6 +183,7 @@ def make_report(
         tokens_per_layer=totals if row is None else totals[0],
         modality_per_layer=by_kind if row is None else {k: v[0] for k, v in by_kind.items()},
         flops_ratio=sum(ratios) / len(ratios),
+        overhead_ratio=sum(shares) / len(shares),
         kv_bytes=kv_bytes,
         dense_kv_bytes=dense_kv_bytes,
         reason=reason,

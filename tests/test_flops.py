@@ -76,7 +76,9 @@ def test_negative_sizes_are_refused(sizes: dict[str, int]) -> None:
 
 
 def test_videollama2_has_the_published_schedule() -> None:
-    counts = schedule(videollama2(), FastAVConfig(global_rule=VIDEOLLAMA2_RULE))
+    counts = schedule(
+        videollama2(), FastAVConfig(global_rule=VIDEOLLAMA2_RULE, fine_drop_ratio=0.2)
+    )
     assert counts == FASTAV_COUNTS
     assert percent(counts, 2222) == pytest.approx(56.1, abs=0.1)
 
@@ -96,7 +98,8 @@ def test_video_salmonn2() -> None:
     frame = tokens.frame.clone()
     for number, (start, stop) in enumerate(spans):
         frame[0, start:stop] = number
-    counts = schedule(tokens.with_frames(frame), FastAVConfig(global_rule="first 4 frames"))
+    config = FastAVConfig(global_rule="first 4 frames", fine_drop_ratio=0.2)
+    counts = schedule(tokens.with_frames(frame), config)
     assert counts[13:15] == [1880, 788]
     assert percent(counts, 1880) == pytest.approx(57.8, abs=0.1)
 
@@ -116,6 +119,7 @@ def test_composition_on_the_videollama2_input(
     config = FastAVConfig(
         method=method,
         global_rule=VIDEOLLAMA2_RULE,
+        fine_drop_ratio=0.2,
         visual_keep_ratio=0.5,
         audio_keep_ratio=audio_ratio,
     )

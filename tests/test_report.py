@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from fastav_plugin import Modality, StateError, TokenMap
-from fastav_plugin.flops import prefill_macs
-from fastav_plugin.report import LayerCost, PruningReport, make_report
+from fastav_plugin.flops import LayerCost, prefill_macs
+from fastav_plugin.report import PruningReport, make_report
 
 COST = LayerCost(hidden_size=8, intermediate_size=16, kv_size=4, query_size=8)
 
@@ -56,6 +56,19 @@ def test_one_row() -> None:
     pruned, dense = prefill_macs([8, 5, 4], **sizes), prefill_macs([8, 8, 8], **sizes)
     assert found.flops_ratio == pytest.approx(pruned / dense)
     assert found.token_map.rows == 1
+
+
+def test_what_choosing_costs_is_counted() -> None:
+    plain, dense = report(0), COST.macs([8] * 3)
+    assert plain.overhead_ratio == 0
+    found = report(0, overhead=torch.tensor([500, 0]))
+    assert found.overhead_ratio == 500 / dense
+    assert found.flops_ratio == pytest.approx(plain.flops_ratio + 500 / dense)
+    assert f"FLOPs {100 * found.flops_ratio:.1f} % of dense" in str(found)
+    both = report(None, overhead=torch.tensor([500, 0]))
+    assert both.overhead_ratio == pytest.approx(found.overhead_ratio / 2)
+    assert both.flops_ratio == pytest.approx((found.flops_ratio + 1) / 2)
+    assert found.to_dict()["overhead_ratio"] == found.overhead_ratio
 
 
 def test_padding_does_not_count() -> None:

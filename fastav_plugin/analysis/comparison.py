@@ -29,7 +29,8 @@ class Outcome:
     tokens_per_layer: list[int] = field(default_factory=list)
     modality_per_layer: dict[str, list[int]] = field(default_factory=dict)
     macs: int = 0  # multiply-accumulates of the prefill's decoder layers, in theory
-    flops_ratio: float = 1.0  # the same as a fraction of dense
+    flops_ratio: float = 1.0  # the same and the overhead as a fraction of dense
+    overhead_ratio: float = 0.0  # the part of it that choosing tokens took
     macs_per_layer: list[int] = field(default_factory=list)
     kv_bytes: int = 0  # held after the prefill
     kv_bytes_per_layer: list[int] = field(default_factory=list)
@@ -58,6 +59,7 @@ class Outcome:
             "prefill_macs": self.macs,
             "prefill_macs_per_layer": self.macs_per_layer,
             "flops_ratio": self.flops_ratio,
+            "overhead_ratio": self.overhead_ratio,
             "prefill_seconds": self.prefill_seconds,
             "prefill_seconds_all": self.seconds,
             "decoder_seconds": self.decoder_seconds,
@@ -117,6 +119,7 @@ def compare(
             outcome.macs_per_layer = [cost.macs([count]) for count in report.tokens_per_layer]
             outcome.macs = sum(outcome.macs_per_layer)
             outcome.flops_ratio = report.flops_ratio
+            outcome.overhead_ratio = report.overhead_ratio
             outcome.report = report
             outcome.reason = report.reason
             tick(outcome.method)

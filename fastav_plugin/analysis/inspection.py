@@ -1,7 +1,7 @@
 """What would be pruned in a model, from its config.json alone: no weights, no forward pass."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from fastav_plugin.attach import attach, detach
 from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig, check_ratio
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError, in_short
+from fastav_plugin.flops import LayerCost
 from fastav_plugin.hooks import method_hooks
-from fastav_plugin.hooks.plannable import counts_vary
+from fastav_plugin.hooks.plannable import cautions, counts_vary
 from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.own_models.configuration import read_config
 from fastav_plugin.model_overrides.own_models.registry import own_model
-from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
-from fastav_plugin.report import LayerCost
+from fastav_plugin.planning.dry_run import PromptSize, plan_prefill
 from fastav_plugin.tokens import Modality
 
 
@@ -31,11 +31,13 @@ class MethodPlan:
     method: str
     tokens_per_layer: list[int]
     macs_per_layer: list[int]  # multiply-accumulates of each layer's prefill
-    flops_ratio: float  # their sum as a fraction of dense
+    flops_ratio: float  # their sum and the overhead as a fraction of dense
+    overhead_macs: int = 0  # multiply-accumulates of choosing tokens: scores, rollout, selection
     reason: str | None = None  # why nothing would be cut
     refusal: str | None = None  # why this method is refused; the plan is dense then
     settings: str = ""  # the config in words
     at_most: bool = False  # whether the counts vary from prompt to prompt, and these are the most
+    cautions: list[str] = field(default_factory=list)  # where it is used outside of what works
 
 
 @dataclass(frozen=True)
@@ -99,17 +101,23 @@ def inspect_model(
     tokens = prompt.token_map()
     layers = len(override.parts(head).layers)
     cost = override.cost(config)
-    dense = cost.macs([tokens.length] * layers)
 
     def plan(method: str, wanted: FastAVConfig | None, refusal: str | None = None) -> MethodPlan:
-        counts, reason, settings, varies = [tokens.length] * layers, None, "", False
-        if wanted is not None:
-            (counts,), why = plan_tokens(wanted, tokens, layers)
-            reason = None if why is None else why.sentence(wanted.min_media_tokens)
-            settings, varies = wanted.describe(), counts_vary(method_hooks(wanted))
-        each = [cost.macs([count]) for count in counts]
+        if wanted is None:
+            each = [cost.macs([tokens.length])] * layers
+            return MethodPlan(method, [tokens.length] * layers, each, 1.0, refusal=refusal)
+        planned = plan_prefill(wanted, tokens, layers, cost)
+        (counts,), (overhead,), why = planned.counts, planned.overhead, planned.reason
         return MethodPlan(
-            method, counts, each, sum(each) / dense, reason, refusal, settings, varies
+            method,
+            counts,
+            [cost.macs([count]) for count in counts],
+            planned.flops_ratio(cost, [tokens.length]),
+            overhead,
+            None if why is None else why.sentence(wanted.min_media_tokens),
+            settings=wanted.describe(),
+            at_most=counts_vary(method_hooks(wanted)),
+            cautions=cautions(method_hooks(wanted), layers),
         )
 
     plans = [plan("dense", None)]

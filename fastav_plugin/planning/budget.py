@@ -3,10 +3,11 @@
 Fields of the config are changed in the order of `candidates.TUNABLE`. Starting from the config's
 own values, a smaller budget first takes each field in turn to its soft bound, then each to its
 last value; a larger one loosens each field in turn until it drops nothing (`global_layer` is never
-raised). Every step on this path drops at least as much as the one before, so the step that meets
-the budget is found by bisection. The counts are exact, except for a rule of positions or frames
-after DivPrune: how many tokens it keeps depends on DivPrune's picks, which are assumed to lie at
-even distances.
+raised). Every step on this path drops at least as much as the one before, so a step that meets
+the budget is found by bisection. It costs less, too, except where DivPrune begins to choose among
+further tokens; what is found then meets the budget as well. The counts are exact, except for a
+rule of positions or frames after DivPrune: how many tokens it keeps depends on DivPrune's picks,
+which are assumed to lie at even distances.
 """
 
 import functools
@@ -21,6 +22,7 @@ from typing import Any
 from torch import Tensor
 
 from fastav_plugin.config import FastAVConfig, check_ratio
+from fastav_plugin.defaults import DEFAULTS
 from fastav_plugin.errors import ConfigError
 from fastav_plugin.global_rule import rules_by_modality
 from fastav_plugin.hooks.divprune import DivPrune
@@ -28,7 +30,7 @@ from fastav_plugin.hooks.plannable import PlannableHook, counts_vary, tunable_fi
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.planning.candidates import TUNABLE, Candidates, candidates
-from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from fastav_plugin.planning.dry_run import PromptSize, plan_prefill
 from fastav_plugin.pruning.prompt import Reason
 from fastav_plugin.tokens import Modality, TokenMap
 
@@ -55,6 +57,8 @@ def fit_budget(
 ) -> FastAVConfig:
     """The config whose theoretical FLOPs are at most, and as near as possible to, the target.
 
+    They are those of a report: of the layers, and of choosing the tokens.
+
     Raises:
         ConfigError: no setting of the method reaches the target; names the lowest that does.
         TokenMapError: a rule of frames for a prompt whose frames are unknown.
@@ -65,7 +69,7 @@ def fit_budget(
     tokens = read_prompt(budget.prompt, override, model_config)
     layers = int(override.text_config(model_config).num_hidden_layers)
     cost = override.cost(model_config)
-    dense = [cost.macs([count] * layers) for count in tokens.valid.sum(dim=1).tolist()]
+    lengths: list[int] = tokens.valid.sum(dim=1).tolist()
 
     depth = range(max(1, override.deepstack_layers(model_config)), layers)
     names = _free_fields(config, budget, tokens)
@@ -77,9 +81,8 @@ def fit_budget(
 
     @functools.cache
     def share(setting: Setting) -> float:
-        counts, _ = plan_tokens(config_at(setting), tokens, layers)
-        ratios = [cost.macs(row) / max(1, full) for row, full in zip(counts, dense, strict=True)]
-        return sum(ratios) / len(ratios)
+        plan = plan_prefill(config_at(setting), tokens, layers, cost)
+        return plan.flops_ratio(cost, lengths)
 
     def shown(setting: Setting) -> str:
         return ", ".join(f"{name}={getattr(config_at(setting), name)!r}" for name in names)
@@ -87,7 +90,7 @@ def fit_budget(
     path = list(_path(tried))
     last = path[-1]
     if share(last) > target:
-        _, reason = plan_tokens(config, tokens, layers)
+        reason = plan_prefill(config, tokens, layers).reason
         raise ConfigError(_unreachable(config, budget, share(last), shown(last), reason))
     setting = _nearest(path, tried, share, target)
     chosen = config_at(setting)
@@ -157,6 +160,10 @@ def _free_fields(config: FastAVConfig, budget: Budget, tokens: TokenMap) -> list
             "Give one or the other."
         )
     free = tunable_fields(method_hooks(config)) - budget.fixed
+    rule = DEFAULTS.rule if config.global_rule is None else config.global_rule
+    if all(each.counts == "all" for each in rules_by_modality(rule).values()):
+        # A rule of positions would cut what lies behind them in every longer prompt.
+        free -= {"global_rule"}
     return [
         name
         for name, modalities in TUNABLE.items()
@@ -205,6 +212,8 @@ def _nearest(
 
     def first(settings: list[Setting]) -> Setting:
         """The first that meets the target; the last one does."""
+        if share(settings[0]) <= target:
+            return settings[0]
         return settings[bisect_left(settings[:-1], True, key=lambda each: share(each) <= target)]
 
     best = first(path)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.global_rule import DEFAULT_RULE, MEDIA, rules_by_modality
+from fastav_plugin.defaults import DEFAULTS
+from fastav_plugin.global_rule import MEDIA, rules_by_modality
 from fastav_plugin.tokens import Modality, TokenMap
 
 #: Ratios are tried in thousandths: finer ones would be hard to read in a config.
@@ -58,7 +59,10 @@ def candidates(field: str, config: FastAVConfig, tokens: TokenMap, depth: range)
         return _rules(config, tokens)
     if field == "global_layer":
         return _layers(config, depth)
-    return _ratios(field, getattr(config, field))
+    given = getattr(config, field)
+    if field == "fine_drop_ratio" and given is None:
+        given = DEFAULTS.drop_ratio
+    return _ratios(field, given)
 
 
 def _ratios(field: str, given: float | None) -> Candidates:
@@ -77,7 +81,7 @@ def _ratios(field: str, given: float | None) -> Candidates:
 def _layers(config: FastAVConfig, depth: range) -> Candidates:
     """The default, then lower layers; the soft bound is half way down."""
     given = config.global_layer
-    default = depth.stop // 2 if given is None else given
+    default = DEFAULTS.layer(depth.stop) if given is None else given
     lower = list(range(default - 1, depth.start - 1, -1))
     soft = sum(layer >= default // 2 for layer in lower)
     return Candidates("global_layer", [given, *lower], 0, soft)
@@ -85,7 +89,7 @@ def _layers(config: FastAVConfig, depth: range) -> Candidates:
 
 def _rules(config: FastAVConfig, tokens: TokenMap) -> Candidates:
     """Every number of the rule grows or shrinks in proportion; the soft bound is a quarter."""
-    rules = rules_by_modality(DEFAULT_RULE if config.global_rule is None else config.global_rule)
+    rules = rules_by_modality(DEFAULTS.rule if config.global_rule is None else config.global_rule)
     masks = {name: tokens.mask(Modality[name.upper()]) for name in MEDIA}
     present = [name for name in MEDIA if bool(masks[name].any())]
     highest = {name: rules[name].highest(masks[name], tokens.frame) for name in present}

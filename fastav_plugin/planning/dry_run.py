@@ -1,7 +1,7 @@
 """How many tokens each layer would see: a dry run of the engine, without a model."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from typing_extensions import override
 
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError
-from fastav_plugin.hooks.base import LayerHook, LayerView
+from fastav_plugin.flops import LayerCost
+from fastav_plugin.hooks.base import LayerView
 from fastav_plugin.hooks.plannable import PlannableHook
 from fastav_plugin.hooks.registry import LayerHookList, method_hooks
 from fastav_plugin.layers.attention import OBSERVER
@@ -18,6 +19,7 @@ from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.pruning.bound_model import Decoder
 from fastav_plugin.pruning.prefill import Prefill
 from fastav_plugin.pruning.prompt import Prompt, Reason, hooks_by_place
+from fastav_plugin.pruning.rollout_view import Rollout
 from fastav_plugin.tokens import Modality, TokenMap
 
 #: Text tokens that go before the media, as in the usual chat templates.
@@ -75,26 +77,53 @@ class PromptSize:
         return TokenMap.from_spans(length, **spans, tokens_per_frame=each)
 
 
+@dataclass(frozen=True)
+class PlannedPrefill:
+    """What each layer would see of each prompt, and what choosing it would cost.
+
+    Attributes:
+        counts: tokens [B][L], lowest layer first.
+        overhead: multiply-accumulates [B] of scores, rollout and selection; 0 where no cost of a
+            layer was given.
+        reason: why nothing is cut, or None.
+    """
+
+    counts: list[list[int]]
+    overhead: list[int]
+    reason: Reason | None
+
+    def flops_ratio(self, cost: LayerCost, lengths: Sequence[int]) -> float:
+        """As in a report of all batch rows, with the tokens of each prompt."""
+        rows = zip(self.counts, lengths, self.overhead, strict=True)
+        ratios = [cost.ratios(*row)[0] for row in rows]
+        return sum(ratios) / len(ratios)
+
+
 def plan_tokens(
     config: FastAVConfig, tokens: TokenMap, layers: int
 ) -> tuple[list[list[int]], Reason | None]:
+    """The counts [B][L] of `plan_prefill`, and why nothing is cut, or None."""
+    plan = plan_prefill(config, tokens, layers)
+    return plan.counts, plan.reason
+
+
+def plan_prefill(
+    config: FastAVConfig, tokens: TokenMap, layers: int, cost: LayerCost | None = None
+) -> PlannedPrefill:
     """Tokens that each layer would see of each prompt.
 
     The real hooks make a dry run, on features and scores of no meaning: which tokens they keep is
-    arbitrary, how many is exact. The one exception is a rule of positions or frames
-    after DivPrune, whose count depends on which tokens DivPrune picked: here they are taken to
-    lie evenly. Of hooks whose counts vary with the prompt (`PlannableHook.counts_vary`) it is the
-    most they would keep.
-
-    Returns:
-        The counts [B][L], lowest layer first, and why nothing is cut, or None.
+    arbitrary, how many is exact, and so is what choosing them costs. The one exception is a rule
+    of positions or frames after DivPrune, whose count depends on which tokens DivPrune picked:
+    here they are taken to lie evenly. Of hooks whose counts vary with the prompt
+    (`PlannableHook.counts_vary`) it is the most they would keep.
     """
     hooks = LayerHookList(
         _DryRun(hook) if isinstance(hook, PlannableHook) else hook for hook in method_hooks(config)
     )
     prompt = Prompt(tokens.to("cpu"), config, hooks_by_place(hooks, layers))
     prompt.check_padding()
-    prefill = Prefill(prompt, Decoder(layers))
+    prefill = Prefill(prompt, Decoder(layers, cost=cost))
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn((tokens.rows, tokens.length, 8), generator=generator)
     counts: list[list[int]] = []
@@ -105,10 +134,11 @@ def plan_tokens(
         if OBSERVER in arguments:
             states = hidden[:, None]  # [B, 1, K, 8]: one head, queries and keys alike
             arguments[OBSERVER].observe(states, states, None, None, None)
-    return [list(row) for row in zip(*counts, strict=True)], prefill.reason
+    by_row = [list(row) for row in zip(*counts, strict=True)]
+    return PlannedPrefill(by_row, prefill.account.macs.tolist(), prefill.reason)
 
 
-class _DryRun(LayerHook):
+class _DryRun(PlannableHook):
     """A hook that answers as another in a dry run."""
 
     def __init__(self, hook: PlannableHook) -> None:
@@ -123,4 +153,10 @@ class _DryRun(LayerHook):
 
     @override
     def __call__(self, view: LayerView) -> Tensor | None:
+        if isinstance(view.rollout, Rollout):
+            view = replace(view, rollout=view.rollout.counted())
         return self._hook.dry_run(view)
+
+    @override
+    def choice_macs(self, view: LayerView, keep: Tensor, width: int) -> Tensor | None:
+        return self._hook.choice_macs(view, keep, width)

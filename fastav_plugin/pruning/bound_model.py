@@ -5,11 +5,11 @@ from typing import Any
 
 from torch import nn
 
+from fastav_plugin.flops import LayerCost
 from fastav_plugin.layers.attention import takes_2d_masks
 from fastav_plugin.layers.tensor_parallel import ALONE, Ranks, find_ranks, refuse_stages
 from fastav_plugin.model_overrides.base import ModelOverride, Parts
 from fastav_plugin.pruning.model_identity import ModelIdentity, WeightSample, decoder_sizes
-from fastav_plugin.report import LayerCost
 from fastav_plugin.upstream.arguments import (
     check_deepstack,
     check_head,
@@ -27,12 +27,14 @@ class Decoder:
         flash: whether the attention implementation takes 2-D masks.
         row_arguments: further keywords of the layers with one entry per token, [B, T].
         ranks: the processes that share the attention heads.
+        cost: sizes of one layer, for the account of what choosing costs; None for no account.
     """
 
     num_layers: int
     flash: bool = False
     row_arguments: tuple[str, ...] = ()
     ranks: Ranks = ALONE
+    cost: LayerCost | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +87,7 @@ class BoundModel(Parts):
         """What a prefill must know, with the attention implementation of this moment."""
         flash = takes_2d_masks(self.attention_implementation)
         names = self.override.row_arguments
-        return Decoder(len(self.layers), flash, names, self.ranks)
+        return Decoder(len(self.layers), flash, names, self.ranks, self.cost)
 
     @property
     def cost(self) -> LayerCost:

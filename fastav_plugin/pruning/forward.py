@@ -143,8 +143,15 @@ def _record_turn(request: Request, context: GenerateContext, prefill: Prefill, i
     if ids is None and facts.given_map is None:
         reason = Reason.EMBEDDINGS
     rows = torch.zeros_like(token_map.segment[:, 0])
+    overhead = prefill.account.macs  # filled in place while the layers are entered
+    if context.past and facts.overhead is not None:
+        overhead += facts.overhead.to(overhead.device)
     request.facts = replace(
-        facts, token_map=token_map, prompt_end=rows + token_map.length, reason=rows + (reason or 0)
+        facts,
+        token_map=token_map,
+        prompt_end=rows + token_map.length,
+        reason=rows + (reason or 0),
+        overhead=overhead,
     )
     if (
         not context.past

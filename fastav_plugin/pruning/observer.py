@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fastav_plugin.functional.scores import query_scores
 from fastav_plugin.hooks.registry import LayerHookList
+from fastav_plugin.layers.account import Account
 from fastav_plugin.layers.causality import refuse_other_mask, refuse_softcap
 from fastav_plugin.layers.kv_layer import FastAVLayer
 from fastav_plugin.layers.masks import visible_to
@@ -37,6 +38,7 @@ class Observer:
         drafted: trailing tokens that a draft added to the prompt.
         ranks: the processes that share the attention heads.
         listener: called when attention is read, or None.
+        account: what reading it costs is noted in, or None.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class Observer:
         drafted: int,
         ranks: Ranks,
         listener: PruningListener | None = None,
+        account: Account | None = None,
     ) -> None:
         self._listener = listener
+        self._account = account
         self._survivors = survivors
         self._drafted = drafted
         self._ranks = ranks
@@ -73,6 +77,8 @@ class Observer:
         self._keeps, self._scores_this = layer < self._deepest, layer + 1 in self._scored
         if self._keeps:
             self._past = kv_layer.num_tokens, kv_layer.valid
+        if self._scores_this and self._account is not None:
+            self._account.score(self._survivors.real_tokens(kv_layer))
         return self._keeps or self._scores_this
 
     def observe(
@@ -151,7 +157,7 @@ class Observer:
         """
         if place in self._rolled and len(self._layers) == place:
             width = self._survivors.length - self._drafted
-            self._rollout = Rollout(self._layers, width, self._drafted, self._ranks)
+            self._rollout = Rollout(self._layers, width, self._drafted, self._ranks, self._account)
         return self._ranks.mean(self._scores), self._rollout
 
     def leave(self, place: int) -> None:

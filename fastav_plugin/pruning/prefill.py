@@ -11,7 +11,9 @@ from torch import Tensor
 
 from fastav_plugin.errors import HookError, StateError
 from fastav_plugin.hooks.base import ENTRANCE, LayerHook, LayerView
+from fastav_plugin.hooks.plannable import PlannableHook
 from fastav_plugin.hooks.registry import LayerHookList
+from fastav_plugin.layers.account import Account
 from fastav_plugin.layers.arguments import cut_positions, cut_rotary, cut_tokens, gather
 from fastav_plugin.layers.attention import OBSERVER
 from fastav_plugin.layers.kv_layer import FastAVLayer
@@ -38,6 +40,7 @@ class Prefill:
     Attributes:
         survivors: of the prompt, so far.
         observer: what attention shows queries and keys to.
+        account: what choosing the survivors costs, complete once the last layer is entered.
         reason: why no hook is asked, or None.
     """
 
@@ -54,8 +57,11 @@ class Prefill:
         self._decoder = decoder
         self._listener = listener
         self._on_renumbered = on_renumbered
+        self.account = Account(
+            decoder.cost, prompt.token_map.rows, prompt.token_map.modality.device
+        )
         self.observer = Observer(
-            prompt.hooks, self.survivors, prompt.drafted, decoder.ranks, listener
+            prompt.hooks, self.survivors, prompt.drafted, decoder.ranks, listener, self.account
         )
         self._entrance: Tensor | None = None
         self._entrance_picked = False
@@ -127,6 +133,7 @@ class Prefill:
                 arguments[OBSERVER] = self.observer
             if layer == self._decoder.num_layers - 1:
                 self._made.clear()
+                self.account.settle(self.prompt.cuttable)
         return hidden_states
 
     def _select(self, place: int, hidden_states: Tensor) -> Tensor | None:
@@ -169,6 +176,9 @@ class Prefill:
                     "DivPrune."
                 )
             wanted = _checked(_answer(hook, view), hook, view)
+            if isinstance(hook, PlannableHook) and self.account.width is not None:
+                keep = view.alive if wanted is None else wanted
+                self.account.choose(hook.choice_macs(view, keep, self.account.width))
             if wanted is not None:
                 kept = kept & self._protected(media & kept, wanted, hook.may_empty)
         return real, kept

@@ -11,6 +11,7 @@ from torch import Tensor
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.display.units import percent
 from fastav_plugin.errors import StateError
+from fastav_plugin.flops import LayerCost
 from fastav_plugin.functional.hashing import fingerprints
 from fastav_plugin.hooks.registry import LayerHookList
 from fastav_plugin.layers.held_tokens import HeldTokens
@@ -20,7 +21,7 @@ from fastav_plugin.pruning.decode import Decode
 from fastav_plugin.pruning.observer import PruningListener
 from fastav_plugin.pruning.prefill import Prefill
 from fastav_plugin.pruning.prompt import Reason
-from fastav_plugin.report import LayerCost, PruningReport, make_report
+from fastav_plugin.report import PruningReport, make_report
 from fastav_plugin.tokens import TokenMap
 
 #: Facts that are places in the conversation, which move with its padding.
@@ -48,6 +49,7 @@ class RowFacts:
         opening: int64 [B], fingerprint of the first prompt's ids, but for its last few: they may
             be tokenized otherwise together with the answer. 0 where nothing is known of them.
         opening_end: int64 [B], where that part ends; padding before it is counted.
+        overhead: int64 [B], multiply-accumulates of choosing tokens, of all turns so far.
     """
 
     token_map: TokenMap | None = None
@@ -58,6 +60,7 @@ class RowFacts:
     reason: Tensor | None = None
     opening: Tensor | None = None
     opening_end: Tensor | None = None
+    overhead: Tensor | None = None
 
     def map_rows(self, function: Callable[[Tensor], Tensor]) -> "RowFacts":
         """Move batch rows, by a function of tensors [B, ...]."""
@@ -251,6 +254,7 @@ class Request:
             reason=None if reason is None else reason.sentence(self.config.min_media_tokens),
             row=row,
             kv_reserve_bytes=sum(layer.reserve_nbytes for layer in layers),
+            overhead=facts.overhead,
         )
 
     def describe(self) -> str:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from fastav_plugin.errors import StateError
 from fastav_plugin.functional.rollout import rollout_row
+from fastav_plugin.layers.account import Account
 from fastav_plugin.layers.tensor_parallel import ALONE, Ranks
 
 #: Vectors that a rollout matrix is multiplied by from the left: the last token's, and ones.
@@ -33,6 +35,15 @@ class LayerAttention:
     index: Tensor | None
     valid: Tensor | None
     before: Tensor | None
+
+    @property
+    def tokens(self) -> Tensor:
+        """int64 [B], its real tokens, those of earlier turns included."""
+        batch, _, count, _ = self.query.shape
+        valid = self._valid(self.keys.shape[2] - count)
+        if valid is not None:
+            return valid.sum(dim=1)
+        return torch.full((batch,), self.keys.shape[2], device=self.query.device)
 
     def narrow(self, vectors: Tensor) -> Tensor:
         """Of entries for all tokens of the forward, [M, B, W], those of this layer: [M, B, K]."""
@@ -116,12 +127,18 @@ class Rollout:
     """
 
     def __init__(
-        self, layers: Sequence[LayerAttention], width: int, drafted: int, ranks: Ranks = ALONE
+        self,
+        layers: Sequence[LayerAttention],
+        width: int,
+        drafted: int,
+        ranks: Ranks = ALONE,
+        account: Account | None = None,
     ) -> None:
         self._layers: Sequence[LayerAttention] | None = layers
         self._width = width
         self._drafted = drafted
         self._ranks = ranks
+        self._account = account
 
     def __len__(self) -> int:
         """Layers that the rollout goes through."""
@@ -143,6 +160,10 @@ class Rollout:
         both = self._read(alpha, _LAST, _ALL, every=True)
         return both[0::2], both[1::2]
 
+    def counted(self) -> "Rollout":
+        """One whose reads are counted as those of this one, and compute nothing."""
+        return _Counted(self._open(), self._width, self._drafted, account=self._account)
+
     def close(self) -> None:
         """Let go of queries and keys."""
         self._layers = None
@@ -155,6 +176,14 @@ class Rollout:
     def _read(self, alpha: float, *vectors: str, every: bool = False) -> Tensor:
         """Float32 [M, B, T], M the number of vectors, or [l * M, B, T] for every depth."""
         layers = self._open()
+        for depth, layer in enumerate(reversed(layers), start=1):
+            if self._account is not None:
+                self._account.roll(layer.tokens, len(vectors) * (depth if every else 1))
+        return self._roll(layers, alpha, vectors, every)
+
+    def _roll(
+        self, layers: Sequence[LayerAttention], alpha: float, vectors: Sequence[str], every: bool
+    ) -> Tensor:
         top = layers[-1]
         found = self._first(top, vectors)
         for depth in range(len(layers), 0, -1):
@@ -175,3 +204,18 @@ class Rollout:
         if layer.valid is not None:
             found = found * layer.valid.to(found.device)
         return layer.widen(found, self._width)
+
+
+class _Counted(Rollout):
+    """A rollout for dry runs: random shares, at the cost of the real ones in the account."""
+
+    @override
+    def _roll(
+        self, layers: Sequence[LayerAttention], alpha: float, vectors: Sequence[str], every: bool
+    ) -> Tensor:
+        top = layers[-1]
+        batch, _, count, _ = top.query.shape
+        shape = (len(vectors) * (len(layers) if every else 1), batch, count)
+        found = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(top.query.device)
+        found = found if top.valid is None else found * top.valid.to(found.device)
+        return torch.nn.functional.pad(found, (0, self._drafted))

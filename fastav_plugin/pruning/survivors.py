@@ -24,6 +24,7 @@ class Survivors:
         index: int64 [B, K], index of each survivor among the forward's tokens; None while nothing
             was cut. Padding points anywhere.
         start: int64 [B], index of each prompt's first real token among the forward's tokens.
+        counts: int64 [B], survivors without padding.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Survivors:
         self._fingerprint = fingerprint
         self.index: Tensor | None = None
         self.start = real.long().argmax(dim=1)
+        self.counts = real.sum(dim=1)
         positions = torch.arange(past, past + self.length, device=real.device).expand_as(real)
         valid = real if bool((~real).any()) else None
         if valid is not None:
@@ -63,6 +65,14 @@ class Survivors:
             return Ticket(self.count, self.length)
         held = kv_layer.held.followed_by(self.held)
         return Ticket(self.count, self.length, held, cut)
+
+    def real_tokens(self, kv_layer: FastAVLayer) -> Tensor:
+        """int64 [B], the survivors and what a layer holds of earlier turns, without padding."""
+        past, valid = kv_layer.num_tokens, kv_layer.valid
+        if not past:
+            return self.counts
+        before = past if valid is None else valid.sum(dim=1).to(self.counts.device)
+        return self.counts + before
 
     def in_prompt(self) -> Tensor:
         """Bool [B, T], True where a token of the forward is a survivor."""
@@ -119,6 +129,7 @@ class Survivors:
             return None
         order = kept.long().argsort(dim=1, stable=True)[:, kept.shape[1] - most :]
         order = order.to(self.held.positions.device)
+        self.counts = counts
         self.index = order if self.index is None else self.index.gather(1, order)
         positions, valid = self.held.positions.gather(1, order), None
         if least < most:

@@ -13,7 +13,7 @@ from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, TokenMap, Toke
 from fastav_plugin.hooks import DivPrune
 from fastav_plugin.model_overrides.registry import GENERIC
 from fastav_plugin.planning.budget import Budget, fit_budget, read_prompt
-from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from fastav_plugin.planning.dry_run import PromptSize, plan_prefill
 from tests.support.cache_names import passing
 from tests.support.families import FAMILIES
 
@@ -35,15 +35,21 @@ def choose(target: float, method: str = "fastav", prompt: Any = None, **given: A
     return FastAVConfig.for_model(SHAPE, method, target_flops=target, prompt=counts, **given)
 
 
+#: FastAV as it was published, as the default of a family.
+PUBLISHED = FastAVConfig(global_rule="below 750", fine_drop_ratio=0.2)
+
+
+def fit(target: float, method: str) -> FastAVConfig:
+    """What is chosen where a family's defaults are the published ones."""
+    budget = Budget(target, COUNTS, frozenset())
+    return fit_budget(PUBLISHED.replace(method=method), budget, GENERIC, SHAPE)
+
+
 def share(config: FastAVConfig, tokens: TokenMap, model_config: Any = SHAPE) -> float:
     """Theoretical FLOPs as a fraction of dense, a mean over batch rows."""
     cost = GENERIC.cost(model_config)
-    counts, _ = plan_tokens(config, tokens, model_config.get_text_config().num_hidden_layers)
-    full = tokens.valid.sum(dim=1).tolist()
-    ratios = [
-        cost.macs(row) / cost.macs([n] * len(row)) for row, n in zip(counts, full, strict=True)
-    ]
-    return sum(ratios) / len(ratios)
+    plan = plan_prefill(config, tokens, model_config.get_text_config().num_hidden_layers, cost)
+    return plan.flops_ratio(cost, tokens.valid.sum(dim=1).tolist())
 
 
 def share_of_counts(config: FastAVConfig, counts: dict[str, int]) -> float:
@@ -106,19 +112,18 @@ def test_a_sweep_meets_every_target_within_reach(method: str) -> None:
 
 def test_fields_are_changed_in_their_order() -> None:
     def moved(target: float, method: str = "fastav+divprune") -> list[str]:
-        default = FastAVConfig.for_model(SHAPE, method)
-        chosen = choose(target, method)
+        default, chosen = PUBLISHED.replace(method=method), fit(target, method)
         return [name for name in FIELDS if getattr(chosen, name) != getattr(default, name)]
 
-    usual = share_of_counts(FastAVConfig.for_model(SHAPE, "fastav+divprune"), COUNTS)
+    usual = share_of_counts(PUBLISHED.replace(method="fastav+divprune"), COUNTS)
     assert moved(usual) == []
     assert moved(usual - 0.02) == moved(usual + 0.02) == ["visual_keep_ratio"]
     assert moved(usual - 0.1) == ["visual_keep_ratio", "audio_keep_ratio"]
-    whole = FastAVConfig.for_model(SHAPE, "fastav+divprune", visual_keep_ratio=1.0)
+    whole = PUBLISHED.replace(method="fastav+divprune", visual_keep_ratio=1.0)
     above = share_of_counts(whole, COUNTS) + 0.01
     assert moved(above) == ["visual_keep_ratio", "fine_drop_ratio"]
     assert moved(above + 0.2) == ["visual_keep_ratio", "fine_drop_ratio", "global_rule"]
-    usual = share_of_counts(FastAVConfig.for_model(SHAPE), COUNTS)
+    usual = share_of_counts(PUBLISHED, COUNTS)
     assert moved(usual - 0.01, "fastav") == moved(usual + 0.01, "fastav") == ["fine_drop_ratio"]
 
 
@@ -141,33 +146,33 @@ def test_a_target_above_the_defaults_loosens_them() -> None:
 
 def test_a_rule_of_positions_after_divprune_is_met_about() -> None:
     """Which tokens lie below a position depends on the picks, which no dry run knows."""
-    assert "takes about 40.0 %" in choose(0.4, "fastav+divprune").describe()
+    assert "takes about 40.0 %" in fit(0.4, "fastav+divprune").describe()
     chosen = choose(0.4, "fastav+divprune", global_rule="first 200 tokens")
     assert "takes 40.0 %" in chosen.describe()
     assert "takes 60.0 %" in choose(0.6).describe()
 
 
 def test_what_the_caller_gives_stays() -> None:
-    chosen = choose(0.58, fine_drop_ratio=0.1)
-    assert chosen.fine_drop_ratio == 0.1
-    assert chosen.global_rule != "below 750"
+    chosen = choose(0.58, fine_drop_ratio=0.15)
+    assert chosen.fine_drop_ratio == 0.15
+    assert chosen.global_rule == "all" and chosen.global_layer == 1
     chosen = choose(0.6, "fastav+divprune", global_rule=SOUND, audio_keep_ratio=0.9)
     assert (chosen.global_rule, chosen.audio_keep_ratio) == (SOUND, 0.9)
-    assert choose(0.3, "fastav", global_layer=2).global_layer == 2
+    assert choose(0.4, "fastav", global_layer=2).global_layer == 2
 
 
 @pytest.mark.parametrize("target", [0.6, 0.63, 0.66, 0.7, 0.75, 0.8, 0.9])
 def test_coarse_frames_leave_the_rest_to_the_fine_cut(target: float) -> None:
     """A family whose default counts frames: its rule alone comes near few targets."""
     counts = {"text": 20, "video": 400, "frames": 4}
-    family = FastAVConfig(global_rule="first 2 frames")
+    family = FastAVConfig(global_rule="first 2 frames", fine_drop_ratio=0.2)
     budget = Budget(target, counts, frozenset())
     chosen = fit_budget(family, budget, GENERIC, SHAPE)
     assert target - 0.01 < share_of_counts(chosen, counts) <= target
 
 
 def test_out_of_reach_names_the_lowest_figure_and_a_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"the lowest is 0\.1\d+, with fine_drop_ratio=0\.95"):
+    with pytest.raises(ConfigError, match=r"the lowest is 0\.2\d+, with fine_drop_ratio=0\.95"):
         choose(0.02)
     with pytest.raises(ConfigError, match="add DivPrune"):
         choose(0.02)
@@ -185,7 +190,13 @@ def test_the_layer_is_changed_last() -> None:
     chosen = choose(0.4)
     assert chosen.global_layer is not None
     assert chosen.global_layer < SHAPE.num_hidden_layers // 2
-    assert choose(0.6).global_layer is None
+    assert choose(0.8).global_layer is None
+
+
+def test_all_does_not_become_a_rule_of_positions() -> None:
+    """It would cut what lies behind it in every longer prompt."""
+    for target in (0.8, 0.6, 0.4):
+        assert choose(target).global_rule == "all"
 
 
 @pytest.mark.parametrize("target", [0, -0.1, 1.01, True, "0.4", float("nan")])

@@ -63,15 +63,15 @@ def test_sizes_of_no_prompt(size: PromptSize, why: str) -> None:
     ("changes", "expected"),
     [
         ({"method": "none"}, [90] * 6),
-        ({"global_rule": "first 10 tokens"}, [90, 90, 90, 40, 36, 32]),
-        ({"global_rule": {"video": "first 1 frames", "audio": "all"}}, [90, 90, 90, 60, 52, 45]),
-        ({"global_rule": "first 10 tokens", "global_layer": 1}, [90, 40, 36, 32, 29, 27]),
+        ({"global_rule": "first 10 tokens"}, [90, 90, 90, 40, 38, 36]),
+        ({"global_rule": {"video": "first 1 frames", "audio": "all"}}, [90, 90, 90, 60, 56, 52]),
+        ({"global_rule": "first 10 tokens", "global_layer": 1}, [90, 40, 38, 36, 34, 32]),
         ({"method": "divprune", "visual_keep_ratio": 0.25}, [60] * 6),
         ({"method": "divprune", "audio_keep_ratio": 0.1}, [43] * 6),
     ],
 )
 def test_counts(changes: dict[str, Any], expected: list[int]) -> None:
-    config = FastAVConfig(**changes, min_media_tokens=0)
+    config = FastAVConfig(**changes, fine_drop_ratio=0.1, min_media_tokens=0)
     assert plan(config, PROMPT.token_map())[0] == [expected]
 
 
