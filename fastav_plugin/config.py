@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, TypeVar
 
 from fastav_plugin import upcalls
 from fastav_plugin.errors import ConfigError, FastAVError, in_short, unknown_name
+from fastav_plugin.errors import check_integer as check_integer
+from fastav_plugin.errors import check_ratio as check_ratio
 from fastav_plugin.global_rule import rules_by_modality
 from fastav_plugin.hub.ids import is_hub_id
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 CONFIG_NAME = "fastav_config.json"
 
 #: Names of presets, for type checkers.
-PresetName = Literal["safe", "balanced", "fast"]
+PresetName = Literal["safe", "balanced", "fast", "conversation"]
 #: The fields that are ratios, and the interval of each.
 RATIOS = {"fine_drop_ratio": "[0, 1)", "visual_keep_ratio": "(0, 1]", "audio_keep_ratio": "(0, 1]"}
 
@@ -83,7 +85,7 @@ class FastAVConfig:
             row's first real token). All tokens of modalities that a mapping leaves out are kept.
             None means the model family's default.
         fine_drop_ratio: share of the surviving media tokens dropped on entering each later
-            layer, in [0, 1). FastAV's P.
+            layer, in [0, 1). FastAV's P. None means the model family's default.
         visual_keep_ratio: share of image and video tokens kept, in (0, 1], by DivPrune and by every
             other method that has a ratio.
         audio_keep_ratio: the same for audio tokens; None keeps all audio.
@@ -102,7 +104,7 @@ class FastAVConfig:
     method: str = "fastav"
     global_layer: int | None = None
     global_rule: str | Mapping[str, str] | None = None
-    fine_drop_ratio: float = 0.2
+    fine_drop_ratio: float | None = None
     visual_keep_ratio: float = 0.5
     audio_keep_ratio: float | None = None
     positions: str = "original"
@@ -145,7 +147,7 @@ class FastAVConfig:
         check_integer("global_layer", self.global_layer, minimum=1, optional=True)
         check_integer("min_media_tokens", self.min_media_tokens, minimum=0)
         for name, interval in RATIOS.items():
-            check_ratio(name, getattr(self, name), interval, optional=name == "audio_keep_ratio")
+            check_ratio(name, getattr(self, name), interval, optional=name != "visual_keep_ratio")
         if self.positions not in ("original", "renumbered"):
             raise ConfigError(
                 f"`positions` must be 'original' or 'renumbered', got {self.positions!r}."
@@ -181,7 +183,7 @@ class FastAVConfig:
         prompt: Any = None,
         global_layer: int | None = _NOT_GIVEN,
         global_rule: str | Mapping[str, str] | None = _NOT_GIVEN,
-        fine_drop_ratio: float = _NOT_GIVEN,
+        fine_drop_ratio: float | None = _NOT_GIVEN,
         visual_keep_ratio: float = _NOT_GIVEN,
         audio_keep_ratio: float | None = _NOT_GIVEN,
         positions: str = _NOT_GIVEN,
@@ -205,14 +207,14 @@ class FastAVConfig:
                 downloaded where the cache has nothing of it, without the weights.
             method: as in the class; None for the file's, the calibration's, or "fastav".
             config: a `fastav_config.json`, its folder or a hub id, instead of the model's own.
-            preset: "safe", "balanced" or "fast", for the kinds of media that the model takes;
-                `describe()` says what was measured of it. No file is read then.
+            preset: "safe", "balanced", "fast" or "conversation", for the kinds of media that the
+                model takes; `describe()` says what was measured of it. No file is read then.
             target_flops: choose the method's ratios so that the prefill of `prompt` takes this
                 share of the dense FLOPs, in (0, 1]: at most, and as near as possible. A target
                 above what the defaults take therefore loosens them. Fields are changed in the
                 order `visual_keep_ratio`, `audio_keep_ratio`, `fine_drop_ratio`, `global_rule`,
                 `global_layer`, first within soft bounds; those that are given are not
-                changed. `describe()` says what was chosen.
+                changed, nor is a rule that keeps all. `describe()` says what was chosen.
             prompt: the prompt that `target_flops` is for: a TokenMap, token counts such as
                 `{"text": 50, "video": 676, "audio": 1496}`, or the inputs of generate().
             global_layer: as in the class, and so are the following.
@@ -292,9 +294,9 @@ class FastAVConfig:
         object.__setattr__(twin, "_explanation", explanation)
         return twin
 
-    def sourced(self, source: str, explanation: str = "") -> "FastAVConfig":
-        """The same config with its `source`, and a sentence before its own of `describe()`."""
-        twin = self.explained(f"{explanation} {self._explanation}".strip())
+    def sourced(self, source: str, before: str = "", after: str = "") -> "FastAVConfig":
+        """The same config with its `source`, and sentences around its own of `describe()`."""
+        twin = self.explained(" ".join(filter(None, [before, self._explanation, after])))
         object.__setattr__(twin, "_source", source)
         return twin
 
@@ -391,27 +393,6 @@ class FastAVConfig:
 FastAVConfig.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
     list(inspect.signature(FastAVConfig.__init__).parameters.values())[1:]
 )
-
-
-def check_integer(name: str, value: Any, *, minimum: int, optional: bool = False) -> None:
-    """Refuse anything but an integer of at least `minimum`, and None unless it is `optional`."""
-    if value is None and optional:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ConfigError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
-
-
-def check_ratio(name: str, value: Any, interval: str, *, optional: bool = False) -> None:
-    """Refuse anything but a number in an interval such as "(0, 1]", and None unless `optional`.
-
-    The interval is from 0 to 1; a round bracket leaves its end out.
-    """
-    if value is None and optional:
-        return
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    low, high = interval[0] == "[", interval[-1] == "]"
-    if not number or not (0 < value < 1 or (low and value == 0) or (high and value == 1)):
-        raise ConfigError(f"`{name}` must lie in {interval}, got {value!r}.")
 
 
 def _calibration(path: str | PathLike[str]) -> "Calibration":

@@ -12,6 +12,7 @@ that is a sentence of `unknown_name`.
 """
 
 import difflib
+import typing
 from collections import abc
 
 
@@ -82,3 +83,24 @@ def did_you_mean(name: object, known: abc.Iterable[str]) -> str:
 #: Share of letters in common from which on two names are alike, how much less may be meant too, and
 #: letters from which on a part of a name stands for it.
 _ALIKE, _AS_LIKELY, _PART = 0.6, 0.1, 3
+
+
+def check_integer(name: str, value: typing.Any, *, minimum: int, optional: bool = False) -> None:
+    """Refuse anything but an integer of at least `minimum`, and None unless it is `optional`."""
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ConfigError(f"`{name}` must be an integer of at least {minimum}, got {value!r}.")
+
+
+def check_ratio(name: str, value: typing.Any, interval: str, *, optional: bool = False) -> None:
+    """Refuse anything but a number in an interval such as "(0, 1]", and None unless `optional`.
+
+    The interval is from 0 to 1; a round bracket leaves its end out.
+    """
+    if value is None and optional:
+        return
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    low, high = interval[0] == "[", interval[-1] == "]"
+    if not number or not (0 < value < 1 or (low and value == 0) or (high and value == 1)):
+        raise ConfigError(f"`{name}` must lie in {interval}, got {value!r}.")

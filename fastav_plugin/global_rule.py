@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 #: Modalities that may have a rule of their own, by name.
 MEDIA = ("image", "video", "audio")
 
-#: Rule of a model family that has none of its own.
-DEFAULT_RULE = "below 750"
-
 _GRAMMAR = re.compile(r"(all)|first (\d+) (tokens|frames)|(below) (\d+)")
 
 

@@ -1,14 +1,15 @@
 """What must be known about one model family to prune it."""
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from fastav_plugin.defaults import DEFAULTS
 from fastav_plugin.errors import UnsupportedError
-from fastav_plugin.global_rule import DEFAULT_RULE
-from fastav_plugin.report import LayerCost
+from fastav_plugin.flops import LayerCost
 from fastav_plugin.tokens import Modality, TokenMap
 from fastav_plugin.upstream.arguments import check_layer, check_text_model, takes_cache
 from fastav_plugin.upstream.attention import implementation
@@ -58,7 +59,11 @@ class ModelOverride:
     #: `config.model_type` of the models this override is for.
     model_types: ClassVar[tuple[str, ...]] = ()
     #: Default of FastAVConfig.global_rule.
-    global_rule: ClassVar[str | dict[str, str]] = DEFAULT_RULE
+    global_rule: ClassVar[str | Mapping[str, str]] = DEFAULTS.rule
+    #: Default of FastAVConfig.fine_drop_ratio.
+    fine_drop_ratio: ClassVar[float] = DEFAULTS.drop_ratio
+    #: Share of the layers that run before FastAV's global cut.
+    global_depth: ClassVar[float] = DEFAULTS.depth
     #: Whether the last query's scores can be read by renaming the attention implementation.
     supports_scores: ClassVar[bool] = True
     #: Keywords of the decoder layers, [B, T], that are cut with the tokens.
@@ -205,6 +210,7 @@ class ModelOverride:
             intermediate_size=_active_width(text),
             kv_size=groups * size,
             query_size=heads * size,
+            query_heads=heads,
         )
 
     def window(self, config: Any, layer: int) -> int | None:

@@ -8,10 +8,10 @@ from typing import Any
 from torch import nn
 from typing_extensions import override
 
+from fastav_plugin.flops import LayerCost
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
 from fastav_plugin.model_overrides.unsupported import PER_LAYER
-from fastav_plugin.report import LayerCost
 
 
 @register_override
@@ -56,4 +56,5 @@ class Gemma4Override(ModelOverride):
             intermediate_size=int(text.intermediate_size) + width,
             kv_size=sum(kept) // len(layers),
             query_size=int(text.num_attention_heads) * sum(heads) // len(layers),
+            query_heads=int(text.num_attention_heads),
         )

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastav_plugin import ConfigError
-from fastav_plugin.global_rule import DEFAULT_RULE, GlobalRule, read_rules, rules_by_modality
+from fastav_plugin.global_rule import GlobalRule, read_rules, rules_by_modality
 
 RULES = {
     "all": GlobalRule("all"),
@@ -32,7 +32,7 @@ def test_anything_else_is_refused(wrong: Any) -> None:
 
 
 def test_rules_of_all_modalities() -> None:
-    assert set(rules_by_modality(DEFAULT_RULE).values()) == {RULES["below 750"]}
+    assert set(rules_by_modality("below 750").values()) == {RULES["below 750"]}
     found = rules_by_modality({"audio": "first 10 tokens"})
     assert {name: str(rule) for name, rule in found.items()} == {
         "image": "all",

@@ -20,6 +20,7 @@ from fastav_plugin.binding.checks import (
     refuse_other_origin,
     refuse_scores,
 )
+from fastav_plugin.binding.family_settings import with_defaults
 from fastav_plugin.binding.layer_entry import LayerEntry
 from fastav_plugin.binding.model_checks import (
     refuse_compiled,
@@ -222,10 +223,11 @@ class Binding:
         if not request.given_config:
             request.config = upcalls.resolve_config(self.model.head, {})
             request.hooks = method_hooks(request.config)
-        elif request.config.global_rule is None:
-            rule = self.model.override.global_rule
-            request.config = request.config.replace(global_rule=rule)
-            request.hooks = method_hooks(request.config)
+        else:
+            layers = len(self.model.layers)
+            filled = with_defaults(request.config, self.model.override, layers)
+            if filled is not request.config:
+                request.config, request.hooks = filled, method_hooks(filled)
         self.check(request.config, request.hooks)
         request.layers[:] = [FastAVLayer(window) for window in self.model.windows()]
         request.model = self.model

@@ -23,6 +23,12 @@ class Candidate:
     drop_ratio: float
     origin: str
 
+    def is_stricter(self, other: "Candidate") -> bool:
+        """Whether it drops at least as much as another of the same rule in every layer."""
+        mine, its = (self.layer, -self.drop_ratio), (other.layer, -other.drop_ratio)
+        same = self.rule == other.rule and mine != its
+        return same and self.layer <= other.layer and self.drop_ratio >= other.drop_ratio
+
     def fields(self) -> dict[str, Any]:
         """Its fields of FastAVConfig."""
         return {
@@ -37,13 +43,13 @@ def cut_layers(
 ) -> list[int]:
     """Layers to try the global cut at, ascending, from `lowest` on.
 
-    Those asked for; else those around the middle, and the one from which on the profile is stable.
+    Those asked for; else 3/8 to 6/8 of the depth, and the one from which on the profile is stable.
     """
     last = num_layers - 1
     if plan.layers is not None:
         return sorted(set(plan.layers))
     stable = profile.stable_from(plan.read, plan.stable)
-    found = [round(num_layers * share / 8) for share in (3, 4, 5)]
+    found = [round(num_layers * share / 8) for share in (3, 4, 5, 6)]
     found += [] if stable is None else [stable]
     return sorted({min(last, max(lowest, layer)) for layer in found})
 

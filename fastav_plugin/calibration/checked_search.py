@@ -18,10 +18,10 @@ Answers = list[dict[int, Fidelity]]
 class CheckedSearch:
     """Finds the cheapest candidate within the limit that stays within it on other prompts too.
 
-    The cheapest of many is chosen by the prompts that measure it, so its KL there is optimistic.
-    It is measured again on the prompts of the check; if their mean exceeds the limit, the next
-    cheapest is tried. The more were rejected, the more the check is part of the choice, so their
-    number is reported with what it measured.
+    The cheapest of many is chosen by the prompts that measure it, so its KL there is optimistic,
+    and a part of the limit is held back. It is measured again on the prompts of the check; if
+    their interval exceeds the limit, the next cheapest is tried. The more were rejected, the more
+    the check is part of the choice, so their number is reported with what it measured.
 
     Attributes:
         parts: which prompts are for the choice, and which for the check.
@@ -42,7 +42,8 @@ class CheckedSearch:
     checked: Tally | None = None
 
     def __post_init__(self) -> None:
-        self.search = self._search(self.candidates, self.parts.fidelity, self.answers)
+        limit = self.plan.chosen_within
+        self.search = self._search(self.candidates, self.parts.fidelity, self.answers, limit)
 
     def run(self, model: Any, save: Callable[[], None], tick: Tick) -> None:
         """Measure what is not measured yet.
@@ -74,10 +75,15 @@ class CheckedSearch:
         tick("settings")
 
     def _search(
-        self, candidates: Sequence[Candidate], prompts: Sequence[int], answers: Answers
+        self,
+        candidates: Sequence[Candidate],
+        prompts: Sequence[int],
+        answers: Answers,
+        limit: float,
     ) -> FidelitySearch:
         media = [self.source.media[index] for index in prompts]
-        return FidelitySearch(candidates, media, self.plan.max_kl, self.plan.full, answers)
+        supported = bool(self.plan.margin)
+        return FidelitySearch(candidates, media, limit, self.plan.full, supported, answers)
 
     def _measure(
         self, search: FidelitySearch, prompts: Sequence[int], model: Any, done: Tick
@@ -91,15 +97,17 @@ class CheckedSearch:
             done(f"{len(indexes)} of {len(self.search.candidates)} settings")
 
     def _check(self, index: int, model: Any, done: Tick) -> bool:
-        """Measure one candidate on the prompts of the check; reject it if their mean fails."""
+        """Measure one candidate on the prompts of the check; reject it if it fails there."""
         prompts = self.parts.check
         if not prompts:
             return True
         answers = self.checks.setdefault(index, [])
-        check = self._search([self.search.candidates[index]], prompts, answers)
+        limit = self.plan.max_kl
+        check = self._search([self.search.candidates[index]], prompts, answers, limit)
         self._measure(check, prompts, model, done)
         self.checked = check.tally(0)
-        passed = self.checked.prompts == len(prompts) and self.checked.kl <= self.plan.max_kl
+        found = self.checked.kl_high if self.plan.margin else self.checked.kl
+        passed = self.checked.prompts == len(prompts) and found <= limit
         if not passed:
             self.search.rejected.add(index)
         return passed

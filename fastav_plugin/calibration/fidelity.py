@@ -96,10 +96,15 @@ class FidelitySearch:
     KL is never negative, so a candidate whose sum exceeds `max_kl` times the number of prompts
     must fail, and is not tried again.
 
+    A few prompts miss rare failures, and the cheapest that passes is the likeliest to have some. So
+    a candidate may have to be `supported`: one that is stricter must pass, too. The strictest
+    of its rule needs none.
+
     Attributes:
         groups: of each prompt; those of one group, the same media, are resampled together.
         max_kl: highest mean KL allowed, in nats, and upper end of its interval.
         full: whether to try every candidate on every prompt.
+        supported: whether a stricter candidate must pass as well.
         answers: by step, what was measured of each candidate tried; those of an earlier run to
             resume.
         rejected: candidates that must not be chosen, whatever was measured.
@@ -112,11 +117,17 @@ class FidelitySearch:
     groups: Sequence[Hashable]
     max_kl: float
     full: bool = False
+    supported: bool = False
     answers: list[dict[int, Fidelity]] = field(default_factory=list)
     rejected: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._prompts = len(self.groups)
+        everyone = list(enumerate(self.candidates))
+        self._stricter = [
+            [index for index, other in everyone if self.supported and other.is_stricter(one)]
+            for one in self.candidates
+        ]
         self._screening = self._prompts if self.full else min(self.SCREENING, self._prompts)
 
     def next_step(self) -> tuple[int, list[int]] | None:
@@ -155,6 +166,16 @@ class FidelitySearch:
         return total <= self.max_kl * self._prompts
 
     def _passes(self, index: int) -> bool:
+        """Whether a candidate stayed within the limit, and one that supports it."""
+        stricter = self._stricter[index]
+        return self._stays(index) and (not stricter or any(map(self._stays, stricter)))
+
+    def unsupported(self) -> int:
+        """How many candidates stayed within the limit where no stricter one did."""
+        everyone = range(len(self.candidates))
+        return sum(self._stays(index) and not self._passes(index) for index in everyone)
+
+    def _stays(self, index: int) -> bool:
         """Whether a candidate was tried on every prompt and stayed within the limit."""
         whole = len(self._own(index)) == self._prompts and index not in self.rejected
         return whole and self._within(index) and self._interval(index).high <= self.max_kl

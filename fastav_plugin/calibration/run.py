@@ -10,7 +10,7 @@ from fastav_plugin.analysis.measured_run import run_once
 from fastav_plugin.attach import detach
 from fastav_plugin.calibration.candidates import cut_layers, make_candidates, positional_rules
 from fastav_plugin.calibration.checked_search import Answers, CheckedSearch
-from fastav_plugin.calibration.data import PromptSource, draw
+from fastav_plugin.calibration.data import PromptSource
 from fastav_plugin.calibration.fidelity import Fidelity, FidelitySearch, Measure, measure_fidelity
 from fastav_plugin.calibration.plan import CalibrationPlan
 from fastav_plugin.calibration.rollout_profile import RolloutObserver, RolloutProfile
@@ -51,7 +51,7 @@ def partial_path(output: Path) -> Path:
 
 def steps(plan: CalibrationPlan, source: PromptSource) -> int:
     """How often `calibrate` calls its `tick`."""
-    parts = draw(source, plan.samples, plan.seed)
+    parts = plan.split(source)
     return len(parts.rules) + len(parts.fidelity) + len(parts.check)
 
 
@@ -61,7 +61,7 @@ def step_weights(plan: CalibrationPlan, source: PromptSource, settings: int) -> 
     All are tried on the first prompts, then groups of them on the others, and one on those of the
     check.
     """
-    parts = draw(source, plan.samples, plan.seed)
+    parts = plan.split(source)
     number, first = len(parts.fidelity), FidelitySearch.SCREENING
     tried = [settings if plan.full or i < first else FidelitySearch.GROUP for i in range(number)]
     return [1.0] * len(parts.rules) + [float(n) for n in tried] + [1.0] * len(parts.check)
@@ -103,7 +103,7 @@ class _Run:
         self._model, self._source = model, source
         self._plan, self._output = plan, output
         self._partial = partial_path(output)
-        self._parts = parts = draw(source, plan.samples, plan.seed)
+        self._parts = parts = plan.split(source)
         self._lowest, self._num_layers = cut_range(model, plan)
         override = find_override(model)
         sizes = decoder_sizes(override.text_config(model.config))
@@ -185,8 +185,17 @@ class _Run:
         chosen, rejected = self._found.chosen, len(search.rejected)
         if chosen is None:
             best = min(rows, key=lambda row: (-int(row["prompts"]), row["kl_high"]))
+            unsupported = search.unsupported()
+            alone = (
+                f", and {unsupported} that stayed within it were not taken because no stricter "
+                "setting did"
+                if unsupported
+                else ""
+            )
             raise ConfigError(
-                f"No setting has a mean KL whose 95 % interval ends at {plan.max_kl:g} or below. "
+                "No setting passed, which takes a mean KL whose 95 % interval ends at "
+                f"{plan.chosen_within:g} or below, with {100 * plan.margin:g} % of "
+                f"{plan.max_kl:g} held back{alone}. "
                 f"The nearest was layer {best['global_layer']}, rule {best['global_rule']}, drop "
                 f"ratio {best['fine_drop_ratio']:g}, with {best['kl']:.4g} "
                 f"({best['kl_low']:.4g} to {best['kl_high']:.4g}) over {best['prompts']} "

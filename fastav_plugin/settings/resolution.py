@@ -9,9 +9,11 @@ from torch import nn
 from transformers import PreTrainedConfig
 
 from fastav_plugin.binding.checks import check_config
+from fastav_plugin.binding.family_settings import with_defaults
 from fastav_plugin.binding.wrappers import unwrap
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import ConfigError, FastAVError, UnsupportedError
+from fastav_plugin.hooks.plannable import cautions
 from fastav_plugin.hooks.registry import method_hooks
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.own_models.configuration import read_config
@@ -63,8 +65,11 @@ def resolve_config(
         said += [f"{listed(chosen)} as chosen for target_flops"] if chosen else []
         if said:
             explanation += f" It was not measured with {', nor with '.join(said)}."
+    warned = " ".join(
+        f"Caution: {caution}" for caution in cautions(method_hooks(fitted), family.num_layers)
+    )
     names = [*given, *(["target_flops"] if budget is not None else [])]
-    return fitted.sourced(_words(base.source, names), explanation)
+    return fitted.sourced(_words(base.source, names), explanation, warned)
 
 
 def base_settings(
@@ -115,12 +120,16 @@ class _Family:
             raise UnsupportedError(f"{type(model).__name__} cannot be pruned: {reason}.")
         return cls(override, model)
 
+    @property
+    def num_layers(self) -> int:
+        """Decoder layers L."""
+        return int(self.override.text_config(self.config).num_hidden_layers)
+
 
 def _checked(values: Mapping[str, Any], family: _Family) -> FastAVConfig:
     config = FastAVConfig.from_dict(values)
+    config = with_defaults(config, family.override, family.num_layers)
     check_config(family.override, family.config, config, method_hooks(config))
-    if config.global_rule is None:
-        config = config.replace(global_rule=family.override.global_rule)
     return config
 
 

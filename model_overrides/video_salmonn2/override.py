@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fastav_plugin.defaults import PUBLISHED_DEPTH, PUBLISHED_DROP_RATIO
 from fastav_plugin.errors import TokenMapError
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
@@ -23,6 +24,8 @@ class VideoSalmonn2Override(ModelOverride):
 
     model_types = ("video_salmonn_2",)
     global_rule = "first 4 frames"
+    fine_drop_ratio = PUBLISHED_DROP_RATIO
+    global_depth = PUBLISHED_DEPTH
 
     @override
     def token_map(
@@ -43,6 +46,8 @@ class VideoSalmonn2PlusOverride(ModelOverride):
     model_types = ("video_salmonn2_plus",)
     # Pictures have no frames.
     global_rule = {"video": "first 4 frames", "audio": "first 4 frames"}  # noqa: RUF012
+    fine_drop_ratio = PUBLISHED_DROP_RATIO
+    global_depth = PUBLISHED_DEPTH
 
     @override
     def token_map(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from fastav_plugin.defaults import PUBLISHED_DEPTH, PUBLISHED_DROP_RATIO
 from fastav_plugin.model_overrides.base import ModelOverride
 from fastav_plugin.model_overrides.registry import register_override
 from fastav_plugin.tokens import Modality, TokenMap
@@ -19,6 +20,8 @@ class VideoLlama2Override(ModelOverride):
 
     model_types = ("videollama2_qwen2",)
     global_rule = {"video": "all", "audio": "first 10 tokens"}  # noqa: RUF012
+    fine_drop_ratio = PUBLISHED_DROP_RATIO
+    global_depth = PUBLISHED_DEPTH
 
     @override
     def token_map(

@@ -46,6 +46,8 @@ def small_plan(**changes: Any) -> CalibrationPlan:
         "layers": (3, 5),
         "drop_ratios": (0.2,),
         "max_kl": 10.0,
+        "tokens": 1,
+        "margin": 0,
         "overrides": {"min_media_tokens": 1},
     }
     return CalibrationPlan(**{**values, **changes})

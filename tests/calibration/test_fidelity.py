@@ -88,6 +88,42 @@ def test_a_mean_that_one_prompt_decides_is_no_promise() -> None:
     assert none.cheapest() is None
 
 
+def test_a_stricter_setting_must_pass_too() -> None:
+    """The cheapest is clean here by luck, and so is no reason for the next one's neighbour."""
+    grid = [(2, 0.4), (2, 0.2), (2, 0.1), (4, 0.2), (4, 0.1)]
+    candidates = [Candidate(layer, {"video": "all"}, ratio, "all") for layer, ratio in grid]
+    clean, failing = [0.0] * PROMPTS, [0.0] * 9 + [9.0, 0.0, 0.0]
+    rows = [(0.1, failing), (0.2, clean), (0.3, clean), (0.4, clean), (0.5, clean)]
+
+    def choose(supported: bool, rows: list[tuple[float, list[float]]]) -> int | None:
+        search = Known(candidates, range(PROMPTS), 0.1, supported=supported)
+        search.go(rows)
+        return search.cheapest()
+
+    assert choose(False, rows) == 1
+    assert choose(True, rows) == 2  # (2, 0.2) passes and is stricter
+    # The strictest of all has none that could support it.
+    assert choose(True, [(0.1, clean), *rows[1:]]) == 0
+    assert choose(True, [rows[0], (0.2, failing), *rows[2:]]) == 4
+
+
+def test_settings_that_pass_where_no_stricter_one_does_are_counted() -> None:
+    candidates = [Candidate(2, {"video": "all"}, ratio, "all") for ratio in (0.4, 0.2)]
+    for supported, left in ((True, (None, 1)), (False, (1, 0))):
+        search = Known(candidates, range(PROMPTS), 0.1, supported=supported)
+        search.go([(0.1, [9.0] * PROMPTS), (0.2, [0.0] * PROMPTS)])
+        assert (search.cheapest(), search.unsupported()) == left
+
+
+def test_stricter_settings() -> None:
+    one = Candidate(4, {"video": "all"}, 0.2, "all")
+    assert Candidate(3, {"video": "all"}, 0.2, "all").is_stricter(one)
+    assert Candidate(4, {"video": "all"}, 0.4, "all").is_stricter(one)
+    assert not one.is_stricter(one)
+    assert not Candidate(3, {"video": "all"}, 0.1, "all").is_stricter(one)
+    assert not Candidate(3, {"video": "first 3 tokens"}, 0.2, "tokens").is_stricter(one)
+
+
 def test_prompts_about_the_same_media_are_resampled_together() -> None:
     values = [0.0, 0.1, 0.4, 0.2, 0.0, 0.3] * 2
     media = [index // 3 for index in range(PROMPTS)]

@@ -32,6 +32,13 @@ def test_ratios_that_the_method_uses() -> None:
     assert CalibrationPlan().starting_from({}) == CalibrationPlan()
 
 
+def test_margins() -> None:
+    assert CalibrationPlan(margin=0, max_kl=0.3).chosen_within == 0.3
+    for margin in (1.0, -0.1):
+        with pytest.raises(ConfigError, match="`margin` must lie in"):
+            CalibrationPlan(margin=margin)
+
+
 def test_what_is_given_goes_first() -> None:
     given = {"visual_keep_ratio": 0.75, "min_media_tokens": 1}
     plan = CalibrationPlan(method="fastav+divprune", overrides=given)

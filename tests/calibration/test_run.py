@@ -201,7 +201,7 @@ def test_the_default_layers_lie_around_the_middle(
 ) -> None:
     plan = small_plan(layers=None, stable=1.0)
     found = calibrate(model, NoisySource(processor, 2), plan, tmp_path / "x.safetensors")
-    assert {row["global_layer"] for row in found.facts["candidates"]} == {1, 3, 4, 5}
+    assert {row["global_layer"] for row in found.facts["candidates"]} == {1, 3, 4, 5, 6}
     assert found.facts["profile"]["stable_from"] == 1
 
 
@@ -253,6 +253,33 @@ def test_what_is_chosen_is_measured_on_samples_of_no_part(
     assert f"mean KL of {check['kl']:.4g}" in told
     assert f"fewer than about {100 * min(1, 3 / len(kls)):.0f} % of prompts" in told
     assert f"on the {len(parts.check)} samples of the check, which are not" in told
+
+
+def test_with_a_margin_the_check_is_larger_and_by_the_interval(
+    model: Any, processor: Any, tmp_path: Path
+) -> None:
+    source = NoisySource(processor, 8)
+    plan = small_plan(samples=8, margin=0.5)
+    parts, whole = draw(source, 8, 0), plan.split(source)
+    assert whole.check == sorted(parts.rules + parts.check)
+    assert (whole.rules, whole.fidelity) == (parts.rules, parts.fidelity)
+    assert plan.chosen_within == 5
+
+    def measure(
+        model: Any, inputs: Any, configs: Sequence[FastAVConfig], tokens: int
+    ) -> list[Fidelity]:
+        found = measure_fidelity(model, inputs, configs, tokens)
+        # A mean within the limit, with one prompt far above it.
+        kl = 40.0 if source.asked[-1] == whole.check[0] else 0.0
+        return [one._replace(kl=kl) for one in found]
+
+    with pytest.raises(
+        ConfigError, match=r"ends at 5 or below, with 50 % of 10 held back[,.] .* did"
+    ):
+        calibrate(model, source, plan, tmp_path / "wide.safetensors", measure=measure)
+    mean = small_plan(samples=8, margin=0)
+    found = calibrate(model, source, mean, tmp_path / "mean.safetensors", measure=measure)
+    assert found.facts["check"]["kl"] <= 10
 
 
 @pytest.mark.parametrize("after", [3, pytest.param(5, marks=pytest.mark.slow)])

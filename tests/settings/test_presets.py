@@ -17,16 +17,27 @@ from tests.support.small_models import qwen2
 
 
 def test_the_trades() -> None:
-    assert list(PRESETS) == ["safe", "balanced", "fast"]
+    assert list(PRESETS) == ["safe", "balanced", "fast", "conversation"]
     shares = []
     for name in get_args(PresetName):
         found = FastAVConfig.for_model(qwen2(num_hidden_layers=10), preset=name)
-        assert found.global_layer == 6
         said = found.describe()
-        assert f"Preset '{name}': " in said and "toy of 3.8 million parameters" in said
-        assert f"--preset {name} --questions 300`): " in said and "% of the FLOPs" in said
+        assert f"Preset '{name}': " in said and "SmolLM2-135M-Instruct" in said
+        assert f"(`fastav eval --preset {name} --questions 300`): {PRESETS[name].figures}" in said
+        assert "Caution" not in said
         shares.append(found.visual_keep_ratio if "divprune" in found.method else 1.0)
-    assert shares == [1.0, 0.5, 0.25]
+        places = method_hooks(found).places(10)
+        assert max(places) == 9 if "fastav" in found.method else places == {8}
+        if "fastav" in found.method:
+            assert (found.global_layer, found.fine_drop_ratio) == (6, 0.2)
+    assert shares == [1.0, 0.5, 0.25, 1.0]
+
+
+def test_conversations_lose_media_in_the_last_layers_alone() -> None:
+    """So a second question finds in the cache what the first did not ask for."""
+    found = PRESETS["conversation"].fields(AUDIO, 30)
+    assert found == {"method": "late_removal"}
+    assert method_hooks(FastAVConfig.from_dict(found)).places(30) == {25}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -39,8 +50,10 @@ def test_fields_of_each_kind(name: str, kind: str, layers: int, scores: bool) ->
     assert max(hooks.places(layers)) < layers
     assert scores or not any(hook.needs_scores for hook in hooks)
     given = PRESETS[name].fields(kind, layers, scores)
-    assert ("visual_keep_ratio" in given) == (name != "safe" and kind != AUDIO)
-    assert ("audio_keep_ratio" in given) == (name != "safe" and kind not in (VIDEO, IMAGE))
+    keeps = name in ("balanced", "fast")
+    assert ("visual_keep_ratio" in given) == (keeps and kind != AUDIO)
+    assert ("audio_keep_ratio" in given) == (keeps and kind not in (VIDEO, IMAGE))
+    assert given["method"].endswith("late_removal")
 
 
 @pytest.mark.parametrize(
@@ -54,20 +67,22 @@ def test_kinds_of_models(model: str, kind: str) -> None:
 
 
 def test_given_fields_go_first_and_were_not_measured() -> None:
-    found = FastAVConfig.for_model(qwen2(), preset="fast", visual_keep_ratio=0.4)
+    model = qwen2(num_hidden_layers=10)
+    found = FastAVConfig.for_model(model, preset="fast", visual_keep_ratio=0.4)
     assert (found.visual_keep_ratio, found.audio_keep_ratio) == (0.4, 0.25)
     assert found.describe().endswith("It was not measured with visual_keep_ratio as given here.")
-    same = FastAVConfig.for_model(qwen2(), "fastav+divprune", preset="fast")
-    assert same.describe() == FastAVConfig.for_model(qwen2(), preset="fast").describe()
+    same = FastAVConfig.for_model(model, "fastav+divprune+late_removal", preset="fast")
+    assert same.describe() == FastAVConfig.for_model(model, preset="fast").describe()
 
 
 def test_what_a_target_changed_was_not_measured() -> None:
+    model = qwen2(num_hidden_layers=10)
     budget: dict[str, Any] = {"target_flops": 0.4, "prompt": {"text": 20, "video": 400}}
-    found = FastAVConfig.for_model(qwen2(), preset="fast", **budget)
+    found = FastAVConfig.for_model(model, preset="fast", **budget)
     assert found.source == "the preset 'fast' for audio-visual models, with target_flops given"
     changed = "fine_drop_ratio and visual_keep_ratio as chosen for target_flops. Chosen: "
     assert f"It was not measured with {changed}" in found.describe()
-    both = FastAVConfig.for_model(qwen2(), preset="fast", min_media_tokens=1, **budget)
+    both = FastAVConfig.for_model(model, preset="fast", min_media_tokens=1, **budget)
     assert f"with min_media_tokens as given here, nor with {changed}" in both.describe()
 
 
@@ -90,5 +105,7 @@ def test_a_model_runs_with_each(name: PresetName) -> None:
 def test_they_are_frozen_and_unknown_ones_are_refused() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         PRESETS["safe"].keep = 1.0  # type: ignore[misc]
-    with pytest.raises(ConfigError, match="Unknown preset 'quick'. Known: safe, balanced, fast"):
+    with pytest.raises(
+        ConfigError, match="Unknown preset 'quick'. Known: safe, balanced, fast, conv"
+    ):
         FastAVConfig.for_model(qwen2(), preset="quick")  # type: ignore[arg-type]

@@ -54,10 +54,11 @@ def test_the_order(folder: Path, tmp_path: Path) -> None:
 
     (folder / CONFIG_NAME).unlink()
     default = FastAVConfig.for_model(model)
-    assert (default.method, default.global_rule, default.source) == (
-        "fastav",
-        "below 750",
-        DEFAULTS,
+    assert (default.method, default.source) == ("fastav", DEFAULTS)
+    assert (default.global_rule, default.fine_drop_ratio, default.global_layer) == (
+        "all",
+        0.1,
+        None,
     )
 
 
@@ -116,4 +117,4 @@ def test_a_cache_without_a_config_takes_the_models_own(folder: Path) -> None:
     assert cache.config.source == str(folder / CONFIG_NAME)
     given: Any = FastAVCache(FastAVConfig())
     generate(model, prompt(), given, new=1)
-    assert given.config == FastAVConfig(global_rule="below 750")
+    assert given.config == FastAVConfig(global_rule="all", fine_drop_ratio=0.1)

@@ -142,7 +142,7 @@ def test_a_config_for_another_method(tmp_path: Path) -> None:
         checked_settings(environment)
     settings = checked_settings({**environment, "FASTAV_MODEL_OVERRIDE": "divprune"})
     config = settings.config(qwen2())
-    assert config == FastAVConfig(method="divprune", global_rule="below 750")
+    assert config == FastAVConfig(method="divprune", global_rule="all", fine_drop_ratio=0.1)
     assert config.source == f"{tmp_path / 'fastav_config.json'}, with method given"
 
 
