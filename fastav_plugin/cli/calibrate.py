@@ -55,10 +55,17 @@ def run(
         float,
         typer.Option(
             min=0,
-            help="Highest mean KL(dense || pruned), in nats. The upper end of its 95 % interval "
-            "must stay within it where settings are chosen, the mean where the choice is checked.",
+            help="Highest mean KL(dense || pruned), in nats, for the upper end of its 95 % "
+            "interval.",
         ),
     ] = CalibrationPlan.max_kl,
+    margin: Annotated[
+        float,
+        typer.Option(
+            help="Share of --max-kl that is held back where settings are chosen, in [0, 1). 0: no "
+            "stricter setting must pass as well, and the mean decides where the choice is checked."
+        ),
+    ] = CalibrationPlan.margin,
     samples: Annotated[
         int, typer.Option(min=1, help="Samples drawn: for rules, choice and check.")
     ] = CalibrationPlan.samples,
@@ -75,15 +82,15 @@ def run(
     threshold: Annotated[
         list[float] | None,
         typer.Option(
-            help="Share of the rollout's mass a rule keeps. May be repeated. Default: "
-            f"{', '.join(f'{value:g}' for value in CalibrationPlan.thresholds)}."
+            help="Share of the rollout's mass that a positional rule keeps. May be repeated. "
+            "Default: no positional rules."
         ),
     ] = None,
     layer: Annotated[
         list[int] | None,
         typer.Option(
-            help="Layer of the global cut. May be repeated. Default: 3/8, 4/8 and 5/8 of the depth "
-            "and the layer from which on the profile is stable."
+            help="Layer of the global cut. May be repeated. Default: 3/8, 4/8, 5/8 and 6/8 of the "
+            "depth and the layer from which on the profile is stable."
         ),
     ] = None,
     drop_ratio: Annotated[
@@ -107,20 +114,23 @@ def run(
     machine: Machine = _MACHINE,
     json: JsonFlag = False,
 ) -> None:
-    """Find layer, rule and drop ratio for a model on your own media, and what they cost.
+    """Find layer and drop ratio for a model on your own media, and what they cost.
 
-    A third of the samples are run dense once for their attention rollout, which makes rules;
-    another third measure every setting against dense, to find the cheapest whose KL stays within
-    --max-kl; the last third, apart from both, check it. If it fails there, the next
-    cheapest is tried. What passes goes into the file with what the check measured, for
-    FastAVConfig(calibration=FILE) and for --calibration. If n prompts check it, a failure in fewer
-    than about 3 / n of all prompts may be missed. Calibrate on other media than you test with.
+    A third of the samples are run dense once for their attention rollout; another third measure
+    every setting against dense, to find the cheapest whose KL stays within --max-kl, less a
+    --margin, and that of a stricter one, too: few samples miss rare failures. All others check it.
+    If it fails there, the next cheapest is tried. What passes goes into the file with what the
+    check measured, for FastAVConfig(calibration=FILE) and for --calibration. If n prompts check it,
+    a failure in fewer than about 3 / n of all prompts may be missed. Calibrate on other media than
+    you test with.
 
-    With the defaults it takes as long as some 3,000 prefills of your prompts and answers of
-    --tokens: 50 minutes if one takes a second. Most are those of some 300 settings on the first 8
-    samples of the choice; fewer --threshold, --layer and --drop-ratio mean fewer settings, --full
-    all of them on every sample. A run that was interrupted goes on where it stopped when it is
-    started again.
+    Rules of positions are tried with --threshold only: what is asked for may lie behind them in
+    prompts that are not among the samples.
+
+    With the defaults it takes as long as some 700 prefills of your prompts and answers of
+    --tokens: 12 minutes if one takes a second. Fewer --threshold, --layer and --drop-ratio mean
+    fewer settings, --full all of them on every sample. A run that was interrupted goes on where it
+    stopped when it is started again.
 
     Invalid records, and missing or damaged media, of --data are named with their line and left out;
     the exit status is then 1.
@@ -159,6 +169,7 @@ def run(
         drop_ratios=tuple(drop_ratio or CalibrationPlan.drop_ratios),
         stable=stable,
         max_kl=max_kl,
+        margin=margin,
         tokens=tokens,
         full=full,
         overrides=Ratios(settings=settings).overrides(),

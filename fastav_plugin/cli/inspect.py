@@ -119,7 +119,8 @@ def _print_plans(found: Inspection) -> None:
         rows.append(row)
     for plan in plans:
         columns += [plan.method, "FLOPs"]
-        total += [percent(plan.flops_ratio), flops(sum(plan.macs_per_layer))]
+        spent = sum(plan.macs_per_layer) + plan.overhead_macs
+        total += [percent(plan.flops_ratio), flops(spent)]
     print_table(
         columns, [*rows, total], title="\nTokens that each layer sees, and its FLOPs", together=2
     )
@@ -130,5 +131,7 @@ def _print_plans(found: Inspection) -> None:
             note(f"{plan.method}: nothing is cut, because {plan.reason}.")
         if plan.at_most:
             note(f"{plan.method}: what is kept varies from prompt to prompt; these are the most.")
+        for caution in plan.cautions:
+            note(f"{plan.method}: caution, {caution}")
         if "Chosen" in plan.settings:
             note(plan.settings)

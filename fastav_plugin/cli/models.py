@@ -34,7 +34,7 @@ def run(json: JsonFlag = False) -> None:
     named = sorted(METHODS.items(), key=lambda item: (item[0] in HOOKS, item[0]))
     methods = [{"method": name, "hooks": list(parts)} for name, parts in named]
     presets = [
-        {"preset": preset.name, "about": f"{preset.about} On the bundled toy: {preset.figures}"}
+        {"preset": preset.name, "about": f"{preset.about} {preset.measured}"}
         for preset in PRESETS.values()
     ]
     if json:

@@ -18,6 +18,9 @@ from fastav_plugin.evaluation.records import Answer, Question, QuestionSource, R
 from fastav_plugin.evaluation.sample import move_inputs
 from fastav_plugin.report import PruningReport
 
+#: Tokens of the dense answer over which KL and agreement are measured.
+COMPARED = 8
+
 
 def answer_questions(
     model: Any,
@@ -79,27 +82,63 @@ def answer_one(
     configs: Mapping[str, FastAVConfig],
     max_new_tokens: int,
 ) -> dict[str, Answer]:
-    """Answer one prompt, dense and under each setting; `inputs` are on the model's device."""
+    """Answer one prompt, dense and under each setting; `inputs` are on the model's device.
+
+    KL and agreement are over the first `COMPARED` tokens of the dense answer, or all it has. A
+    setting whose own answer differs among them is fed those of dense in a second run.
+    """
     detach(model)
     candidates: dict[str, FastAVConfig | None] = {DENSE: None, **configs}
-    dense_logits: Tensor | None = None
+    dense: tuple[Tensor, Tensor] | None = None
     answers = {}
     for name, config in candidates.items():
         run = run_once(model, inputs, config, max_new_tokens=max_new_tokens)
-        logits, ids = run.logits[0][0], run.new_ids[0]
-        dense_logits = logits if dense_logits is None else dense_logits
+        ids = run.new_ids[0]
+        compared = ids[:COMPARED], torch.cat(run.logits[:COMPARED])
+        dense = compared if dense is None else dense
+        kl, same = _fidelity(model, inputs, config, dense, compared)
         text = str(processor.decode(ids, skip_special_tokens=True)).strip()
         read, score = judge(question.rule, text, question.right, question.choices)
         answers[name] = Answer(
             text=text,
             read=read,
             score=score,
-            kl=0.0 if config is None else divergence(dense_logits, logits),
+            kl=kl,
+            same_tokens=same,
             seconds=run.seconds,
             new_tokens=len(ids),
             **_cost(run, run.report(model, inputs)),
         )
     return answers
+
+
+def _fidelity(
+    model: Any,
+    inputs: Mapping[str, Any],
+    config: FastAVConfig | None,
+    dense: tuple[Tensor, Tensor],
+    own: tuple[Tensor, Tensor],
+) -> tuple[float, bool]:
+    """Mean KL over the dense tokens, in nats, and whether the setting gives the same ones.
+
+    Args:
+        model: as in `answer_one`.
+        inputs: likewise.
+        config: what is pruned; None for dense itself.
+        dense: int64 [N], its first tokens, and the logits [N, vocabulary] before each.
+        own: those of the setting.
+    """
+    ids, logits = dense
+    if config is None:
+        return 0.0, True
+    same = torch.equal(ids, own[0])
+    if same:
+        forced = own[1]
+    elif len(ids) == 1:
+        forced = own[1][:1]
+    else:
+        forced = torch.cat(run_once(model, inputs, config, forced=ids).logits)
+    return divergence(logits, forced) / len(ids), same
 
 
 def divergence(dense: Tensor, pruned: Tensor) -> float:

@@ -6,7 +6,9 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
+
+from typing_extensions import override
 
 from fastav_plugin.calibration_file import CALIBRATION_NAME
 from fastav_plugin.config import CONFIG_NAME
@@ -16,19 +18,21 @@ from fastav_plugin.evaluation.records import Answer, Question, Record
 _MODEL_FILES = (".json", ".safetensors", ".bin", ".jinja")
 
 
-class AnswerLog(AbstractContextManager["AnswerLog"]):
-    """Records on disk behind a header that says which model and settings they belong to.
+class LineLog(AbstractContextManager["LineLog"]):
+    """Lines of JSON on disk behind a header that says what they belong to.
 
-    A line is written as soon as a question is answered, so a killed run resumes where it stopped;
-    an incomplete last line is discarded. Without a path nothing is written.
+    A line is on disk as soon as it is appended, so a killed run resumes where it stopped; an
+    incomplete last line is discarded. Without a path nothing is written.
+
+    Attributes:
+        lines: what the file held when it was opened, without its header.
 
     Raises:
-        ConfigError: the file belongs to another model or other settings, or was not written by
-            `fastav eval`.
+        ConfigError: the file has another header, or was not written by `fastav eval`.
     """
 
     def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
-        self.records: dict[str, Record] = {}
+        self.lines: list[str] = []
         self._path = path
         self._file: TextIO | None = None
         if path is None:
@@ -38,16 +42,26 @@ class AnswerLog(AbstractContextManager["AnswerLog"]):
             lines = _whole_lines(path)
             if lines:
                 _check_header(path, json.loads(lines[0]), header)
-                self.records = _read(path, lines[1:])
+                self.lines = lines[1:]
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a", encoding="utf-8")
             if not lines:
-                self._write(header)
+                self.write(header)
         except OSError as error:
             raise ConfigError(f"Cannot use '{path}' for answers: {in_short(error)}.") from error
 
+    @override
+    def __enter__(self) -> Self:
+        return self
+
+    @override
     def __exit__(self, *error: object) -> None:
         self.close()
+
+    @property
+    def count(self) -> int:
+        """How much is in the file, for who interrupts."""
+        return len(self.lines)
 
     @property
     def kept(self) -> str:
@@ -55,14 +69,15 @@ class AnswerLog(AbstractContextManager["AnswerLog"]):
         if self._path is None:
             return "Nothing was written: give --resume FILE.jsonl to keep the answers so far."
         return (
-            f"{self._path} is kept, answered questions: {len(self.records)}. The same command goes "
+            f"{self._path} is kept, answered questions: {self.count}. The same command goes "
             "on from it."
         )
 
-    def append(self, record: Record) -> None:
-        """Keep a record, and write it to the file."""
-        self.records[record.question.key] = record
-        self._write(asdict(record))
+    def write(self, data: dict[str, Any]) -> None:
+        """Add a line to the file."""
+        if self._file is not None:
+            self._file.write(json.dumps(data) + "\n")
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -70,10 +85,32 @@ class AnswerLog(AbstractContextManager["AnswerLog"]):
             self._file.close()
             self._file = None
 
-    def _write(self, data: dict[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(data) + "\n")
-            self._file.flush()
+
+class AnswerLog(LineLog):
+    """Records of questions, each a line with the answers of all settings.
+
+    Raises:
+        ConfigError: the file belongs to another model or other settings, or was not written by
+            `fastav eval`.
+    """
+
+    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
+        super().__init__(path, header)
+        try:
+            self.records = {} if path is None else _read(path, self.lines)
+        except ConfigError:
+            self.close()
+            raise
+
+    @property
+    @override
+    def count(self) -> int:
+        return len(self.records)
+
+    def append(self, record: Record) -> None:
+        """Keep a record, and write it to the file."""
+        self.records[record.question.key] = record
+        self.write(asdict(record))
 
 
 def checkpoint_digest(directory: Path) -> str:

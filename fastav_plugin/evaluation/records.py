@@ -40,7 +40,8 @@ class Answer:
         text: the whole answer.
         read: what the matching rule understood; "" if nothing.
         score: 1.0 right, 0.0 wrong; None for a metric over the whole set.
-        kl: KL divergence of the first token's distribution from the dense one, in nats.
+        kl: KL divergence from the dense distribution, in nats, as a mean over the first tokens of
+            the dense answer (`answers.COMPARED` at most), which both are fed.
         tokens: prompt tokens that each layer saw.
         visual: image and video tokens among them.
         audio: audio tokens among them.
@@ -49,6 +50,7 @@ class Answer:
         seconds: time to first token: encoders and prefill.
         new_tokens: length of the answer.
         reason: why nothing was cut, or None.
+        same_tokens: whether the first tokens of the answer, as many, are those of dense.
     """
 
     text: str
@@ -63,6 +65,7 @@ class Answer:
     seconds: float
     new_tokens: int = 1
     reason: str | None = None
+    same_tokens: bool = True
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,9 @@ def summarise(records: Sequence[Record], *, seed: int = 0) -> list[dict[str, Any
         row["binary"] = binary(judged, name)
         row |= {
             "agreement": _mean(records, {i: float(_same(*p)) for i, p in enumerate(pairs)}, seed),
+            "same_tokens": _mean(
+                records, {i: float(answer.same_tokens) for i, answer in enumerate(answers)}, seed
+            ),
             "kl": _mean(records, {i: answer.kl for i, answer in enumerate(answers)}, seed),
             "tokens_per_layer": [fmean(a.tokens[layer] for a in answers) for layer in layers],
             "tokens": fmean(fmean(a.tokens) for a in answers),

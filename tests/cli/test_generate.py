@@ -100,7 +100,7 @@ def test_another_family_with_its_own_processor(
         "generate", "--model", tmp_path, "--image", picture, *QUESTION, "--rule", "first 40 tokens"
     )
     counts = [outcome["modality_per_layer"]["image"] for outcome in found["outcomes"]]
-    assert counts == [[144] * 4, [144, 144, 40, 32]]
+    assert counts == [[144] * 4, [144, 144, 40, 36]]
     line = fail("generate", "--model", tmp_path, "--audio", picture, *QUESTION)
     assert "holds no sound" in line
 

@@ -19,11 +19,12 @@ from transformers import (
 from typer.testing import Result
 
 from fastav_plugin import FastAVCache, FastAVConfig
-from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
+from fastav_plugin.model_overrides.registry import GENERIC
+from fastav_plugin.planning.dry_run import PromptSize, plan_prefill
 from tests.support.cache_names import passing
 from tests.support.checkpoints import save_llava
 
-RULE = ("--rule", "video=all, audio=first 10 tokens")
+RULE = ("--rule", "video=all, audio=first 10 tokens", "--drop-ratio", 0.2)
 
 
 def _save(config: PreTrainedConfig, architecture: str, folder: Path) -> Path:
@@ -55,7 +56,11 @@ def test_the_papers_schedule_from_config_json_alone(
     ]
     assert fastav["flops_ratio"] == pytest.approx(0.56, abs=0.005)
     total = sum(dense["macs_per_layer"])
-    assert sum(fastav["macs_per_layer"]) / total == pytest.approx(fastav["flops_ratio"])
+    spent = sum(fastav["macs_per_layer"]) + fastav["overhead_macs"]
+    assert spent / total == pytest.approx(fastav["flops_ratio"])
+    # Fine cuts read the scores of layers 14 to 26, of one query.
+    assert fastav["overhead_macs"] == 3584 * sum(fastav["tokens_per_layer"][14:27])
+    assert dense["overhead_macs"] == 0
 
 
 def test_the_testbed_model(invoke: Callable[..., Result], checkpoint: Path) -> None:
@@ -205,7 +210,7 @@ def test_a_budget(invoke: Any, invoke_json: Callable[..., Any], checkpoint: Path
     assert 0.39 < composed["flops_ratio"] <= 0.4
     assert "for target_flops=0.4" in composed["settings"]
     assert 0.39 < fastav["flops_ratio"] <= 0.4
-    refused = invoke_json(*arguments, "--target-flops", 0.01)["plans"][-1]
+    refused = invoke_json(*arguments, "--target-flops", 0.1)["plans"][-1]
     assert "cannot be reached" in refused["refusal"]
     printed = " ".join(invoke(*arguments, "--target-flops", 0.4).stderr.split())
     assert "Chosen: visual_keep_ratio=" in printed
@@ -230,6 +235,18 @@ def test_the_dry_run_counts_as_a_real_run(method: str) -> None:
     input_ids = torch.randint(1, 64, (1, tokens.length), generator=torch.manual_seed(0))
     with torch.no_grad():
         model(input_ids, **passing(cache))
-    (counts,), reason = plan_tokens(settings, tokens, 6)
-    assert counts == cache.report().tokens_per_layer
-    assert (reason is None) == (method != "none")
+    cost, report = GENERIC.cost(config), cache.report()
+    plan = plan_prefill(settings, tokens, 6, cost)
+    assert plan.counts == [report.tokens_per_layer]
+    assert plan.flops_ratio(cost, [tokens.length]) == report.flops_ratio
+    assert (plan.reason is None) == (report.overhead_ratio > 0) == (method != "none")
+
+
+def test_cautions(
+    invoke: Callable[..., Result], invoke_json: Callable[..., Any], tmp_path: Path
+) -> None:
+    arguments = ("inspect", _qwen2(tmp_path), "-m", "vtw", "-m", "late_removal")
+    _, early, late = invoke_json(*arguments)["plans"]
+    assert len(early["cautions"]) == 1 and late["cautions"] == []
+    assert early["cautions"][0] in early["settings"]
+    assert "vtw: caution, 'vtw' drops all media" in " ".join(invoke(*arguments).stderr.split())

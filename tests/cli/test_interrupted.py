@@ -137,7 +137,7 @@ def wait_for_word(process: subprocess.Popen[str]) -> None:
         (("generate", *MODEL, "--question", "Why?"), "analysis.comparison", "run_once"),
         (("visualize", "layers"), "analysis.comparison", "run_once"),
         (("demo", "--video", CLIP), "analysis.comparison", "run_once"),
-        (("inspect", MODEL[1]), "planning.dry_run", "plan_tokens"),
+        (("inspect", MODEL[1]), "planning.dry_run", "plan_prefill"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -25,5 +25,5 @@ def test_the_table(invoke: Callable[..., Result]) -> None:
 
 def test_presets(invoke_json: Callable[..., Any]) -> None:
     found = invoke_json("models")["presets"]
-    assert [row["preset"] for row in found] == ["safe", "balanced", "fast"]
+    assert [row["preset"] for row in found] == ["safe", "balanced", "fast", "conversation"]
     assert all("of the FLOPs" in row["about"] for row in found)

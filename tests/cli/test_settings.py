@@ -61,7 +61,11 @@ def said(stderr: str) -> str:
         ),
         (("--config", "{other}"), "{other}/fastav_config.json", ["divprune"]),
         (("--config", "{other}/fastav_config.json"), "{other}/fastav_config.json", ["divprune"]),
-        (("--preset", "fast"), "the preset 'fast' for audio-visual models", ["fastav+divprune"]),
+        (
+            ("--preset", "fast"),
+            "the preset 'fast' for audio-visual models",
+            ["fastav+divprune+late_removal"],
+        ),
     ],
 )
 def test_the_order(

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fastav_plugin import ConfigError, FastAVCache, FastAVConfig, UnsupportedError
-from fastav_plugin.evaluation.answers import answer_questions, divergence
+from fastav_plugin.evaluation.answers import COMPARED, answer_one, answer_questions, divergence
 from fastav_plugin.evaluation.answers_file import AnswerLog
 from fastav_plugin.evaluation.records import QuestionSource, Record
 from fastav_plugin.evaluation.summary import summarise
@@ -143,6 +143,45 @@ def test_the_divergence_is_that_of_the_public_path(
     pruned = model.generate(**inputs, **shared, **passing(cache)).logits[0][0].softmax(-1)
     expected = float((dense * (dense / pruned).log()).sum())
     assert records[0].answers["half"].kl == pytest.approx(expected, rel=1e-3)
+
+
+def test_longer_answers_are_compared_over_eight_tokens_fed_alike(
+    processor: Any, configs: dict[str, FastAVConfig], source: QuestionSource
+) -> None:
+    model = build_model()
+    with torch.no_grad():
+        # Weights large enough that every token matters.
+        for parameter in model.model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(6)
+    question = source.questions[0]
+    inputs = dict(source.inputs(question))
+    own = {name: configs[name] for name in ("all", "half", "cut")}
+    answers = answer_one(model, processor, inputs, question, own, COMPARED + 2)
+    given = {"max_new_tokens": COMPARED + 2, "return_dict_in_generate": True}
+    start = inputs["input_ids"].shape[1]
+    output = model.generate(**inputs, **given, output_logits=True)
+    ids = output.sequences[0, start:][:COMPARED]
+    assert len(ids) == COMPARED
+    p = torch.cat(output.logits[:COMPARED]).double().log_softmax(-1)
+    for name in ("half", "cut"):
+        cache = FastAVCache(configs[name])
+        with torch.no_grad():
+            # The whole prompt, then one token of dense at a time.
+            logits = [model(**inputs, **passing(cache), use_cache=True).logits[0, -1]]
+            for count, token in enumerate(ids[:-1], start=1):
+                mask = torch.ones(1, start + count, dtype=torch.int64)
+                step = {"input_ids": token[None, None], "attention_mask": mask}
+                logits.append(model(**step, **passing(cache), use_cache=True).logits[0, -1])
+        q = torch.stack(logits).double().log_softmax(-1)
+        expected = float((p.exp() * (p - q)).sum(-1).mean())
+        assert answers[name].kl == pytest.approx(expected, rel=1e-3, abs=1e-6)
+        free = model.generate(**inputs, **given, **passing(FastAVCache(configs[name])))
+        same = torch.equal(free.sequences[0, start:][:COMPARED], ids)
+        assert answers[name].same_tokens is same
+    assert not all(answers[name].same_tokens for name in ("half", "cut"))
+    assert answers["all"].same_tokens
+    assert answers["all"].kl == 0
 
 
 def test_a_stopped_run_goes_on_and_counts_nothing_twice(

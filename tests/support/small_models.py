@@ -54,7 +54,8 @@ def tokens() -> TokenMap:
 def config(**changes: Any) -> FastAVConfig:
     """FastAV that cuts the prompt above as COUNTS says."""
     rule = {"audio": "first 3 tokens"}
-    return FastAVConfig(**{"global_rule": rule, "min_media_tokens": 1, **changes})
+    settings: dict[str, Any] = {"global_rule": rule, "fine_drop_ratio": 0.2, "min_media_tokens": 1}
+    return FastAVConfig(**settings | changes)
 
 
 def cache(**changes: Any) -> Any:

@@ -88,7 +88,8 @@ def drop_stages(
 
 def _cost(outcome: Outcome, first: int, end: int) -> str:
     """What layers cost, as a share of what they cost in a dense prefill."""
-    dense = outcome.macs / outcome.flops_ratio / len(outcome.macs_per_layer)
+    share = outcome.flops_ratio - outcome.overhead_ratio
+    dense = outcome.macs / share / len(outcome.macs_per_layer)
     share = sum(outcome.macs_per_layer[first:end]) / (dense * (end - first))
     layers = f"layer {first}" if end - first == 1 else f"layers {first} to {end - 1}"
     return f"{layers}: {100 * share:.0f} % of dense FLOPs"

@@ -39,7 +39,7 @@ def read_points(path: Path) -> dict[str, list[Point]]:
     Raises:
         ConfigError: another kind of file.
     """
-    found = _read(path)
+    found = read_result(path)
     try:
         parts = found.get("tables") or found["sets"]
         points = {
@@ -59,14 +59,15 @@ def read_points(path: Path) -> dict[str, list[Point]]:
 
 def read_extent(path: Path) -> str:
     """How many questions an evaluation asked, for a subtitle; "" where its file does not say."""
-    found = _read(path)
+    found = read_result(path)
     questions, clips = (found.get(name) for name in ("questions", "clips"))
     if not isinstance(questions, int):
         return ""
     return f"{questions:,} questions" + (f" about {clips:,} clips" if clips else "")
 
 
-def _read(path: Path) -> Any:
+def read_result(path: Path) -> Any:
+    """What a file of `fastav eval --json` holds; ConfigError if it is no JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -97,7 +97,7 @@ def _outcome(outcome: Outcome, dense: Outcome) -> dict[str, Any]:
         "kv": [size(count) for count in outcome.kv_bytes_per_layer],
         "kv_share": [percent(ratio) for ratio in held],
         "sums": {
-            "flops": flops(outcome.macs),
+            "flops": flops(round(outcome.flops_ratio * dense.macs)),
             "flops_share": percent(outcome.flops_ratio),
             "kv": size(outcome.kv_bytes),
             "kv_share": percent(outcome.kv_bytes / max(1, dense.kv_bytes)),

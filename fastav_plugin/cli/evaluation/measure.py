@@ -13,7 +13,7 @@ from fastav_plugin.cli.options.checkpoint import Machine
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.left_out import LeftOut
 from fastav_plugin.config import FastAVConfig
-from fastav_plugin.evaluation.answers import answer_questions
+from fastav_plugin.evaluation.answers import COMPARED, answer_questions
 from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.evaluation.formats.fields import Fault
@@ -38,6 +38,7 @@ def measure(
         "model": checkpoint_digest(folder),
         "device": machine.device,
         "dtype": machine.dtype,
+        "compared_tokens": COMPARED,
         "settings": {name: value.to_dict() for name, value in configs.items()},
         **plan.facts,
     }

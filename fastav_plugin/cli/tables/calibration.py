@@ -23,7 +23,8 @@ def print_calibration(calibration: Calibration) -> None:
         for name, rule in rules.items()
     ]
     title = f"\nRules for a cut on entering layer {profile['layer']}"
-    print_table(["mass kept", "family", "rule"], rows, title=title, left=(1, 2), prose=2)
+    if rows:
+        print_table(["mass kept", "family", "rule"], rows, title=title, left=(1, 2), prose=2)
     _print_candidates(facts)
     samples = facts["samples"]
     stable = profile["stable_from"]
@@ -85,7 +86,8 @@ def _print_layers(calibration: Calibration) -> None:
 
 
 def _print_candidates(facts: Any) -> None:
-    limit = facts["searched"]["max_kl"]
+    searched = facts["searched"]
+    limit = searched["max_kl"] * (1 - searched.get("margin", 0))
     passed = [row for row in facts["candidates"] if row["kl_high"] <= limit]
     passed.sort(key=lambda row: (not row["complete"], row["flops_ratio"]))
     rows = [

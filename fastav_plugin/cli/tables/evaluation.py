@@ -29,10 +29,12 @@ def print_summary(part: dict[str, Any]) -> None:
     columns["visual"] = lambda row: percent(row["kept"]["visual"])
     columns["audio"] = lambda row: percent(row["kept"]["audio"])
     title = (
-        "\nAgreement with dense in %, KL of the answer token in nats, tokens of an average layer "
+        "\nAgreement with dense in %, KL of the answer in nats, tokens of an average layer "
         "and the shares kept"
     )
-    _print_rows(columns | _COSTS, rows, title)
+    # These answers are one token long, of which the agreement says all.
+    costs = {name: cell for name, cell in _COSTS.items() if name != "8 alike"}
+    _print_rows(columns | costs, rows, title)
     _note_uncut(rows)
 
 
@@ -52,7 +54,8 @@ def print_task(part: dict[str, Any]) -> None:
         columns["yes"] = lambda row: _percent(row["binary"]["yes_rate"])
     title = (
         f"\n{part['task']}: {part['questions']} questions about {part['clips']} clips. "
-        "In %, with 95 % intervals; KL of the first token in nats"
+        "In %, with 95 % intervals; KL in nats and '8 alike', as dense's first tokens, over "
+        "8 answer tokens"
     )
     _print_rows(columns | _COSTS, rows, title)
     if part["task"] != "all":
@@ -89,6 +92,7 @@ def _interval(found: dict[str, Any], sign: str = "") -> str:
 _COSTS: dict[str, Callable[[dict[str, Any]], str]] = {
     "setting": lambda row: str(row["setting"]),
     "agree": lambda row: _interval(row["agreement"]),
+    "8 alike": lambda row: _interval(row["same_tokens"]),
     "KL": lambda row: f"{row['kl']['mean']:.3f}",
     "tokens": lambda row: f"{row['tokens']:.0f}",
     "FLOPs": lambda row: percent(row["flops_ratio"]),

@@ -2,7 +2,15 @@
 
 import typer
 
-from fastav_plugin.cli.visualize import attention, bench, explore, layers, pruning, tradeoff
+from fastav_plugin.cli.visualize import (
+    attention,
+    bench,
+    explore,
+    frontier,
+    layers,
+    pruning,
+    tradeoff,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -12,6 +20,7 @@ app = typer.Typer(
 app.command("attention")(attention.run)
 app.command("bench")(bench.run)
 app.command("explore")(explore.run)
+app.command("frontier")(frontier.run)
 app.command("layers")(layers.run)
 app.command("pruning")(pruning.run)
 app.command("tradeoff")(tradeoff.run)

@@ -126,18 +126,38 @@ def solve(setting: PaperSetting, average: Average, wanted: float) -> Solved:
         average: grows with the value.
         wanted: the average to meet.
     """
+    value, tokens = find_value(setting.config, setting.values, average, wanted)
+    return Solved(setting, setting.config(value), value, wanted, tokens)
+
+
+def find_value(
+    config: Callable[[float], FastAVConfig],
+    values: Sequence[float],
+    average: Average,
+    wanted: float,
+    close: float = CLOSE,
+) -> tuple[float, float]:
+    """The value whose average tokens are nearest to what is wanted, and that average.
+
+    Args:
+        config: of a value.
+        values: the ends of an interval, or all possible values.
+        average: grows with the value.
+        wanted: the average to meet.
+        close: tolerance, in tokens.
+    """
 
     def at(value: float) -> tuple[float, float]:
-        return average(setting.config(value)), value
+        return average(config(value)), value
 
-    if len(setting.values) != 2:
-        tried = [at(value) for value in setting.values]
+    if len(values) != 2:
+        tried = [at(value) for value in values]
     else:
-        low, high = setting.values
+        low, high = values
         tried = [at(low), at(high)]
-        while high - low > 1e-4 and all(abs(tokens - wanted) > CLOSE for tokens, _ in tried):
+        while high - low > 1e-4 and all(abs(tokens - wanted) > close for tokens, _ in tried):
             middle = (low + high) / 2
             tried.append(at(middle))
             low, high = (middle, high) if tried[-1][0] < wanted else (low, middle)
     tokens, value = min(tried, key=lambda pair: abs(pair[0] - wanted))
-    return Solved(setting, setting.config(value), value, wanted, tokens)
+    return value, tokens

@@ -17,7 +17,11 @@ from fastav_plugin.planning.dry_run import PromptSize, plan_tokens
 LAYERS = 8
 RULES = {"video": "first 16 tokens", "audio": "first 10 tokens"}
 CONFIG = FastAVConfig(
-    global_layer=5, global_rule=RULES, visual_keep_ratio=0.25, audio_keep_ratio=0.25
+    global_layer=5,
+    global_rule=RULES,
+    fine_drop_ratio=0.2,
+    visual_keep_ratio=0.25,
+    audio_keep_ratio=0.25,
 )
 PROMPT = PromptSize(text=13, video=128, audio=200, frames=8).token_map()
 BASE = Base(CONFIG, LAYERS, PROMPT)
