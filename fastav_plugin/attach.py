@@ -51,7 +51,7 @@ def attach(
         >>> config = FastAVConfig.for_model(model, "divprune", min_media_tokens=16)
         >>> model = attach(model, config, on_report=print)
         >>> answer = model.generate(**inputs, max_new_tokens=4)
-        15 text, 32 image tokens; 47 -> 31 (entrance); FLOPs 61.0 % of dense; KV 39.2 of 57.6 kB
+        15 text, 32 image tokens; 47 -> 31 (entrance); FLOPs 61.9 % of dense; KV 39.2 of 57.6 kB
         >>> model = detach(model)
 
     A notebook prints what a cell ends with: assign the model that is returned, as here.

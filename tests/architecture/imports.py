@@ -19,9 +19,9 @@ LEVELS = (
     "cache",
     "binding planning",
     "pruning",
-    "flops hooks layers model_overrides rollout",
+    "hooks layers model_overrides rollout",
     "config media report",
-    "calibration_file functional global_rule hub tokens upstream",
+    "calibration_file defaults flops functional global_rule hub tokens upstream",
     "display errors installation upcalls",
 )
 _LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms.split(" ")}

@@ -11,6 +11,7 @@ from typing import Any
 from fastav_plugin.analysis.comparison import Outcome, compare
 from fastav_plugin.analysis.drawing.page import check_drawing
 from fastav_plugin.config import FastAVConfig
+from fastav_plugin.defaults import DEFAULTS
 from fastav_plugin.lab.bench.record import read_record
 from fastav_plugin.lab.demo.clips import DemoClip
 from fastav_plugin.lab.demo.own_clip import KNOWLEDGE
@@ -91,15 +92,15 @@ class Demo:
     def _total(self, index: int) -> Total:
         own = [asked.outcomes[index] for asked in self.asked]
         layers = zip(*(outcome.tokens_per_layer for outcome in own), strict=True)
-        macs = statistics.fmean(outcome.macs for outcome in own)
-        dense = statistics.fmean(asked.outcomes[0].macs for asked in self.asked)
+        dense = [asked.outcomes[0].macs for asked in self.asked]
+        spent = [each.flops_ratio * whole for each, whole in zip(own, dense, strict=True)]
         return Total(
             method=own[0].method,
             right=sum(asked.is_right(asked.outcomes[index]) for asked in self.asked),
             questions=len(own),
             tokens_per_layer=[statistics.fmean(counts) for counts in layers],
-            macs=macs,
-            flops_ratio=macs / dense,
+            macs=statistics.fmean(outcome.macs for outcome in own),
+            flops_ratio=sum(spent) / sum(dense),
             prefill_seconds=statistics.median(time for one in own for time in one.seconds),
             decoder_seconds=statistics.median(time for one in own for time in one.in_decoder),
             kv_bytes=statistics.fmean(outcome.kv_bytes for outcome in own),
@@ -219,9 +220,10 @@ def _describe(config: FastAVConfig) -> str:
     """The settings in words."""
     rules = ", ".join(f"{kind} {rule}" for kind, rule in config.rules().items() if kind != "image")
     audio = 1.0 if config.audio_keep_ratio is None else config.audio_keep_ratio
+    drop = DEFAULTS.drop_ratio if config.fine_drop_ratio is None else config.fine_drop_ratio
     return (
         f"Settings: FastAV's global cut keeps {rules or 'all'}; each fine cut drops "
-        f"{100 * config.fine_drop_ratio:.0f} %; DivPrune keeps "
+        f"{100 * drop:.0f} %; DivPrune keeps "
         f"{100 * config.visual_keep_ratio:.0f} % of the video and {100 * audio:.0f} % of the audio."
     )
 

@@ -10,7 +10,8 @@ import pytest
 from fastav_plugin import ConfigError, FastAVConfig, FastAVError, Modality
 from fastav_plugin.hooks import METHODS, method_hooks
 from fastav_plugin.hooks.plannable import counts_vary, tunable_fields
-from fastav_plugin.planning.dry_run import plan_tokens
+from fastav_plugin.model_overrides.registry import GENERIC
+from fastav_plugin.planning.dry_run import plan_prefill
 from tests.support.cases import METHODS as MATRIX
 from tests.support.cases import (
     Pruned,
@@ -144,20 +145,23 @@ def test_random_draws_for_each_prompt_and_seed() -> None:
     assert len(set(map(len, drawn))) == 1
 
 
-@pytest.mark.parametrize("method", [*ALONE, *COMPOSED])
+@pytest.mark.parametrize("method", [*sorted(set(METHODS) - {"none"}), *COMPOSED])
 def test_plans_count_what_is_kept(method: str) -> None:
-    """Exactly, but for methods whose counts vary: those are bounded."""
+    """Exactly, but for methods whose counts vary: those are bounded; and so is what it costs."""
     name = "llama_text"
     config = config_of(name, method, **SETTINGS)
-    result = pruned(name, "sdpa", "ragged", method)
-    counts, reason = plan_tokens(config, map_of(rows_of(name, "ragged")), LAYERS)
-    assert reason is None
-    found = result.report.tokens_per_layer
+    report = pruned(name, "sdpa", "ragged", method).report
+    tokens, cost = map_of(rows_of(name, "ragged")), GENERIC.cost(FAMILIES[name].config())
+    plan = plan_prefill(config, tokens, LAYERS, cost)
+    assert plan.reason is None
+    found, ratio = report.tokens_per_layer, plan.flops_ratio(cost, tokens.valid.sum(1).tolist())
     if counts_vary(method_hooks(config)):
-        for mine, most in zip(found, counts, strict=True):
+        for mine, most in zip(found, plan.counts, strict=True):
             assert all(a <= b for a, b in zip(mine, most, strict=True))
+        assert 0 < report.overhead_ratio < report.flops_ratio <= ratio
     else:
-        assert found == counts
+        assert found == plan.counts
+        assert report.flops_ratio == ratio
 
 
 @pytest.mark.parametrize("method", [*ALONE, *COMPOSED])

@@ -96,6 +96,7 @@ def test_layers_hold_what_the_rules_say(name: str, attention: str, shape: str, m
                 expected = globally_kept(item, expected, config)
             if "fastav" in method and layer > GLOBAL and media_in(item, expected):
                 alive = len(media_in(item, expected))
+                assert config.fine_drop_ratio is not None
                 fewer = max(1, math.floor((1 - config.fine_drop_ratio) * alive))
                 assert len(rows) == len(expected) - alive + fewer
                 assert set(rows) <= set(expected)
