@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastav_plugin.lab.arenas.summary import columns_of
+from fastav_plugin.lab.papers.markdown import grid
 
 
 def render(found: Mapping[str, Any]) -> str:
@@ -25,14 +26,6 @@ def render(found: Mapping[str, Any]) -> str:
 
 def render_table(table: Mapping[str, Any]) -> str:
     """One table with its title, and what is left out of it."""
-    columns = columns_of(table["rows"])
-    lines = [
-        "| " + " | ".join(columns) + " |",
-        "|" + "|".join("---" if i == 0 else "---:" for i in range(len(columns))) + "|",
-    ]
-    lines += [
-        "| " + " | ".join(make(row) for make in columns.values()) + " |" for row in table["rows"]
-    ]
     left = [f"{each['setting']}: {each['reason']}" for each in table["left_out"]]
     after = "\n\nLeft out: " + " ".join(left) if left else ""
-    return f"**{table['title']}.**\n\n" + "\n".join(lines) + after
+    return f"**{table['title']}.**\n\n" + grid(columns_of(table["rows"]), table["rows"]) + after

@@ -37,16 +37,23 @@ def duration(found: Mapping[str, Any]) -> str:
 
 def render_table(table: Mapping[str, Any]) -> str:
     """One table with its title and a sentence."""
-    columns = columns_of(table["rows"])
+    about = f" {table['about']}" if table["about"] else ""
+    return f"**{table['title']}.**{about}\n\n" + grid(columns_of(table["rows"]), table["rows"])
+
+
+def grid(columns: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The lines of a table: the first column to the left, the others to the right.
+
+    Args:
+        columns: what makes the cell of a row, by its heading.
+        rows: of a table.
+    """
     lines = [
         "| " + " | ".join(columns) + " |",
         "|" + "|".join("---" if i == 0 else "---:" for i in range(len(columns))) + "|",
     ]
-    lines += [
-        "| " + " | ".join(make(row) for make in columns.values()) + " |" for row in table["rows"]
-    ]
-    about = f" {table['about']}" if table["about"] else ""
-    return f"**{table['title']}.**{about}\n\n" + "\n".join(lines)
+    lines += ["| " + " | ".join(make(row) for make in columns.values()) + " |" for row in rows]
+    return "\n".join(lines)
 
 
 def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
