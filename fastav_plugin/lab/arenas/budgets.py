@@ -7,7 +7,7 @@ from typing import Any
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.global_rule import GlobalRule
 from fastav_plugin.hooks.base import HOOKS
-from fastav_plugin.hooks.plannable import PlannableHook, layer_at_depth
+from fastav_plugin.hooks.plannable import LATE_DEPTH, PlannableHook, layer_at_depth
 from fastav_plugin.hooks.registry import METHODS
 from fastav_plugin.lab.arenas.setting import Spec, Table
 from fastav_plugin.tokens import Modality, TokenMap
@@ -18,7 +18,7 @@ BUDGETS = (0.77, 0.65, 0.50, 0.25)
 STARTS = (0.5, 0.6, 0.7)
 #: What single cuts keep.
 TENTH = 0.1
-LATE = {"name": "late_removal", "depth": 0.82}
+LATE = {"name": "late_removal", "depth": LATE_DEPTH}
 
 #: What is in the tables under another name: the control, and methods that are equal to others here.
 _ELSEWHERE = ("none", "random", "fine_pruning", "late_removal")

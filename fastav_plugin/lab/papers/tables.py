@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastav_plugin.hooks.base import ENTRANCE
+from fastav_plugin.hooks.plannable import LATE_DEPTH
 from fastav_plugin.lab.papers.base import Base, ratios, scale_rule
 from fastav_plugin.lab.papers.setting import PaperSetting, PaperTable
 from fastav_plugin.lab.papers.targets import targets
@@ -15,7 +16,7 @@ KEEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 ALPHAS = (0.3, 0.5, 0.7)
 #: How much more the wider rule of the tables of global rules keeps.
 WIDER = 4
-LATE = {"name": "late_removal", "depth": 0.82}
+LATE = {"name": "late_removal", "depth": LATE_DEPTH}
 
 
 def suite(base: Base) -> tuple[list[PaperSetting], list[PaperTable]]:
