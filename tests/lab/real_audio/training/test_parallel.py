@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from fastav_plugin.lab.real_audio.training import parallel
-
-ROOT = Path(__file__).parents[4]
+from tests.support.programs import ROOT, with_checkout
 
 PROCESS = """
 import torch
@@ -38,7 +37,7 @@ def test_two_processes_average(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        env={"PYTHONPATH": with_checkout(), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
     )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = done.stdout.strip().splitlines()
