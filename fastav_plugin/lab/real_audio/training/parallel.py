@@ -5,6 +5,7 @@ one process with as many threads, which waits in every operation for its slowest
 torch's launcher there is one process, and nothing here does anything.
 """
 
+import atexit
 import os
 from collections.abc import Sequence
 
@@ -17,6 +18,8 @@ def join_processes() -> None:
     """Meet the other processes, if torch's launcher started this one."""
     if "WORLD_SIZE" in os.environ and not dist.is_initialized():
         dist.init_process_group("gloo")
+        # Threads of the group that outlive it may abort a process that has done its work.
+        atexit.register(dist.destroy_process_group)
 
 
 def rank() -> int:
