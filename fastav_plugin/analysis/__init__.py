@@ -5,3 +5,6 @@
 
 #: Name of the unpruned run in every comparison.
 DENSE = "dense"
+
+#: Shares of dense's tokens of an average layer at which methods are compared.
+BUDGETS = (0.77, 0.65, 0.50, 0.25)

@@ -17,8 +17,10 @@ from fastav_plugin.cli.options.papers import (
     ARENAS,
     PAPERS,
     PAPERS_QUESTIONS,
+    REAL_LM,
     ArenaOptions,
     PapersOptions,
+    TableOptions,
 )
 from fastav_plugin.cli.options.pruning import (
     Methods,
@@ -26,7 +28,8 @@ from fastav_plugin.cli.options.pruning import (
 )
 from fastav_plugin.cli.progress import load_libraries
 from fastav_plugin.cli.tables.left_out import LeftOut
-from fastav_plugin.errors import ConfigError
+from fastav_plugin.errors import ConfigError, unknown_name
+from fastav_plugin.lab.real_text import PASSAGES
 from fastav_plugin.lab.testbed.tasks import CLIPS, COMBINATIONS, QUESTIONS
 
 _MACHINE = Machine(dtype=None, threads=1)
@@ -92,6 +95,7 @@ def run(
             help="Write every answer to this file, and continue from those it already holds.",
         ),
     ] = None,
+    shown: TableOptions,
     papers: PapersOptions,
     arena: ArenaOptions,
     seed: Annotated[
@@ -145,7 +149,7 @@ def run(
             "--preset, --config, --combinations and --all. --rule, --drop-ratio and the like "
             "change what its tables start from."
         )
-    _check_suites(suite, papers, arena)
+    _check_suites(suite, shown, papers, arena)
     if suite in ARENAS:
         if data or model or method or config or combinations or both or limit:
             raise ConfigError(
@@ -163,9 +167,9 @@ def run(
 
         run_arenas(
             suite,
+            shown,
             arena,
             questions=questions,
-            markdown=papers.markdown,
             resume=resume,
             threads=machine.threads,
             seed=seed,
@@ -185,7 +189,8 @@ def run(
         run_papers(
             folder,
             settings.keywords,
-            papers,
+            shown,
+            papers.select,
             machine,
             questions=questions,
             limit=limit,
@@ -221,14 +226,23 @@ def run(
     left_out.end()
 
 
-def _check_suites(suite: str, papers: PapersOptions, arena: ArenaOptions) -> None:
+def _check_suites(
+    suite: str, shown: TableOptions, papers: PapersOptions, arena: ArenaOptions
+) -> None:
     """Refuse options that are about another suite."""
-    if suite != PAPERS and (papers.table or papers.select):
-        raise ConfigError("--table and --select are about `--suite papers`.")
-    if suite not in (PAPERS, *ARENAS) and papers.markdown:
-        raise ConfigError(f"--markdown is about `--suite` {PAPERS}, {' or '.join(ARENAS)}.")
+    if suite != PAPERS and papers.select:
+        raise ConfigError("--select is about `--suite papers`.")
+    if suite not in (PAPERS, *ARENAS) and shown != TableOptions():
+        raise ConfigError(
+            f"--tables and --markdown are about `--suite` {PAPERS}, {' or '.join(ARENAS)}."
+        )
     if suite not in ARENAS and arena != ArenaOptions():
         raise ConfigError(
-            "--weights, --tables, --passages and --quick are about `--suite` "
-            f"{' or '.join(ARENAS)}."
+            f"--weights, --passages and --quick are about `--suite` {' or '.join(ARENAS)}."
         )
+    if suite != REAL_LM and arena.passages is not None:
+        raise ConfigError("--passages is about `--suite real-lm`.")
+    if arena.passages is not None and arena.passages not in PASSAGES:
+        raise unknown_name("kind of passages", arena.passages, PASSAGES)
+    if arena.quick and shown.tables:
+        raise ConfigError("--quick has a table of its own: leave out --tables.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastav_plugin.analysis import DENSE
+from fastav_plugin.analysis import BUDGETS, DENSE
 from fastav_plugin.analysis.drawing.page import WIDTH, Page, plain
 from fastav_plugin.analysis.drawing.tradeoff import read_result
 from fastav_plugin.display.palette import BLACK, BLUE, DROPPED, FAINT, INK, ORANGE, VERMILION
@@ -16,12 +16,12 @@ from fastav_plugin.errors import ConfigError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Shares of dense's tokens of an average layer for which the best setting is named.
-BUDGETS = (0.77, 0.65, 0.50, 0.25)
-#: How far above a budget its settings' tokens may be: prompts differ in their lengths.
-CLOSE = 0.02
+#: How far above a budget its settings' tokens may be: they were solved on some of the prompts.
+CLOSE = 0.01
 #: A table whose settings know the answer, so bound what a method can reach.
 BOUND = "upper-bound"
+#: Points of per cent on the axis of FLOPs within which two marks would hide each other.
+NEAR = 2.5
 #: Inches: height of a panel, of a line of text, and above the first panel.
 _TALL, _LINE, _HEAD = 2.5, 0.21, 0.8
 
@@ -156,8 +156,9 @@ def _panel(axes: Axes, arena: Measurements, *, legend: bool) -> None:
         linewidth=1.4,
         zorder=5,
     )
+    taken: list[tuple[float, float]] = []
     for mark, setting in zip("1234", arena.best().values(), strict=False):
-        _mark(axes, mark, setting)
+        _mark(axes, mark, setting, taken)
     axes.set_xlim(0, 102)
     axes.set_ylim(0, 109)
     axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
@@ -197,13 +198,15 @@ def frontier(settings: Sequence[Measured]) -> list[Measured]:
     return found
 
 
-def _mark(axes: Axes, mark: str, setting: Measured) -> None:
-    """A number in a circle on a setting; that of the same setting at a lower budget lies beside."""
-    taken = [text for text in axes.texts if text.get_gid() == setting.name]
+def _mark(axes: Axes, mark: str, setting: Measured, taken: list[tuple[float, float]]) -> None:
+    """A number in a circle on a setting, beside those that are there already."""
+    place = 100 * setting.flops, 100 * setting.retained[0]
+    near = [at for at in taken if abs(at[0] - place[0]) < NEAR and abs(at[1] - place[1]) < 2 * NEAR]
+    taken.append(place)
     axes.annotate(
         mark,
-        (100 * setting.flops, 100 * setting.retained[0]),
-        xytext=(11 * len(taken), 0),
+        place,
+        xytext=(11 * len(near), 0),
         textcoords="offset points",
         ha="center",
         va="center",
@@ -212,7 +215,6 @@ def _mark(axes: Axes, mark: str, setting: Measured) -> None:
         weight="bold",
         bbox={"boxstyle": "circle,pad=0.22", "facecolor": BLACK, "edgecolor": "white"},
         zorder=6 + int(mark),
-        gid=setting.name,
     )
 
 
@@ -221,12 +223,16 @@ def _name_best(page: Page, arena: Measurements, top: float) -> None:
     if not best:
         page.text(0.78, top, "No setting is within a budget.", size=8.5, color=FAINT)
     for mark, (budget, setting) in zip("1234", best.items(), strict=False):
-        mean, low, high = (100 * value for value in setting.retained)
-        page.text(
-            0.78,
-            top,
-            f"{mark}   at {100 * budget:.0f} % of the tokens: {setting.name}, {mean:.1f} % "
-            f"({low:.0f} to {high:.0f}), {100 * setting.flops:.0f} % of the FLOPs",
-            size=8.5,
-        )
+        page.text(0.78, top, f"{mark}   {_in_words(budget, setting)}", size=8.5)
         top += _LINE
+
+
+def _in_words(budget: float, setting: Measured) -> str:
+    """The best setting at a budget, and what as many random tokens retain."""
+    mean, low, high = (100 * value for value in setting.retained)
+    said = (
+        f"within {100 * budget:.0f} % of the tokens: {setting.name}, {mean:.0f} % "
+        f"({low:.0f} to {high:.0f}) at {100 * setting.tokens:.0f} %, "
+        f"{100 * setting.flops:.0f} % of the FLOPs"
+    )
+    return said if setting.random is None else f"{said}; random {100 * setting.random:.0f} %"

@@ -9,10 +9,9 @@ import torch
 from fastav_plugin import __version__
 from fastav_plugin.cli.console import interruptible, make_room, note, print_json
 from fastav_plugin.cli.options.checkpoint import limit_threads
-from fastav_plugin.cli.options.papers import ARENA_QUESTIONS, REAL_LM, ArenaOptions
+from fastav_plugin.cli.options.papers import ARENA_QUESTIONS, REAL_LM, ArenaOptions, TableOptions
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.layout import print_table
-from fastav_plugin.errors import ConfigError, unknown_name
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.lab.arenas import KEYS
 from fastav_plugin.lab.arenas.arena import Arena
@@ -36,10 +35,10 @@ QUICK_QUESTIONS, SAMPLE = 12, 2
 
 def run_arenas(
     suite: str,
+    shown: TableOptions,
     options: ArenaOptions,
     *,
     questions: int | None,
-    markdown: Path | None,
     resume: Path | None,
     threads: int | None,
     seed: int,
@@ -49,9 +48,10 @@ def run_arenas(
 
     Raises:
         WeightsError: the weights are neither there nor downloadable.
-        ConfigError: an unknown table.
+        ConfigError: a table that is not known.
     """
-    keys = _keys(options)
+    keys = [QUICK] if options.quick else shown.keys(KEYS) or list(KEYS)
+    markdown = shown.markdown
     make_room(markdown)
     limit_threads(threads)
     count = questions or (QUICK_QUESTIONS if options.quick else ARENA_QUESTIONS)
@@ -101,23 +101,9 @@ def load_arena(suite: str, options: ArenaOptions) -> Arena:
         from fastav_plugin.lab.real_text.arena import TextArena
 
         return TextArena(options.weights, options.passages or "short", download=download)
-    if options.passages is not None:
-        raise ConfigError("--passages is about `--suite real-lm`.")
     from fastav_plugin.lab.real_audio.arena import AudioArena
 
     return AudioArena(options.weights, download=download)
-
-
-def _keys(options: ArenaOptions) -> list[str]:
-    if options.quick and options.tables:
-        raise ConfigError("--quick has a table of its own: leave out --tables.")
-    if options.quick:
-        return [QUICK]
-    keys = [key.strip() for key in options.tables.split(",")] if options.tables else list(KEYS)
-    for key in keys:
-        if key not in KEYS:
-            raise unknown_name("table", key, KEYS)
-    return keys
 
 
 def _counts(found: Found) -> dict[str, int]:

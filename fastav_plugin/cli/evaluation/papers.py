@@ -11,10 +11,10 @@ import torch
 from fastav_plugin import __version__
 from fastav_plugin.cli.console import interruptible, make_room, note, print_json
 from fastav_plugin.cli.options.checkpoint import Machine
-from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, PapersOptions
+from fastav_plugin.cli.options.papers import PAPERS, PAPERS_QUESTIONS, TableOptions
 from fastav_plugin.cli.progress import progress
 from fastav_plugin.cli.tables.layout import print_table
-from fastav_plugin.errors import ConfigError, unknown_name
+from fastav_plugin.errors import ConfigError
 from fastav_plugin.evaluation.answers_file import AnswerLog, checkpoint_digest
 from fastav_plugin.evaluation.bootstrap import LEVEL, RESAMPLES
 from fastav_plugin.lab.bench.clock import machine as hardware
@@ -33,7 +33,8 @@ SELECTION_QUESTIONS = 600
 def run_papers(
     folder: Path,
     keywords: Mapping[str, Any],
-    options: PapersOptions,
+    shown: TableOptions,
+    select: Path | None,
     machine: Machine,
     *,
     questions: int | None,
@@ -44,15 +45,12 @@ def run_papers(
 ) -> None:
     """Solve the settings, answer the questions, print the tables, which start from `keywords`.
 
-    `keywords` are those of `FastAVConfig.for_model`. With `options.select` settings are chosen for
+    `keywords` are those of `FastAVConfig.for_model`. With `select` settings are chosen for
     the targets instead, on clips of no table.
     """
-    tables, markdown, select = options.table or (), options.markdown, options.select
-    for key in tables:
-        if key not in KEYS:
-            raise unknown_name("table", key, KEYS)
+    tables, markdown = shown.keys(KEYS), shown.markdown
     if select is not None and tables:
-        raise ConfigError("--select makes a table of its own: leave out --table.")
+        raise ConfigError("--select makes a table of its own: leave out --tables.")
     make_room(markdown, select)
     start = time.monotonic()
     first = 0 if select is None else SELECTION_SEED

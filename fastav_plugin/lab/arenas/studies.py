@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from fastav_plugin.analysis import BUDGETS
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.defaults import DEFAULTS
 from fastav_plugin.hooks.base import ENTRANCE, HOOKS, VISUAL
 from fastav_plugin.hooks.plannable import layer_at_depth
-from fastav_plugin.lab.arenas.budgets import BUDGETS, LATE, STARTS, TENTH, fine_cuts
+from fastav_plugin.lab.arenas.budgets import LATE, STARTS, TENTH, fine_cuts
 from fastav_plugin.lab.arenas.control import Oracle
 from fastav_plugin.lab.arenas.setting import Spec, Table
 from fastav_plugin.settings.presets import AUDIO, AUDIO_VISUAL, PRESETS, VIDEO

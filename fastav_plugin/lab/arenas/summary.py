@@ -153,7 +153,8 @@ def _by_facet(questions: Sequence[Question], values: Mapping[str, float]) -> dic
 def _mean(questions: Sequence[Question], values: Mapping[str, float], seed: int) -> dict[str, Any]:
     passages = [question.passage for question in questions]
     own = [values[question.name] for question in questions]
-    return {"questions": len(own), **bootstrap_mean(own, passages, seed=seed)._asdict()}
+    found = bootstrap_mean(own, passages, seed=seed)._asdict()
+    return {"questions": len(own), "passages": len(set(passages)), **found}
 
 
 #: A cell of a row.
@@ -191,11 +192,16 @@ def _interval(found: Mapping[str, float] | None) -> str:
     if found is None:
         return ""
     mean, low, high = (100 * found[name] for name in ("mean", "low", "high"))
-    return f"{mean:.0f} ({low:.0f} to {high:.0f})"
+    return f"{mean:.0f} ({low:.0f} to {high:.0f})" if _spreads(found) else f"{mean:.0f}"
 
 
 def _difference(found: Mapping[str, float] | None) -> str:
     if found is None:
         return ""
     mean, low, high = (round(100 * found[name]) + 0 for name in ("mean", "low", "high"))
-    return f"{mean:+d} ({low:+d} to {high:+d})"
+    return f"{mean:+d} ({low:+d} to {high:+d})" if _spreads(found) else f"{mean:+d}"
+
+
+def _spreads(found: Mapping[str, float]) -> bool:
+    """Whether an interval says anything: over one passage it has no width."""
+    return found["passages"] > 1

