@@ -117,7 +117,7 @@ def _settings(table: dict[str, Any]) -> list[Measured]:
 
 def draw_frontier(path: str | Path, arenas: Sequence[Measurements], *, title: str) -> None:
     """Draw each arena as a panel, and write under it the best setting at each budget."""
-    below = _LINE * (len(BUDGETS) + 1) + 0.75
+    below = _LINE * max(1, *(len(arena.best()) for arena in arenas)) + 0.7
     page = Page(path, _HEAD + len(arenas) * (_TALL + below))
     page.heading(
         title,
@@ -164,7 +164,9 @@ def _panel(axes: Axes, arena: Measurements, *, legend: bool) -> None:
     axes.set_xlabel("prefill FLOPs, % of dense", size=9, color=FAINT)
     axes.set_ylabel("retained answers, %", size=9, color=FAINT)
     if legend:
-        axes.legend(frameon=False, fontsize=8, labelcolor=INK, loc="lower right")
+        axes.legend(
+            frameon=False, fontsize=8, labelcolor=INK, loc="upper left", bbox_to_anchor=(0.0, 0.62)
+        )
 
 
 def _points(axes: Axes, settings: Sequence[Measured], marker: str, colour: str, label: str) -> None:
@@ -223,16 +225,15 @@ def _name_best(page: Page, arena: Measurements, top: float) -> None:
     if not best:
         page.text(0.78, top, "No setting is within a budget.", size=8.5, color=FAINT)
     for mark, (budget, setting) in zip("1234", best.items(), strict=False):
-        page.text(0.78, top, f"{mark}   {_in_words(budget, setting)}", size=8.5)
+        page.text(0.78, top, f"{mark}   {_in_words(budget, setting)}", size=8)
         top += _LINE
 
 
 def _in_words(budget: float, setting: Measured) -> str:
     """The best setting at a budget, and what as many random tokens retain."""
     mean, low, high = (100 * value for value in setting.retained)
-    said = (
-        f"within {100 * budget:.0f} % of the tokens: {setting.name}, {mean:.0f} % "
-        f"({low:.0f} to {high:.0f}) at {100 * setting.tokens:.0f} %, "
-        f"{100 * setting.flops:.0f} % of the FLOPs"
+    random = "" if setting.random is None else f", random {100 * setting.random:.0f} %"
+    return (
+        f"{100 * budget:.0f} % of the tokens: {setting.name}: {mean:.0f} % ({low:.0f} to "
+        f"{high:.0f}){random}; {100 * setting.flops:.0f} % of the FLOPs"
     )
-    return said if setting.random is None else f"{said}; random {100 * setting.random:.0f} %"

@@ -28,7 +28,7 @@ def run(
 ) -> None:
     """Draw retained accuracy against FLOPs of every setting, and name the best at each budget.
 
-    A budget is a share of dense's tokens in an average layer, to within 2 points: 77, 65, 50 and
+    A budget is a share of dense's tokens in an average layer, to within 1 point: 77, 65, 50 and
     25 %.
 
     Example: fastav visualize frontier real-lm.json real-audio.json --output frontier.png

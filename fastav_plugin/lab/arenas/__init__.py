@@ -7,7 +7,15 @@ An arena is a model with questions about media (`arena`). A run answers them und
 
 #: Keys of all tables.
 KEYS = (
-    *("methods-50", "methods-77", "late-removal", "p-by-layer", "second-question", "one-cut"),
+    *(
+        "methods-50",
+        "methods-77",
+        "late-cuts",
+        "late-removal",
+        "p-by-layer",
+        "second-question",
+        "one-cut",
+    ),
     "cut-by-layer",
     "presets",
     *("upper-bound", "methods-65", "methods-25"),

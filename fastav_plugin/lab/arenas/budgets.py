@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from fastav_plugin.analysis import BUDGETS
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.global_rule import GlobalRule
 from fastav_plugin.hooks.base import HOOKS
@@ -56,6 +57,36 @@ def late_joined(budget: float) -> Table:
         f"Methods joined with late removal at {100 * budget:.0f} % of dense's tokens",
         specs,
     )
+
+
+def late_cuts(layers: int) -> Table:
+    """Cuts by attention from the middle on and no media in the last layers, at each budget."""
+    specs = []
+    for budget in BUDGETS[:2]:
+        share = f"{100 * budget:.0f} %"
+        for depth in STARTS:
+            layer = layer_at_depth(depth, layers)
+            specs.append(
+                Spec(
+                    f"fine cuts from layer {layer + 1}, {share}",
+                    lambda keep, layer=layer: FastAVConfig(  # type: ignore[misc]
+                        hooks=[fine_cuts(layer, _drop(keep)), LATE]
+                    ),
+                    budget,
+                )
+            )
+        for neighbours in (0, 2):
+            cut = {"name": "low_attentive", "layer": layers // 2, "neighbours": neighbours}
+            specs.append(
+                Spec(
+                    f"one cut at layer {layers // 2}, neighbours {neighbours}, {share}",
+                    lambda ratio, cut=cut: FastAVConfig(  # type: ignore[misc]
+                        hooks=[{**cut, "visual_keep_ratio": ratio, "audio_keep_ratio": ratio}, LATE]
+                    ),
+                    budget,
+                )
+            )
+    return Table("late-cuts", "Cuts by attention, then no media in the last layers", specs)
 
 
 def _method(name: str, budget: float, layers: int, prompt: TokenMap) -> list[Spec]:

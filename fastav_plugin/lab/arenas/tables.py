@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from fastav_plugin.analysis import BUDGETS
-from fastav_plugin.lab.arenas.budgets import late_joined, methods
+from fastav_plugin.lab.arenas.budgets import late_cuts, late_joined, methods
 from fastav_plugin.lab.arenas.setting import Table
 from fastav_plugin.lab.arenas.studies import (
     QUICK,
@@ -33,6 +33,7 @@ def make_tables(keys: Sequence[str], layers: int, prompt: TokenMap) -> list[Tabl
         found[f"methods-{percent}"] = lambda b=budget: methods(b, layers, prompt)  # type: ignore[misc]
         found[f"late-joined-{percent}"] = lambda b=budget: late_joined(b)  # type: ignore[misc]
     found |= {
+        "late-cuts": lambda: late_cuts(layers),
         "late-removal": lambda: removals(layers),
         "p-by-layer": lambda: drops(layers),
         "one-cut": lambda: single_cuts(layers),

@@ -46,7 +46,7 @@ def train(
     alignment_minutes: Annotated[float, typer.Option(help="Of the stage by CTC.")] = 15.0,
     minutes: Annotated[float, typer.Option(help="Of the stage on questions.")] = 70.0,
     from_weights: Annotated[
-        Path | None, typer.Option(help="Go on from this file with the last stage alone.")
+        Path | None, typer.Option(help="Go on from this file, without the first half on text.")
     ] = None,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
     export_only: Annotated[
@@ -66,7 +66,8 @@ def train(
     parts = Parts(weights, from_weights)
     stages = parts.stages(records, (text_minutes, alignment_minutes, minutes))
     run = Run(work, parts)
-    if export_only or run.run(stages[-1:] if from_weights else stages):
+    stages = [stage for stage in stages[bool(from_weights) :] if stage.minutes > 0]
+    if export_only or run.run(stages):
         if not parallel.rank():
             parts.export(work / "model.safetensors")
             typer.echo(f"Written: {work / 'model.safetensors'}")
