@@ -130,16 +130,39 @@ def pruned(model: nn.Module, config: FastAVConfig | None = None) -> Iterator[Rep
         UnsupportedError, ConfigError: as `attach`. A model that was compiled after it was attached
             is allowed.
     """
+    reports = Reports()
+    block = _attachment(_checked(model, config), reports.add, whole_batch=True)
+    with _block(model, block):
+        yield reports
+
+
+@contextmanager
+def pruning(model: nn.Module, config: FastAVConfig, on_report: OnReport) -> Iterator[None]:
+    """As `pruned`, with an `on_report` as that of `attach`: for servers.
+
+    Args:
+        model: as of `attach`.
+        config: as of `attach`.
+        on_report: called after each generate() in the block in place of the attached one.
+
+    Raises:
+        UnsupportedError, ConfigError: as `pruned`.
+    """
+    with _block(model, _attachment(_checked(model, config), on_report)):
+        yield
+
+
+@contextmanager
+def _block(model: nn.Module, block: Attachment) -> Iterator[None]:
+    """Have an attachment hold in this context while the block runs."""
     head = unwrap(model)
     if Binding.of(head) is None:
         refuse_compiled(model)
     refuse_prompt_learning(model)
-    reports = Reports()
-    block = _attachment(_checked(model, config), reports.add, whole_batch=True)
     binding = Binding.attach(head, block, block=True)
     try:
         _watch_generate(binding, head)
-        yield reports
+        yield
     finally:
         binding.leave(block)
 

@@ -1,8 +1,8 @@
 """What one request dropped, layer by layer, what that saved, or why nothing happened."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Generic
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, Self
 
 import torch
 from torch import Tensor
@@ -93,6 +93,22 @@ class PruningReport(Generic[Counts]):
             kept = kept[self.token_map.modality[row][kept] == known[name.lower()]]
         return [int(position) for position in kept.tolist()]
 
+    def prompt_tokens(self) -> dict[str, int]:
+        """Tokens of each modality before any cut, all batch rows together."""
+        kinds = {name: Modality[name.upper()] for name in self.modality_per_layer}
+        return {name: int(self.token_map.mask(kind).sum()) for name, kind in kinds.items()}
+
+    def after(self, tokens: int) -> Self:
+        """The report of one prompt once each layer holds so many tokens of its answer as well.
+
+        Layers are taken to be of one width, and those of a dense cache to grow without a window.
+        """
+        counts: Any = self.tokens_per_layer
+        added = tokens * len(counts) * self.kv_bytes // max(1, sum(counts))
+        return replace(
+            self, kv_bytes=self.kv_bytes + added, dense_kv_bytes=self.dense_kv_bytes + added
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON data, without positions."""
         left_out = ("positions", "token_map")
@@ -103,7 +119,7 @@ class PruningReport(Generic[Counts]):
 
         A report of several batch rows gives their sums; one of a row among others says so.
         """
-        whole = self._whole_prompts()
+        whole = self.prompt_tokens()
         prompt = ", ".join(f"{count} {name}" for name, count in whole.items()) + " tokens"
         rows = self.batch_rows
         if rows > 1:
@@ -123,12 +139,7 @@ class PruningReport(Generic[Counts]):
     def _repr_html_(self) -> str:
         """For notebooks: the line, and the tokens of each layer as bars, one colour a modality."""
         per_layer = {name: self._summed(each) for name, each in self.modality_per_layer.items()}
-        return bars(f"{self.method}: {self}", self._whole_prompts(), per_layer)
-
-    def _whole_prompts(self) -> dict[str, int]:
-        """Tokens of each modality before any cut, all batch rows together."""
-        kinds = {name: Modality[name.upper()] for name in self.modality_per_layer}
-        return {name: int(self.token_map.mask(kind).sum()) for name, kind in kinds.items()}
+        return bars(f"{self.method}: {self}", self.prompt_tokens(), per_layer)
 
     def _summed(self, counts: Any) -> list[int]:
         """Counts per layer, of all batch rows together."""

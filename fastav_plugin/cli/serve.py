@@ -8,6 +8,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +29,7 @@ from fastav_plugin.serving.media.policy import MEDIA_DIR
 
 if TYPE_CHECKING:
     from fastav_plugin.report import PruningReport
+    from fastav_plugin.serving.batching.loop import BatchLimits
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,52 @@ class ServeCommand(TyperCommand):
         names -= {param.name for param in self.params}
         ctx.obj = {name: ctx.params.pop(name) for name in names}
         return super().invoke(ctx)
+
+
+@dataclass(frozen=True)
+class Batching:
+    """Options of requests that are answered together."""
+
+    max_batch: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Requests that are decoded together; 1 answers one after the other."
+        ),
+    ] = 32
+    prefill_per_step: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Prompts that are prefilled between two steps of running requests: more start "
+            "sooner, and streams that run wait longer.",
+        ),
+    ] = 1
+    max_waiting: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Requests that wait for a place; more are answered with status 429. Default: "
+            "any number.",
+        ),
+    ] = None
+
+    kv_budget: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BYTES",
+            min=1,
+            help="Memory for the keys and values of all requests that are decoded together, at "
+            "their longest. Others wait; one that never fits is refused. Default: any.",
+        ),
+    ] = None
+
+    def limits(self) -> BatchLimits | None:
+        """What the loop takes; None for no loop."""
+        from fastav_plugin.serving.batching.loop import BatchLimits
+
+        if self.max_batch == 1:
+            return None
+        return BatchLimits(self.max_batch, self.prefill_per_step, self.max_waiting, self.kv_budget)
 
 
 @functools.cache
@@ -97,6 +145,15 @@ def run(
             help="Folder below which requests may name files. Without it they name none.",
         ),
     ] = None,
+    batching: Batching,
+    request_settings: Annotated[
+        str,
+        typer.Option(
+            metavar="FIELDS",
+            help="Fields of FastAVConfig, joined by commas, that a request may set for itself in "
+            "`fastav`; 'none' for nothing.",
+        ),
+    ] = "method,visual_keep_ratio,audio_keep_ratio,fine_drop_ratio",
     threads: Threads = None,
     json: Annotated[
         bool,
@@ -117,7 +174,9 @@ def run(
     Example: fastav serve ./Qwen2.5-Omni-7B --method fastav+divprune --port 8000
     """
     from fastav_plugin.hooks.registry import method_hooks
+    from fastav_plugin.serving.account import describe
     from fastav_plugin.serving.openai_server import attaching, check_server
+    from fastav_plugin.serving.request_settings import allowed_fields
     from fastav_plugin.serving.server_policy import server_policy
     from fastav_plugin.settings.presets import find_preset
     from fastav_plugin.settings.resolution import base_settings
@@ -138,12 +197,15 @@ def run(
     if not 0 <= options["port"] < 2**16:
         raise ConfigError(f"`--port` must lie in [0, 65535], got {options['port']}.")
     policy = server_policy(media_dir)
+    allowed = allowed_fields(request_settings)
     limit_threads(threads)
 
     loaded_with: list[FastAVConfig] = []
 
-    def make_config(loaded: Any) -> FastAVConfig:
-        found = FastAVConfig.for_model(loaded, **given, **whole)
+    def make_config(loaded: Any, **settings: Any) -> FastAVConfig:
+        found = FastAVConfig.for_model(loaded, **{**given, **settings}, **whole)
+        if settings:  # of one request
+            return found
         logger.info(
             "fastav: %s: attached, method %s. Settings: %s",
             loaded.name_or_path,
@@ -167,7 +229,7 @@ def run(
     with (
         interruptible(lambda: "The server has stopped."),
         _log_to_stderr(json),
-        attaching(make_config, on_report, policy, on_ready),
+        attaching(make_config, on_report, policy, on_ready, batching.limits(), allowed),
     ):
         try:
             _server().callback(**{_MODEL: model}, **options)
@@ -240,8 +302,3 @@ def _log_to_stderr(everything: bool) -> Iterator[None]:
         logger.setLevel(level)
         for own in loggers:
             own.removeHandler(handler)
-
-
-def describe(report: PruningReport | None) -> str:
-    """What one generate() dropped, or why nothing; None where the method cuts nothing."""
-    return "unpruned, because this method cuts nothing" if report is None else str(report)

@@ -1,6 +1,7 @@
 """What is read of a prompt, or of a later turn: the call around it, and what hooks are asked of."""
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -33,6 +34,13 @@ class Reason(IntEnum):
             f"`min_media_tokens` ({min_media_tokens})",
             Reason.EMBEDDINGS: "the prompt came as embeddings: pass a TokenMap to FastAVCache",
         }[self]
+
+    @classmethod
+    def of_sentence(cls, sentence: str) -> "Reason":
+        """The reason that a report says, whatever its `min_media_tokens`."""
+        numbers = re.compile(r"\d+")
+        sentences = {numbers.sub("", reason.sentence(0)): reason for reason in cls}
+        return sentences[numbers.sub("", sentence)]
 
 
 @dataclass(frozen=True, eq=False)

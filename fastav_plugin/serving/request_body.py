@@ -7,9 +7,13 @@ does not take.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from fastav_plugin.errors import ConfigError, UnsupportedError, did_you_mean
+
+#: The body of the request that a context answers.
+current_body: ContextVar[Mapping[str, Any]] = ContextVar("fastav_request_body")
 
 #: Parts of a message: the key of what they hold, and the kind of medium that is.
 _PARTS = {
@@ -35,6 +39,13 @@ _NUMBERS: dict[str, tuple[type[int] | type[float], int]] = {
 }
 #: Those whose address the handlers take from an object alone.
 _IN_OBJECT = ("video_url", "audio_url")
+
+
+class UntakenError(UnsupportedError):
+    """A medium of a kind that the model's processor does not take."""
+
+    #: In one word, for counters.
+    reason = "not_taken"
 
 
 def check_body(body: Mapping[str, Any]) -> None:
@@ -101,7 +112,7 @@ def check_kinds(body: Mapping[str, Any], taken: frozenset[str], processor: str) 
         processor: its name.
 
     Raises:
-        UnsupportedError: there are others.
+        UntakenError: there are others.
     """
     messages = body.get("messages", body.get("input"))
     found = [message for message in messages or () if isinstance(message, dict)]
@@ -116,10 +127,10 @@ def check_kind(kind: str, taken: frozenset[str], processor: str) -> None:
     """Refuse a medium of a kind that a processor, given by its name, does not take.
 
     Raises:
-        UnsupportedError: neither text nor among those that are taken.
+        UntakenError: neither text nor among those that are taken.
     """
     if kind not in {*taken, "text"}:
-        raise UnsupportedError(f"{processor} takes no {kind}, only {', '.join(sorted(taken))}.")
+        raise UntakenError(f"{processor} takes no {kind}, only {', '.join(sorted(taken))}.")
 
 
 def _is_object(text: Any) -> bool:

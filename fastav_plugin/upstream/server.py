@@ -20,6 +20,13 @@ HANDLER = "handle_request"
 #: Method of the server's GenerateManager that starts a generate() and returns its queue.
 STREAMER = "generate_streaming"
 _STREAMED = ["self", "model", "processor", "inputs"]
+#: Its coroutine that runs a generate() and returns text, prompt length and new tokens.
+ANSWERER = "generate_non_streaming"
+#: Method of the server's GenerationState that hands out GenerateManagers.
+MANAGER = "get_manager"
+_MANAGED = ["self", "model_id", "use_cb"]
+#: Function of the server's module that makes its app.
+BUILDER = "build_server"
 #: Coroutine of uvicorn's Server after which it answers.
 STARTER = "startup"
 #: The server's default for the frames of a video, passed where the request names none.
@@ -89,6 +96,82 @@ def generate_manager() -> Any:
     from transformers.cli.serving.utils import GenerateManager
 
     return GenerateManager
+
+
+def generation_state() -> Any:
+    """The class whose method MANAGER is: (state, model id, use_cb) -> GenerateManager."""
+    from transformers.cli.serving.utils import GenerationState
+
+    return GenerationState
+
+
+def managers(state: Any) -> dict[str, Any]:
+    """The GenerateManagers that a GenerationState has handed out, by model id."""
+    found: dict[str, Any] = state._generate_managers
+    return found
+
+
+def run_on(manager: Any, thread: Any) -> None:
+    """Have a GenerateManager that was not initialised run its functions in a thread.
+
+    Args:
+        manager: the instance.
+        thread: with `submit` and `async_submit` as the server's own InferenceThread.
+    """
+    manager._thread = thread
+
+
+def text_streamer(processor: Any, loop: Any, queue: Any, response_parser: Any) -> Any:
+    """What turns tokens into the text of a stream's queue; its `put` raises once cancelled."""
+    return _streamer_class()(
+        getattr(processor, "tokenizer", processor)._tokenizer,
+        loop,
+        queue,
+        response_parser=response_parser,
+    )
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether a streamer raised it because its client has gone."""
+    from transformers.cli.serving.utils import _GenerationCancelled
+
+    return isinstance(error, _GenerationCancelled)
+
+
+def stream_error(text: str) -> Any:
+    """The item that ends a stream's queue with an error."""
+    from transformers.cli.serving.utils import _StreamError
+
+    return _StreamError(text)
+
+
+def is_stream_error(item: Any) -> bool:
+    """Whether an item of a stream's queue ends it with an error."""
+    return isinstance(item, type(stream_error("")))
+
+
+def app_module() -> Any:
+    """The module whose function BUILDER makes the server's app."""
+    from transformers.cli.serving import server
+
+    return server
+
+
+def add_page(app: Any, path: str, page: Callable[[], tuple[bytes, str]]) -> None:
+    """Answer GET requests of one path of an app that BUILDER made.
+
+    Args:
+        app: of FastAPI.
+        path: "/metrics".
+        page: makes the body and its content type, on the event loop.
+    """
+    from fastapi import Response
+
+    async def answer() -> Any:
+        body, kind = page()
+        return Response(body, media_type=kind)
+
+    app.add_api_route(path, answer, methods=["GET"], response_class=Response)
 
 
 def web_server() -> Any:
@@ -168,6 +251,12 @@ def _handler() -> Any:
     return BaseHandler
 
 
+def _streamer_class() -> Any:
+    from transformers.cli.serving.utils import DirectStreamer
+
+    return DirectStreamer
+
+
 def _passes_sounds_on() -> bool:
     """Whether a sound that was decoded reaches the processor as it is."""
     import numpy as np
@@ -226,6 +315,30 @@ CONTRACTS: Contracts = {
             mentions(code_of(getattr(web_server(), STARTER)), name)
             for name in ("started", "servers")
         )
+    ),
+    f"GenerateManager.{ANSWERER}() of its server": lambda: (
+        inspect.iscoroutinefunction(getattr(generate_manager(), ANSWERER))
+        and _begins(getattr(generate_manager(), ANSWERER), _STREAMED)
+        and all(mentions(code_of(handler._non_streaming), ANSWERER) for handler in handlers())
+    ),
+    f"GenerationState.{MANAGER}({', '.join(_MANAGED[1:])}) of its server, and the managers and "
+    "thread behind it": lambda: (
+        _begins(getattr(generation_state(), MANAGER), _MANAGED)
+        and mentions(code_of(getattr(generation_state(), MANAGER)), "_generate_managers")
+        and mentions(code_of(generate_manager().__init__), "_thread")
+        and all(
+            mentions(code_of(getattr(generate_manager(), name)), "_thread")
+            for name in ("submit", "async_submit")
+        )
+    ),
+    "DirectStreamer, _GenerationCancelled and _StreamError of its server": lambda: (
+        mentions(code_of(_streamer_class().put), "_GenerationCancelled")
+        and mentions(code_of(getattr(generate_manager(), STREAMER)), "DirectStreamer")
+        and stream_error("").msg == ""
+    ),
+    f"the function {BUILDER}() of its server, which makes a FastAPI app": lambda: (
+        mentions(code_of(getattr(app_module(), BUILDER)), "FastAPI")
+        and mentions(code_of(command().__init__), BUILDER)
     ),
     f"the call of {STREAMER}() in the server's handlers": lambda: all(
         mentions(code_of(handler._streaming), STREAMER) for handler in handlers()

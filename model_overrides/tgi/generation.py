@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from fastav_plugin.cache import FastAVCache
 from fastav_plugin.config import FastAVConfig
 from fastav_plugin.errors import FastAVError, StateError, in_short
-from fastav_plugin.model_overrides import find_override
 from fastav_plugin.model_overrides.tgi.prompts import Prompt, PromptError
-from fastav_plugin.pruning.rope_deltas import rotary_positions
+from fastav_plugin.serving.batching.decoding import Decoder
 from fastav_plugin.upstream.arguments import cache_argument
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,7 @@ _FATAL = (
 _FATAL_TEXTS = ("cuda error", "nccl", "gloo", "connection closed")
 
 
-class Generation:
+class Generation(Decoder):
     """One model, bound by `attach`, and how its requests are pruned.
 
     Args:
@@ -41,11 +40,10 @@ class Generation:
     """
 
     def __init__(self, head: nn.Module, config: FastAVConfig) -> None:
-        self.head = head
+        super().__init__(head)
         self.config = config
         weights = next(head.parameters())
         self._device, self._dtype = weights.device, weights.dtype
-        self._first = find_override(head).first_position
         parameters = inspect.signature(type(head).forward).parameters
         # Logits of the last token alone, where the forward has an argument for it.
         self._keep = {"logits_to_keep": 1} if "logits_to_keep" in parameters else {}
@@ -85,37 +83,6 @@ class Generation:
             raise PromptError(f"The model cannot take the media of this prompt: {first}") from error
         self._log(cache)
         return output.logits[:, -1:].clone(), cache
-
-    def decode(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: FastAVCache) -> Tensor:
-        """Decode one token of each request.
-
-        Args:
-            ids: int64 [B, 1].
-            mask: int64 [B, T], 1 for every token seen of a request, cut or not, this one included.
-            positions: int64 [B, 1], seen tokens of each before this one.
-            cache: of the batch.
-
-        Returns:
-            float [B, 1, vocabulary].
-
-        Raises:
-            StateError: the batch and its cache count their tokens differently.
-        """
-        length = cache.get_seq_length() + 1
-        if tuple(mask.shape) != (cache.batch_size, length):
-            raise StateError(
-                f"The batch counts {mask.shape[0]} requests of up to {mask.shape[1]} tokens, their "
-                f"cache {cache.batch_size} of up to {length}. This is a bug of the plugin."
-            )
-        with torch.no_grad():
-            output = self.head(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=rotary_positions(cache.fastav_request, positions + self._first),
-                **cache_argument(cache),
-                use_cache=True,
-            )
-        return output.logits[:, -1:]  # type: ignore[no-any-return]
 
     def _moved(self, value: Any) -> Any:
         """Tensors to the model's device, and features to its dtype; times stay exact."""

@@ -83,9 +83,13 @@ def ask(
     messages: Sequence[dict[str, Any]],
     stream: bool = False,
     chat_template_kwargs: dict[str, Any] | None = None,
+    seed: int | None = None,
     **settings: Any,
 ) -> str:
-    """The answer of a server, whole or put together from its stream."""
+    """The answer of a server, whole or put together from its stream.
+
+    `settings` are of the generation; the other arguments are fields of the request.
+    """
     wanted = {**SETTINGS, **settings}
     completions: Any = client.chat.completions
     answer = completions.create(
@@ -95,6 +99,7 @@ def ask(
         extra_body={
             "generation_config": json.dumps(wanted),
             "chat_template_kwargs": chat_template_kwargs or {},
+            **({} if seed is None else {"seed": seed}),
         },
     )
     if stream:

@@ -17,6 +17,7 @@ from fastav_plugin.binding.binding import Binding
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.lab.testbed.words import build_tokenizer
 from fastav_plugin.report import PruningReport
+from fastav_plugin.serving.exchange import Exchange, exchanging
 from fastav_plugin.serving.openai_server import attaching
 from fastav_plugin.upstream import server
 from fastav_plugin.upstream.server import HANDLER, LOADER, STREAMER
@@ -87,6 +88,18 @@ def test_a_model_that_cannot_be_pruned(tmp_path: Path) -> None:
                 manager.load_model_and_processor(f"{tmp_path}@main")
             assert error.value.status_code == 400
         manager.shutdown()
+
+
+def test_settings_of_a_request_that_shared_pages_answer() -> None:
+    """Its keys and values are not pruned, so it would be answered as if it had asked nothing."""
+    state = server.generation_state()(continuous_batching=True)
+    exchange = Exchange()
+    with attaching(FastAVConfig.for_model, ignore), exchanging(exchange):
+        assert state.get_manager(NAME, use_cb=True) is not None
+        exchange.settings = {"method": "fastav"}
+        with pytest.raises(UnsupportedError, match="`fastav` sets nothing of a request"):
+            state.get_manager(NAME, use_cb=True)
+        assert state.get_manager(NAME) is not None
 
 
 def test_the_methods_come_back_after_an_error() -> None:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import transformers.audio_utils
 import transformers.cli.serve
+import transformers.cli.serving.server
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
 from transformers.cli.serving.completion import CompletionHandler
 from transformers.cli.serving.model_manager import ModelManager
@@ -75,6 +76,8 @@ def test_help_shows_both_kinds_of_options(
         ((MODEL_PATH, "--media-dir", "/no/such/folder"), "Invalid value for '--media-dir'"),
         ((MODEL_PATH, "--compile"), "`--compile` keeps the keys and values of each request"),
         ((MODEL_PATH, "--continuous-batching"), "in shared pages"),
+        ((MODEL_PATH, "--request-settings", "methode"), "Did you mean 'method'?"),
+        ((MODEL_PATH, "--request-settings", "hooks"), "No request may set `hooks`"),
         ((MODEL_PATH, "--log-level", "loud"), "'loud' is unknown"),
         ((MODEL_PATH, "--quantization", "2bit"), "Unsupported quantization method: '2bit'"),
     ],
@@ -117,6 +120,13 @@ def test_the_extra_is_missing(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> No
     assert fail("serve", MODEL_PATH).endswith(install_hint("serve"))
 
 
+def test_the_library_of_the_metrics_is_missing(fail: Fail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastav_plugin.serving.metrics.is_installed", lambda: False)
+    message = fail("serve", MODEL_PATH)
+    assert "prometheus_client" in message
+    assert message.endswith(install_hint("serve"))
+
+
 def _no_call(*args: Any, **kwargs: Any) -> None:
     raise AssertionError
 
@@ -146,6 +156,9 @@ CHANGES: dict[str, tuple[Any, str, Any]] = {
     "streams renamed": (GenerateManager, STREAMER, None),
     "streams of other parameters": (GenerateManager, STREAMER, _no_call),
     "streams that start elsewhere": (CompletionHandler, "_streaming", _no_call),
+    "answers made elsewhere": (CompletionHandler, "_non_streaming", _no_call),
+    "app renamed": (transformers.cli.serving.server, "build_server", None),
+    "app of another kind": (transformers.cli.serving.server, "build_server", _no_call),
 }
 
 
@@ -179,7 +192,3 @@ def test_the_servers_options_reach_it(
     sent = {"force_model": str(MODEL_PATH), "port": 8123, "reasoning": mode, "enable_cors": True}
     assert {name: given[name] for name in sent} == sent
     assert set(given) == {param.name for param in command.params}  # and none of ours
-
-
-def test_the_line_of_a_method_that_cuts_nothing() -> None:
-    assert serve.describe(None) == "unpruned, because this method cuts nothing"

@@ -18,11 +18,11 @@ import torch
 from transformers import AutoModelForMultimodalLM, AutoProcessor
 
 from fastav_plugin import FastAVCache, FastAVConfig, register_models
-from fastav_plugin.cli.serve import describe
 from fastav_plugin.config import CONFIG_NAME
 from fastav_plugin.installation import install_hint
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.media.inputs import prepare_files
+from fastav_plugin.serving.account import describe
 from fastav_plugin.serving.openai_server import MISSING
 from tests.model_overrides.test_qwen_omni import full_model
 from tests.model_overrides.videollama2.checkpoint import write_official

@@ -20,13 +20,13 @@ from PIL import Image
 from transformers import AutoModelForMultimodalLM, AutoProcessor, GenerationConfig
 
 from fastav_plugin import FastAVCache, FastAVConfig
-from fastav_plugin.cli.serve import describe
 from fastav_plugin.lab.testbed.model import MODEL_PATH
 from fastav_plugin.media.clips import read_video
 from fastav_plugin.media.files import Source
 from fastav_plugin.media.inputs import video_arguments
 from fastav_plugin.media.pictures import read_image
 from fastav_plugin.media.sound import read_sound
+from fastav_plugin.serving.account import describe
 from tests.serving.conftest import Server
 from tests.serving.messages import SETTINGS, Parts, ask, noise, user
 from tests.support.cache_names import passing
@@ -202,6 +202,37 @@ def test_many_at_once(client: openai.OpenAI, server: Server, parts: Parts) -> No
         answers = list(pool.map(send, range(len(chats))))
     assert answers == alone
     assert sorted(server.lines(before, len(chats))) == sorted(lines)
+
+
+def test_draws_are_those_of_the_seed(client: openai.OpenAI, server: Server, parts: Parts) -> None:
+    """A request draws the same tokens alone and among others, streamed or not."""
+    messages = [user(parts.picture, parts.sound, text=SOUND)]
+    drawn: dict[str, Any] = {"do_sample": True, "temperature": 3.0, "top_k": 0}
+    alone = [ask(client, server.model, messages, seed=seed, **drawn) for seed in (5, 6)]
+
+    def send(number: int) -> str:
+        with server.client() as own:
+            return ask(own, server.model, messages, stream=number < 3, seed=5 + number % 2, **drawn)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(send, range(6))) == alone * 3
+    assert alone[0] != alone[1]
+
+
+def test_what_no_batch_does_is_answered_among_others(
+    client: openai.OpenAI, server: Server, parts: Parts
+) -> None:
+    messages = [user(parts.picture, parts.sound, text=SOUND)]
+    beams: dict[str, Any] = {"num_beams": 2}
+    past = FastAVCache(FastAVConfig.for_model(local()[0], "fastav+divprune", **PRUNING))
+    expected = [generate(messages, parts.folder, past, **beams), expect(messages, parts.folder)[0]]
+
+    def send(number: int) -> str:
+        with server.client() as own:
+            return ask(own, server.model, messages, **({} if number % 2 else beams))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(send, range(4))) == expected * 2
 
 
 def test_the_rest_of_the_server_is_as_it_was(server: Server, client: openai.OpenAI) -> None:

@@ -70,7 +70,8 @@ class MediaBudget:
         left = self._policy.timeout - self._seconds
         if left <= 0:
             raise MediaError(
-                f"reading the media of this request took more than {self._policy.timeout:g} s."
+                f"reading the media of this request took more than {self._policy.timeout:g} s.",
+                reason="limit",
             )
         start = time.monotonic()
         policy = dataclasses.replace(self._policy, timeout=left)
@@ -84,7 +85,8 @@ class MediaBudget:
             most = self._policy.max_per_request
             raise MediaError(
                 f"the request has more than the {most} media that are allowed "
-                f"({variable('max_per_request')})."
+                f"({variable('max_per_request')}).",
+                reason="limit",
             )
 
     def _decode(self, kind: str, data: bytes, sampling: Sampling) -> Any:
@@ -98,7 +100,8 @@ class MediaBudget:
         if left <= 0:
             raise MediaError(
                 f"the media of this request have more than the {self._policy.max_decoded_bytes} "
-                f"decoded bytes that are allowed ({variable('max_decoded_bytes')})."
+                f"decoded bytes that are allowed ({variable('max_decoded_bytes')}).",
+                reason="limit",
             )
         return dataclasses.replace(self._policy, max_decoded_bytes=left)
 

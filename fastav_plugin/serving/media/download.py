@@ -71,8 +71,12 @@ def download(url: str, policy: MediaPolicy) -> bytes:
         try:
             url = urljoin(url, found)
         except ValueError as error:
-            raise MediaError(f"it was redirected to a malformed address ({error}).") from error
-    raise MediaError(f"it was redirected more than {policy.max_redirects} times.")
+            raise MediaError(
+                f"it was redirected to a malformed address ({error}).", reason="unavailable"
+            ) from error
+    raise MediaError(
+        f"it was redirected more than {policy.max_redirects} times.", reason="unavailable"
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,10 @@ class _Target:
         shown = f"[{host}]" if ":" in host else host
         names = {f"{shown}:{port}"} | ({shown} if port == _PORTS[parts.scheme] else set())
         if not names & policy.allowed_hosts:
-            raise MediaError(f"the host '{shown}:{port}' is not among those this server allows.")
+            raise MediaError(
+                f"the host '{shown}:{port}' is not among those this server allows.",
+                reason="not_allowed",
+            )
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii() or any(sign <= " " or sign == "\x7f" for sign in path):
             raise MediaError("an address must be percent-encoded ASCII.")
@@ -108,7 +115,10 @@ class _Target:
         found = deadline.resolve(self.host, self.port)
         for address in found:
             if not policy.allow_private and not is_public(address):
-                raise MediaError(f"the host '{self.host}' has an address that is not public.")
+                raise MediaError(
+                    f"the host '{self.host}' has an address that is not public.",
+                    reason="not_allowed",
+                )
         return found
 
 
@@ -128,16 +138,20 @@ def _get(target: _Target, policy: MediaPolicy, deadline: _Deadline) -> bytes | s
         if isinstance(error, MediaError):
             raise
         deadline.check()
-        raise MediaError(f"the download failed ({type(error).__name__}).") from error
+        raise MediaError(
+            f"the download failed ({type(error).__name__}).", reason="unavailable"
+        ) from error
     finally:
         connection.close()
 
 
 def _body(answer: Any, policy: MediaPolicy, deadline: _Deadline) -> bytes:
     if answer.status != 200:
-        raise MediaError(f"the host answered with status {answer.status}.")
+        raise MediaError(f"the host answered with status {answer.status}.", reason="unavailable")
     if answer.getheader("Content-Encoding", "identity") != "identity":
-        raise MediaError("the host compressed its answer, which was not asked for.")
+        raise MediaError(
+            "the host compressed its answer, which was not asked for.", reason="unavailable"
+        )
     data = bytearray()
     while len(data) + (answer.length or 0) <= policy.max_bytes:
         chunk = answer.read1(_CHUNK)
@@ -147,11 +161,12 @@ def _body(answer: Any, policy: MediaPolicy, deadline: _Deadline) -> bytes:
     else:
         raise MediaError(
             f"it has more than the {policy.max_bytes} bytes that are allowed "
-            f"({variable('max_bytes')})."
+            f"({variable('max_bytes')}).",
+            reason="limit",
         )
     deadline.check()
     if answer.length:  # what the header promised and the body lacks
-        raise MediaError("the download ended early.")
+        raise MediaError("the download ended early.", reason="unavailable")
     return bytes(data)
 
 
@@ -172,7 +187,9 @@ def _connect(target: _Target, policy: MediaPolicy, deadline: _Deadline) -> Any:
             connection.close()
             failure = error
     deadline.check()
-    raise MediaError(f"no connection to '{target.host}' ({type(failure).__name__}).") from failure
+    raise MediaError(
+        f"no connection to '{target.host}' ({type(failure).__name__}).", reason="unavailable"
+    ) from failure
 
 
 def _secured(plain: socket.socket, host: str, deadline: _Deadline) -> ssl.SSLSocket:
@@ -207,7 +224,9 @@ class _Deadline:
     def check(self) -> None:
         """Raise once the time is over."""
         if time.monotonic() >= self.end:
-            raise MediaError(f"the download took more than {self.seconds:g} s.")
+            raise MediaError(
+                f"the download took more than {self.seconds:g} s.", reason="unavailable"
+            )
 
     def over(self, connected: Any) -> _Watch:
         """Cut a socket off at the end, however slowly it is fed."""
@@ -228,9 +247,12 @@ class _Deadline:
         thread.start()
         thread.join(self.left())
         if not found:
-            raise MediaError(f"the download took more than {self.seconds:g} s.")
+            raise MediaError(
+                f"the download took more than {self.seconds:g} s.", reason="unavailable"
+            )
         if isinstance(found[0], Exception):
-            raise MediaError(f"the host '{host}' has no address.") from found[0]
+            sentence = f"the host '{host}' has no address."
+            raise MediaError(sentence, reason="unavailable") from found[0]
         return list(dict.fromkeys(str(entry[4][0]) for entry in found[0]))
 
 

@@ -160,7 +160,7 @@ def boxes(data: bytes, place: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 def _counted(parts: int) -> int:
     if parts == _MOST_PARTS:
-        raise MediaError(f"it has more than {_MOST_PARTS} parts.")
+        raise MediaError(f"it has more than {_MOST_PARTS} parts.", reason="limit")
     return parts + 1
 
 

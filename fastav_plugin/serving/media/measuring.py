@@ -121,7 +121,8 @@ def _check_format(data: bytes, policy: MediaPolicy) -> None:
         if pixels > _PARTS * policy.max_pixels:
             raise MediaError(
                 f"{pixels} pixels of its parts are more than the {_PARTS * policy.max_pixels} that "
-                f"are allowed ({_PARTS} x {variable('max_pixels')})."
+                f"are allowed ({_PARTS} x {variable('max_pixels')}).",
+                reason="limit",
             )
 
 
@@ -134,7 +135,7 @@ def _picture(data: bytes, policy: MediaPolicy) -> Measured:
         policy.check_bytes(width * height * 3, "bytes of the picture")
         # Each pass over a progressive picture takes as long as all of it, and few bytes.
         if picture.format in ("JPEG", "MPO") and jpeg_passes(data) > _PASSES:
-            raise MediaError(f"it has more than {_PASSES} passes.")
+            raise MediaError(f"it has more than {_PASSES} passes.", reason="limit")
     return Measured(untrusted_source(data, policy, policy.max_pixels), width * height * 3)
 
 
@@ -152,7 +153,8 @@ def _animation(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured
     if count > policy.max_frames:
         raise MediaError(
             f"it has more than the {policy.max_frames} frames that are allowed "
-            f"({variable('max_frames')})."
+            f"({variable('max_frames')}).",
+            reason="limit",
         )
     policy.check_pixels(width, height)
     policy.check_all_pixels(count * width * height)
@@ -177,7 +179,8 @@ def _clip(data: bytes, policy: MediaPolicy, sampling: Sampling) -> Measured:
     if shown > policy.max_pixels:
         raise MediaError(
             f"{shown} pixels of a frame as it is shown are more than the {policy.max_pixels} that "
-            f"are allowed ({variable('max_pixels')})."
+            f"are allowed ({variable('max_pixels')}).",
+            reason="limit",
         )
     size = _taken_bytes(tracks.seconds, shown, sampling, policy)
     # Frames may grow after the header, as far as the same limits hold for all of them.

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from fastav_plugin.errors import ConfigError, FastAVError
@@ -20,8 +21,22 @@ MEDIA_HOSTS = PREFIX + "HOSTS"
 PRIVATE_HOSTS = PREFIX + "PRIVATE_HOSTS"
 
 
+#: Why a medium is refused: its host, file or scheme may not be read; the host or the disk does not
+#: hand it out; it is larger than allowed; its bytes cannot be decoded.
+Refusal = Literal["not_allowed", "unavailable", "limit", "unreadable"]
+
+
 class MediaError(FastAVError, ValueError):
-    """A medium of a request that may not, or cannot, be read: the request's fault, not ours."""
+    """A medium of a request that may not, or cannot, be read: the request's fault, not ours.
+
+    Args:
+        sentence: what is wrong.
+        reason: in one word, for counters.
+    """
+
+    def __init__(self, sentence: str, *, reason: Refusal = "unreadable") -> None:
+        super().__init__(sentence)
+        self.reason: Refusal = reason
 
 
 @dataclass(frozen=True)
@@ -110,7 +125,8 @@ class MediaPolicy:
         if width * height > self.max_pixels:
             raise MediaError(
                 f"{width} x {height} pixels are more than the {self.max_pixels} that are allowed "
-                f"({variable('max_pixels')})."
+                f"({variable('max_pixels')}).",
+                reason="limit",
             )
 
     def check_all_pixels(self, pixels: int) -> None:
@@ -118,7 +134,8 @@ class MediaPolicy:
         if pixels > self.max_video_pixels:
             raise MediaError(
                 f"{pixels} pixels of all its frames are more than the {self.max_video_pixels} that "
-                f"are allowed ({variable('max_video_pixels')})."
+                f"are allowed ({variable('max_video_pixels')}).",
+                reason="limit",
             )
 
     def check_bytes(self, size: int, what: str) -> None:
@@ -126,7 +143,8 @@ class MediaPolicy:
         if size > self.max_decoded_bytes:
             raise MediaError(
                 f"{size} {what} are more than the {self.max_decoded_bytes} that are allowed "
-                f"({variable('max_decoded_bytes')}), or that other media of the request left."
+                f"({variable('max_decoded_bytes')}), or that other media of the request left.",
+                reason="limit",
             )
 
     def check_seconds(self, seconds: float) -> None:
@@ -134,7 +152,8 @@ class MediaPolicy:
         if seconds > self.max_seconds:
             raise MediaError(
                 f"it lasts longer than the {self.max_seconds:g} s that are allowed "
-                f"({variable('max_seconds')})."
+                f"({variable('max_seconds')}).",
+                reason="limit",
             )
 
 

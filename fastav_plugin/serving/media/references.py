@@ -62,4 +62,5 @@ def named(reference: Reference) -> Iterator[None]:
         yield
     except MediaError as error:
         source = reference.source if len(reference.source) <= 80 else reference.source[:77] + "..."
-        raise MediaError(f"The {reference.kind} '{source}' was refused: {error}") from error
+        sentence = f"The {reference.kind} '{source}' was refused: {error}"
+        raise MediaError(sentence, reason=error.reason) from error

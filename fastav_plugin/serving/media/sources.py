@@ -31,7 +31,9 @@ def read_source(kind: str, source: str, policy: MediaPolicy) -> bytes:
     if name in ("http", "https"):
         return download(source, policy)
     if name is not None:
-        raise MediaError(f"the scheme '{name}' is none of data, http and https.")
+        raise MediaError(
+            f"the scheme '{name}' is none of data, http and https.", reason="not_allowed"
+        )
     return _file(source, policy)
 
 
@@ -40,7 +42,8 @@ def check_size(size: int, policy: MediaPolicy) -> None:
     if size > policy.max_bytes:
         raise MediaError(
             f"{size} bytes are more than the {policy.max_bytes} that are allowed "
-            f"({variable('max_bytes')})."
+            f"({variable('max_bytes')}).",
+            reason="limit",
         )
 
 
@@ -60,10 +63,13 @@ def _inline(kind: str, source: str, policy: MediaPolicy) -> bytes:
 
 def _file(source: str, policy: MediaPolicy) -> bytes:
     if policy.media_dir is None:
-        raise MediaError("this server reads no files: it was started without a media folder.")
+        raise MediaError(
+            "this server reads no files: it was started without a media folder.",
+            reason="not_allowed",
+        )
     # One answer for every file that is missing or outside, so that requests map no disk. What leads
     # outside as it is spelled is not even looked up: whether that fails would tell as much.
-    absent = MediaError("there is no such file below the media folder.")
+    absent = MediaError("there is no such file below the media folder.", reason="not_allowed")
     spelled = Path(os.path.normpath(policy.media_dir / source))
     if "\0" in source or not spelled.is_relative_to(policy.media_dir):
         raise absent
@@ -80,12 +86,12 @@ def _file(source: str, policy: MediaPolicy) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise MediaError("it is no regular file.")
+            raise MediaError("it is no regular file.", reason="not_allowed")
         check_size(status.st_size, policy)
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(policy.max_bytes + 1)  # one that grows meanwhile
     except OSError as error:
-        raise MediaError(f"it cannot be read ({error.strerror}).") from error
+        raise MediaError(f"it cannot be read ({error.strerror}).", reason="unavailable") from error
     finally:
         os.close(descriptor)
     check_size(len(data), policy)

@@ -50,9 +50,9 @@ def read_streams(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, St
     if PACKED.search(data):
         raise MediaError("its index is compressed.")
     if listed_tags(data) > _TAGS:
-        raise MediaError(f"it has more than {_TAGS} tags.")
+        raise MediaError(f"it has more than {_TAGS} tags.", reason="limit")
     if listed_samples(data) > most:
-        raise MediaError(f"its index lists more than {most} packets.")
+        raise MediaError(f"its index lists more than {most} packets.", reason="limit")
     source = untrusted_source(data, policy, policy.max_pixels)
     packets = 0
     with opened(source) as container:
@@ -69,10 +69,11 @@ def read_streams(data: bytes, policy: MediaPolicy) -> tuple[Tracks, dict[int, St
     if any(max(s.packets, s.listed) > policy.max_frames for s in streams.values()):
         raise MediaError(
             f"it has more than the {policy.max_frames} frames that are allowed "
-            f"({variable('max_frames')})."
+            f"({variable('max_frames')}).",
+            reason="limit",
         )
     if packets > most:
-        raise MediaError(f"it has more than {most} packets.")
+        raise MediaError(f"it has more than {most} packets.", reason="limit")
     return read_tracks(source), streams
 
 

@@ -24,6 +24,7 @@ from fastav_plugin import (
     detach,
     pruned,
 )
+from fastav_plugin.attach import pruning as in_block
 from fastav_plugin.report import PruningReport
 from fastav_plugin.upstream.arguments import cache_in
 from tests.support.cases import config_of, rows_of
@@ -52,6 +53,24 @@ def test_a_block_prunes_and_leaves_nothing(pruning: FastAVConfig) -> None:
     assert same(run(model, inputs), stock)
     assert report.last == report.reports[-1] == held_by(found).report()
     assert report.reports[0] == report.reports[1]
+
+
+def test_a_block_of_a_server_tells_its_own_listener(pruning: FastAVConfig) -> None:
+    """Of the first batch row, as `attach` does, and in its place; None if nothing is cut."""
+    model, inputs = omni()
+    expected = run(model, inputs, FastAVCache(pruning))
+    outside: list[Any] = []
+    inside: list[Any] = []
+    attach(model, pruning, on_report=outside.append)
+    with in_block(model, pruning, inside.append):
+        assert same(run(model, inputs), expected)
+    with in_block(model, pruning.replace(method="none"), inside.append):
+        run(model, inputs)
+    assert not outside
+    assert inside == [held_by(expected).report(0), None]
+    assert same(run(model, inputs), expected)
+    assert len(outside) == 1
+    detach(model)
 
 
 def test_the_familys_settings_are_the_default() -> None:
