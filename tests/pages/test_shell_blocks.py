@@ -26,7 +26,7 @@ from tests.pages.markdown import PAGES, ROOT
 SHOWN = {"text"}
 CHECKED = {"python", "sh", "yaml", "json"}
 #: Programs of others, whose options are theirs.
-OTHERS = {"docker", "curl", "hf", "lmms-eval", "text-generation-launcher"}
+OTHERS = {"docker", "kubectl", "curl", "hf", "lmms-eval", "text-generation-launcher"}
 
 
 def lines() -> Iterator[tuple[str, list[str]]]:

@@ -1,0 +1,1 @@
+"""What operators start: images, compositions, manifests and the dashboard of deploy/."""
