@@ -150,8 +150,10 @@ def run(
         str,
         typer.Option(
             metavar="FIELDS",
+            show_default=False,  # a word too long for a narrow terminal
             help="Fields of FastAVConfig, joined by commas, that a request may set for itself in "
-            "`fastav`; 'none' for nothing.",
+            "`fastav`; 'none' for nothing. Default: method, visual_keep_ratio, audio_keep_ratio, "
+            "fine_drop_ratio.",
         ),
     ] = "method,visual_keep_ratio,audio_keep_ratio,fine_drop_ratio",
     threads: Threads = None,
