@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fastav_plugin.pruning.prompt import Reason
 from fastav_plugin.report import PruningReport
+from fastav_plugin.serving.batching.observer import ModelObserver
 from fastav_plugin.serving.exchange import Outcome
 
 #: Upper bounds of the histograms' buckets: shares of the dense FLOPs, and seconds.
@@ -79,8 +80,8 @@ class ServerMetrics:
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
 
 
-class ModelMetrics:
-    """The metrics of one model: a ModelObserver.
+class ModelMetrics(ModelObserver):
+    """The metrics of one model.
 
     Args:
         server: whose metrics they are among.

@@ -29,6 +29,8 @@ class KvBudget:
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
         self._held: dict[Request, int] = {}
+        # Of a request that waits, which is asked about before each step.
+        self._planned: dict[Request, int] = {}
 
     @property
     def held(self) -> int:
@@ -43,13 +45,14 @@ class KvBudget:
         """
         if self.limit is None:
             return True
-        size = planned_bytes(head, request)
+        size = self._planned.pop(request, 0) or planned_bytes(head, request)
         if size > self.limit:
             raise TooLargeError(
                 f"The keys and values of this request would take {written(size)}, the server "
                 f"holds at most {written(self.limit)}. Ask for fewer tokens, or send less media."
             )
         if self.held + size > self.limit:
+            self._planned[request] = size
             return False
         self._held[request] = size
         return True

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from fastav_plugin.report import PruningReport
 
 
-class ModelObserver(Protocol):
-    """Hears what happens to the requests of one model; called in any thread, it returns at once."""
+class ModelObserver:
+    """Hears what happens to the requests of one model, and counts nothing unless a subclass does.
+
+    It is called in any thread and returns at once.
+    """
 
     def reported(self, report: PruningReport | None) -> None:
         """A prompt was prefilled; None where the method cuts nothing and no cache counted it."""
@@ -29,26 +30,4 @@ class ModelObserver(Protocol):
         """Requests that no batch answers became more by so many, or fewer."""
 
 
-class NoObserver:
-    """Counts nothing."""
-
-    def reported(self, report: PruningReport | None) -> None:
-        """As of a ModelObserver."""
-
-    def prefilled(self, seconds: float) -> None:
-        """As of a ModelObserver."""
-
-    def stepped(self, seconds: float) -> None:
-        """As of a ModelObserver."""
-
-    def waits(self, requests: int) -> None:
-        """As of a ModelObserver."""
-
-    def holds(self, requests: int, kv_bytes: int) -> None:
-        """As of a ModelObserver."""
-
-    def alone(self, *, waiting: int = 0, running: int = 0) -> None:
-        """As of a ModelObserver."""
-
-
-NO_OBSERVER = NoObserver()
+NO_OBSERVER = ModelObserver()

@@ -71,4 +71,6 @@ def prefill(head: nn.Module, request: Request) -> tuple[Row, Tensor, FastAVCache
         )
     ((row, logits),) = begun
     row.report = cache.report()
+    # Pixels and samples are of no use to the answer, which may be long.
+    request.inputs = {}
     return row, logits, cache

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from fastav_plugin import FastAVCache, FastAVConfig, attach, detach
+from fastav_plugin.serving.batching import admission
 from fastav_plugin.serving.batching.admission import TooLargeError, planned_bytes
 from fastav_plugin.serving.batching.batch import Batch
 from fastav_plugin.serving.batching.loop import BatchLimits, BatchLoop, BusyError
@@ -332,12 +333,19 @@ def test_what_does_not_fit_waits_and_what_never_fits_is_refused() -> None:
         most = []
         step = Batch.step
 
+        planned: list[int] = []
+
+        def plan(head: Any, request: Request) -> int:
+            planned.append(len(planned))
+            return planned_bytes(head, request)
+
         def counted(batch: Batch) -> Tensor:
             most.append(len(batch.rows))
             return step(batch)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Batch, "step", counted)
+            patch.setattr(admission, "planned_bytes", plan)
             hows = [settings(), longer, *[settings() for _ in range(4)]]
             found = ask(loop, model, [inputs] * 6, config=cut, generation_config=hows)
         loop.stop()
@@ -346,6 +354,7 @@ def test_what_does_not_fit_waits_and_what_never_fits_is_refused() -> None:
         detach(model)
     assert {number: type(error) for number, error in found.errors.items()} == {1: TooLargeError}
     assert max(most) == 2
+    assert planned == [0, 1, 2, 3, 4, 5], "each is planned once, however long it waits"
     assert all(torch.equal(tokens, expected) for tokens in found.tokens.values())
 
 
